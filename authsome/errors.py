@@ -1,0 +1,284 @@
+"""Every error a user can meet, in one tree.
+
+A class carries its `code` (stable, in `--json` and problem details), the command line's exit status, the HTTP
+status, and a default hint; its docstring is the user's text when none is given. The daemon answers RFC 9457
+problem details; the client rebuilds the class from `code`.
+"""
+
+from typing import ClassVar
+
+
+class AuthsomeError(Exception):
+    """something unexpected went wrong."""
+
+    code: ClassVar[str] = "unexpected"
+    exit_status: ClassVar[int] = 1
+    http_status: ClassVar[int] = 500
+    default_hint: ClassVar[str | None] = "run `authsome daemon logs` and `authsome doctor` to see more"
+
+    def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
+        self.message = message or (type(self).__doc__ or "").rstrip(".")
+        self.hint = hint or type(self).default_hint
+        super().__init__(self.message)
+
+
+class UsageError(AuthsomeError):
+    """the command was not understood."""
+
+    code = "usage"
+    exit_status = 2
+    http_status = 400
+    default_hint = "see `authsome --help`"
+
+
+class RequestInvalid(AuthsomeError):
+    """the request is not of the form this daemon takes."""
+
+    code = "request_invalid"
+    exit_status = 2
+    http_status = 400
+    default_hint = None
+
+
+class RequestTooLarge(RequestInvalid):
+    """the request is larger than this daemon takes."""
+
+    code = "request_too_large"
+    http_status = 413
+
+
+class NotFound(AuthsomeError):
+    """there is nothing at this address."""
+
+    code = "not_found"
+    exit_status = 1
+    http_status = 404
+    default_hint = None
+
+
+class MethodNotAllowed(AuthsomeError):
+    """this address does not take that method."""
+
+    code = "method_not_allowed"
+    exit_status = 1
+    http_status = 405
+    default_hint = None
+
+
+class ConnectionNotFound(AuthsomeError):
+    """there is no such connection."""
+
+    code = "connection_not_found"
+    exit_status = 3
+    http_status = 404
+    default_hint = "`authsome list --connected` shows what there is"
+
+
+class LoginNotFound(AuthsomeError):
+    """there is no such login, or it has ended."""
+
+    code = "login_not_found"
+    exit_status = 3
+    http_status = 404
+    default_hint = "start again with `authsome login`"
+
+
+class ProviderNotFound(AuthsomeError):
+    """there is no such provider."""
+
+    code = "provider_not_found"
+    exit_status = 4
+    http_status = 404
+    default_hint = "`authsome list` shows the providers"
+
+
+class NotAllowed(AuthsomeError):
+    """this is not allowed."""
+
+    code = "not_allowed"
+    exit_status = 4
+    http_status = 403
+    default_hint: ClassVar[str | None] = None
+
+
+class RouteAmbiguous(NotAllowed):
+    """more than one connection claims this request equally."""
+
+    code = "route_ambiguous"
+    http_status = 409
+    default_hint = "choose one with `authsome run --connection PROVIDER=NAME`"
+
+
+class CredentialUnavailable(AuthsomeError):
+    """the credential is missing, expired, or could not be refreshed."""
+
+    code = "credential_unavailable"
+    exit_status = 5
+    http_status = 424
+    default_hint: ClassVar[str | None] = None
+
+
+class LoginRequired(CredentialUnavailable):
+    """the provider no longer accepts this login."""
+
+    code = "login_required"
+
+
+class RefreshFailed(CredentialUnavailable):
+    """the credential has expired and could not be refreshed just now."""
+
+    code = "refresh_failed"
+    http_status = 503
+    default_hint = "the login is kept; try again in a moment"
+
+
+class KeyRejected(CredentialUnavailable):
+    """the key does not look like one of this provider's."""
+
+    code = "key_rejected"
+    http_status = 422
+
+
+class ConnectionExists(AuthsomeError):
+    """this connection exists already."""
+
+    code = "connection_exists"
+    exit_status = 6
+    http_status = 409
+    default_hint = "use --force to log in again, or --connection NAME for another one"
+
+
+class ProviderInvalid(AuthsomeError):
+    """the provider definition is not valid."""
+
+    code = "provider_invalid"
+    exit_status = 7
+    http_status = 422
+    default_hint = None
+
+
+class EndpointUnreachable(AuthsomeError):
+    """the provider could not be reached."""
+
+    code = "endpoint_unreachable"
+    exit_status = 8
+    http_status = 502
+    default_hint = "check the network and try again"
+
+
+class EndpointRefused(AuthsomeError):
+    """the provider refused, or gave an answer that makes no sense."""
+
+    code = "endpoint_refused"
+    exit_status = 5
+    http_status = 502
+    default_hint = None
+
+
+class AddressRefused(EndpointUnreachable):
+    """the host resolves to an address that must not be dialled."""
+
+    code = "address_refused"
+    http_status = 403
+    default_hint = "a custom definition may say `allow_private_addresses: true`"
+
+
+class DaemonUnavailable(AuthsomeError):
+    """the daemon could not be reached."""
+
+    code = "daemon_unavailable"
+    exit_status = 9
+    http_status = 503
+    default_hint = "see `authsome daemon status` and `authsome daemon logs`"
+
+
+class DaemonBusy(DaemonUnavailable):
+    """the daemon has too much to do just now."""
+
+    code = "daemon_busy"
+    default_hint = "try again in a moment"
+
+
+class StorageFailed(DaemonUnavailable):
+    """the vault could not be written."""
+
+    code = "storage_failed"
+    http_status = 507
+    default_hint = "free some disk space, then try again; nothing that was stored is lost"
+
+
+class VaultUnusable(DaemonUnavailable):
+    """the vault cannot be used."""
+
+    code = "vault_unusable"
+    default_hint = "run `authsome doctor`"
+
+
+class VaultDamaged(VaultUnusable):
+    """a stored secret is damaged."""
+
+    code = "vault_damaged"
+    http_status = 500
+    default_hint = "log in again to replace it"
+
+
+class MasterKeyMismatch(VaultUnusable):
+    """the master key does not fit this vault."""
+
+    code = "master_key_mismatch"
+    default_hint = "give the key that the vault was made with; nothing was changed"
+
+
+class UnsafeFile(VaultUnusable):
+    """a file or directory is not private to its owner."""
+
+    code = "unsafe_file"
+    default_hint = "run `authsome doctor`"
+
+
+class AuthenticationFailed(AuthsomeError):
+    """the caller could not be authenticated."""
+
+    code = "authentication_failed"
+    exit_status = 10
+    http_status = 401
+    default_hint = "run `authsome whoami` and `authsome doctor`"
+
+
+class IdentityUnclaimed(AuthenticationFailed):
+    """this identity belongs to no principal yet."""
+
+    code = "identity_unclaimed"
+    default_hint = "the owner of this vault has to claim it first"
+
+
+class Cancelled(AuthsomeError):
+    """cancelled."""
+
+    code = "cancelled"
+    exit_status = 11
+    http_status = 409
+    default_hint = None
+
+
+class TimedOut(Cancelled):
+    """this took too long and was given up."""
+
+    code = "timed_out"
+    http_status = 504
+
+
+def error_classes() -> dict[str, type[AuthsomeError]]:
+    """Every class of the tree by its code."""
+    found: dict[str, type[AuthsomeError]] = {}
+    pending: list[type[AuthsomeError]] = [AuthsomeError]
+    while pending:
+        kind = pending.pop()
+        found[kind.code] = kind
+        pending.extend(kind.__subclasses__())
+    return found
+
+
+def from_code(code: str, message: str, hint: str | None) -> AuthsomeError:
+    """Rebuild the error that a daemon answered with; an unknown code becomes the root class."""
+    return error_classes().get(code, AuthsomeError)(message, hint=hint)

@@ -1,0 +1,50 @@
+"""The audit record: who did what, to what, where, when, and how it ended; never a secret, never a query."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Event(StrEnum):
+    """What can happen. Each is committed with its act, and before a secret leaves the daemon."""
+
+    LOGIN = "login"
+    LOGIN_FAILED = "login_failed"
+    LOGOUT = "logout"
+    REFRESH = "refresh"
+    REFRESH_FAILED = "refresh_failed"
+    RESOLVE = "resolve"
+    EXPORT = "export"
+    SHOW = "show"
+    RUN = "run"
+    RUN_ENDED = "run_ended"
+    SET_DEFAULT = "set_default"
+    CLAIM = "claim"
+    DENIED = "denied"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One thing that happened."""
+
+    event: Event
+    at: datetime
+    vault_id: str | None = None
+    principal: str | None = None
+    identity: str | None = None
+    provider: str | None = None
+    connection: str | None = None
+    method: str | None = None
+    host: str | None = None
+    path: str | None = None
+    run: str | None = None
+    detail: str | None = None
+    """One line of cause or result, cleaned of control characters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorded:
+    """An entry with its place in the log."""
+
+    id: int
+    entry: Entry

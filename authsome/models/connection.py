@@ -1,0 +1,70 @@
+"""A connection: one stored credential of one provider, and its secrets, which live apart from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from authsome.secret import Secret
+
+DEFAULT_CONNECTION = "default"
+
+ACCESS_TOKEN = "access_token"  # noqa: S105  # a field's name
+REFRESH_TOKEN = "refresh_token"  # noqa: S105  # a field's name
+
+Secrets = Mapping[str, Secret[str]]
+"""A connection's secret fields by name: `access_token` and `refresh_token`, or the fields of an API key."""
+
+
+class Kind(StrEnum):
+    """How the credential was got, and so how it is kept fresh."""
+
+    OAUTH2 = "oauth2"
+    API_KEY = "api_key"
+
+
+class Status(StrEnum):
+    """What is known of a stored credential; `EXPIRED` is derived from the time and never stored."""
+
+    CONNECTED = "connected"
+    EXPIRED = "expired"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """What is known of a stored credential, without its secrets."""
+
+    vault_id: str
+    provider: str
+    name: str
+    kind: Kind
+    status: Status
+    is_default: bool
+    scopes: tuple[str, ...]
+    account: str | None
+    expires_at: datetime | None
+    has_refresh_token: bool
+    variables: Mapping[str, str]
+    """Values of the provider's variables (`base_url`, …) that this connection was made with."""
+    revision: int
+    """Grows by one with each write of the secrets, and is part of what they are sealed with."""
+    created_at: datetime
+    updated_at: datetime
+
+    def status_at(self, now: datetime) -> Status:
+        """The status as of `now`: an access token past its expiry that nothing can refresh is `EXPIRED`."""
+        if self.status is Status.CONNECTED and self.expires_at is not None and self.expires_at <= now:
+            return Status.CONNECTED if self.has_refresh_token else Status.EXPIRED
+        return self.status
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """An OAuth client registered with a provider, by hand or dynamically (RFC 6749 §2)."""
+
+    vault_id: str
+    provider: str
+    client_id: str
+    client_secret: Secret[str] | None
+    created_at: datetime

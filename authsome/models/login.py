@@ -1,0 +1,87 @@
+"""A login: one attempt to get a credential, as a union of what it is waiting for.
+
+A code verifier can exist only in a login that awaits its callback.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from authsome.models.connection import Connection
+from authsome.secret import Secret
+
+
+class Flow(StrEnum):
+    """How a credential is got."""
+
+    PKCE = "pkce"
+    API_KEY = "api_key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoginRequest:
+    """What the caller asked for."""
+
+    id: str
+    vault_id: str
+    identity: str
+    provider: str
+    connection: str
+    flow: Flow
+    scopes: tuple[str, ...]
+    force: bool
+    variables: Mapping[str, str]
+    browser_key: Secret[str]
+    """Proves that a browser was sent here by the login's owner: first in the link, then as a cookie."""
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitingInput:
+    """Fields are missing (client id and secret, or the API key); the form or the terminal will give them."""
+
+    request: LoginRequest
+    problem: str | None
+    """Why the last input was refused, for the form to show."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitingCallback:
+    """The browser is at the provider; the callback brings the code (RFC 6749 §4.1.2)."""
+
+    request: LoginRequest
+    state: Secret[str]
+    code_verifier: Secret[str]
+    redirect_uri: str
+    authorization_url: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchanging:
+    """The callback came, once; the code is being exchanged."""
+
+    request: LoginRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed:
+    """The credential is stored."""
+
+    request: LoginRequest
+    connection: Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The login ended without a credential; nothing that was stored has changed."""
+
+    request: LoginRequest
+    code: str
+    """The error's code in `authsome.errors`."""
+    message: str
+    hint: str | None
+
+
+Login = AwaitingInput | AwaitingCallback | Exchanging | Completed | Failed
