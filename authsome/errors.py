@@ -5,6 +5,7 @@ status, and a default hint; its docstring is the user's text when none is given.
 problem details; the client rebuilds the class from `code`.
 """
 
+from datetime import timedelta
 from typing import ClassVar
 
 
@@ -64,6 +65,12 @@ class MethodNotAllowed(AuthsomeError):
     http_status = 405
     default_hint = None
 
+    def __init__(
+        self, message: str | None = None, *, hint: str | None = None, allowed: tuple[str, ...] = ()
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.allowed = allowed
+
 
 class ConnectionNotFound(AuthsomeError):
     """there is no such connection."""
@@ -107,6 +114,14 @@ class RouteAmbiguous(NotAllowed):
     code = "route_ambiguous"
     http_status = 409
     default_hint = "choose one with `authsome run --connection PROVIDER=NAME`"
+
+
+class RequestMisdirected(NotAllowed):
+    """the request's host is not the one that the connection was opened for."""
+
+    code = "request_misdirected"
+    http_status = 421  # RFC 9110 §15.5.20
+    default_hint = "a credential goes only where CONNECT, TLS and the Host header agree"
 
 
 class CredentialUnavailable(AuthsomeError):
@@ -164,6 +179,13 @@ class EndpointUnreachable(AuthsomeError):
     exit_status = 8
     http_status = 502
     default_hint = "check the network and try again"
+
+    def __init__(
+        self, message: str | None = None, *, hint: str | None = None, retry_after: timedelta | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+        """How long the provider asked to be left alone (RFC 9110 §10.2.3), if it did."""
 
 
 class EndpointRefused(AuthsomeError):
@@ -243,6 +265,11 @@ class AuthenticationFailed(AuthsomeError):
     exit_status = 10
     http_status = 401
     default_hint = "run `authsome whoami` and `authsome doctor`"
+
+    def __init__(self, message: str | None = None, *, hint: str | None = None, reason: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+        """For the audit and the log only: whoever is refused is told the same text whatever the reason."""
 
 
 class IdentityUnclaimed(AuthenticationFailed):

@@ -8,7 +8,6 @@ import base64
 import binascii
 import json
 import os
-import secrets
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
@@ -213,7 +212,7 @@ def make_private_directory(path: Path) -> None:
     except PermissionError as error:
         raise StorageFailed(f"{path} cannot be made or opened", hint="check its owner and mode") from error
     except OSError as error:
-        if path.is_symlink() or path.exists():
+        if os.path.lexists(path):  # which, unlike Path.exists, answers for a name that is too long
             raise UnsafeFile(f"{path} is not a directory of ours", hint="remove it, or set AUTHSOME_HOME") from error
         raise StorageFailed(f"{path} cannot be made: {error.strerror}") from error
     try:
@@ -288,6 +287,8 @@ def write_private(path: Path, data: bytes) -> None:
     Raises:
         StorageFailed: the disk is full or the directory cannot be written; the old file is as it was.
     """
+    import secrets  # noqa: PLC0415  # only writers need it, and most commands only read
+
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)

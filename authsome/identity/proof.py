@@ -1,0 +1,208 @@
+"""Proof of possession: a JWT that an identity signs for one request and one server.
+
+Rule 1: there is one form. Compact JWS, three canonical base64url segments, a header of exactly `{"alg": "EdDSA",
+"typ": "pop+jwt"}`, exactly the claims below with exactly their types. A token of any other form is refused before its
+signature is looked at, so no header can choose an algorithm, a key or an encoding.
+
+Rule 2: the key comes from the registry, found by the handle that the token names; nothing in the token is a key.
+
+Rule 3: whoever is refused learns that and no more. The reason is for the audit; an unknown identity costs the same
+signature check as a known one.
+
+The claims are DPoP's (RFC 9449 §4.2) with an audience, a lifetime and the body's hash; `htu` is the request's path and
+query as sent, because the daemon has many names (`aud` says which one was meant).
+"""
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from authsome.errors import AuthenticationFailed
+from authsome.identity.did import did_from_public_key
+from authsome.identity.handle import is_handle
+from authsome.identity.signing import HEADER, MAX_LIFETIME, encode, mint
+from authsome.message import json_object
+
+__all__ = ["MAX_LIFETIME", "Claimed", "Proof", "is_plain_target", "mint", "parse", "verify"]
+
+MAX_TOKEN_LENGTH: Final = 4096  # ours have about 600 characters; a long target may double that
+MAX_SKEW: Final = 30  # seconds that iat may lie off our clock, either way (RFC 9449 §11.1)
+
+_STRING_CLAIMS: Final = ("iss", "sub", "aud", "jti", "htm", "htu", "body_sha256")
+_INTEGER_CLAIMS: Final = ("iat", "exp")
+_CLAIMS: Final = frozenset(_STRING_CLAIMS + _INTEGER_CLAIMS)
+_JTI: Final = re.compile(r"[!-~]{16,128}")
+_METHOD: Final = re.compile(r"[A-Z]{1,16}")
+_TARGET: Final = re.compile(
+    r"/(?:[!\"$&-\[\]-~]|%[0-9A-Fa-f]{2})*"
+)  # printable; no backslash, no fragment, whole triplets
+_TWO_FACED: Final = re.compile(r"//|/\.{1,2}(?:/|\Z)|%2[ef]|%5c", re.IGNORECASE)
+_DECOY_KEY: Final = bytes.fromhex("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a")  # RFC 8032 §7.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimed:
+    """What a well-formed token says, none of it proven yet."""
+
+    handle: str
+    did: str
+    audience: str
+    issued_at: int
+    expires_at: int
+    method: str
+    target: str
+    body_sha256: str
+    jti: str
+    signed: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """A request that is proven to come from this identity; to be accepted once."""
+
+    handle: str
+    did: str
+    jti_hash: bytes
+    """16 bytes that stand for this token in the replay memory, until `expires_at`."""
+    expires_at: int
+    """Unix time in seconds."""
+
+
+def parse(token: str) -> Claimed:
+    """Take a token apart, so that the registry can be asked for the handle's key.
+
+    Raises:
+        AuthenticationFailed: it is not of the one form.
+    """
+    segments = token.split(".", 3)
+    if len(token) > MAX_TOKEN_LENGTH or not token.isascii() or len(segments) != 3:
+        raise _refused("malformed token")
+    try:
+        header, payload, signature = (_decode(segment) for segment in segments)
+        if json_object(header) != HEADER:
+            raise _refused("wrong header")
+        claims = json_object(payload)
+    except ValueError as error:
+        raise _refused("malformed token") from error
+    if claims.keys() != _CLAIMS:
+        raise _refused("missing or unknown claim")
+    text, number = _strings(claims), _integers(claims)
+    if not is_handle(text["sub"]) or not _JTI.fullmatch(text["jti"]):
+        raise _refused("malformed claim")
+    return Claimed(
+        handle=text["sub"],
+        did=text["iss"],
+        audience=text["aud"],
+        issued_at=number["iat"],
+        expires_at=number["exp"],
+        method=text["htm"],
+        target=text["htu"],
+        body_sha256=text["body_sha256"],
+        jti=text["jti"],
+        signed=f"{segments[0]}.{segments[1]}".encode(),
+        signature=signature,
+    )
+
+
+def verify(  # noqa: PLR0913  # each by name
+    token: str | Claimed,
+    *,
+    public_key: bytes | None,
+    audiences: frozenset[str],
+    method: str,
+    target: str,
+    body: bytes,
+    now: datetime,
+) -> Proof:
+    """Prove that the identity with this key signed this request, for us, just now (RFC 9449 §4.3).
+
+    Args:
+        token: the token, or what `parse` made of it.
+        public_key: the key registered for the token's handle; None when the handle is unknown, which takes the same
+            work and is refused.
+        audiences: every URL of ours.
+        method: the request's method as received.
+        target: its path and query as received.
+        body: its body as received.
+        now: the current time.
+
+    Raises:
+        AuthenticationFailed: in every other case, with the same text; `reason` says why.
+    """
+    claimed = parse(token) if isinstance(token, str) else token
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key or _DECOY_KEY).verify(claimed.signature, claimed.signed)
+    except (InvalidSignature, ValueError) as error:
+        raise _refused("wrong signature" if public_key else "unknown identity") from error
+    if public_key is None:  # somebody signed with the decoy's published key
+        raise _refused("unknown identity")
+    if claimed.did != did_from_public_key(public_key):
+        raise _refused("wrong issuer")
+    if claimed.audience not in audiences:
+        raise _refused("wrong audience")
+    _check_time(claimed, int(now.timestamp()))
+    if claimed.method != method or not _METHOD.fullmatch(method):
+        raise _refused("wrong method")
+    if claimed.target != target or not is_plain_target(target):
+        raise _refused("wrong target")
+    if claimed.body_sha256 != hashlib.sha256(body).hexdigest():
+        raise _refused("wrong body")
+    return Proof(
+        handle=claimed.handle,
+        did=claimed.did,
+        jti_hash=hashlib.sha256(f"{claimed.handle} {claimed.jti}".encode()).digest()[:16],
+        expires_at=claimed.expires_at,
+    )
+
+
+def is_plain_target(target: str) -> bool:
+    """Whether a path and query can be read in one way only.
+
+    Dot segments, empty segments, backslashes, encoded dots and slashes, fragments and broken percent triplets are
+    refused, not normalised: then equal strings are equal targets, and no others are.
+    """
+    return _TARGET.fullmatch(target) is not None and not _TWO_FACED.search(target.partition("?")[0])
+
+
+def _check_time(claimed: Claimed, now: int) -> None:
+    """`exp` is taken at its word; the clocks' difference is allowed for in `iat` alone, so it cannot add up."""
+    if not 0 < claimed.expires_at - claimed.issued_at <= MAX_LIFETIME:
+        raise _refused("lifetime too long")
+    if abs(claimed.issued_at - now) > MAX_SKEW:
+        raise _refused("issued too long ago, or in the future")
+    if claimed.expires_at <= now:
+        raise _refused("expired")
+
+
+def _strings(claims: Mapping[str, object]) -> dict[str, str]:
+    found = {name: value for name in _STRING_CLAIMS if isinstance(value := claims[name], str)}
+    if len(found) != len(_STRING_CLAIMS):
+        raise _refused("malformed claim")
+    return found
+
+
+def _integers(claims: Mapping[str, object]) -> dict[str, int]:
+    found = {name: value for name in _INTEGER_CLAIMS if type(value := claims[name]) is int}  # True is no number
+    if len(found) != len(_INTEGER_CLAIMS):
+        raise _refused("malformed claim")
+    return found
+
+
+def _decode(segment: str) -> bytes:
+    """Base64url without padding; one text for one value (RFC 7515 §2, RFC 4648 §3.5)."""
+    data = base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4))
+    if encode(data) != segment:  # padding kept, other alphabet, white space, stray low bits
+        raise ValueError("not canonical base64url")
+    return data
+
+
+def _refused(reason: str) -> AuthenticationFailed:
+    return AuthenticationFailed(reason=reason)
