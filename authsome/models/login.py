@@ -56,6 +56,9 @@ class AwaitingCallback:
     code_verifier: Secret[str]
     redirect_uri: str
     authorization_url: str
+    client_id: str
+    client_secret: Secret[str] | None
+    """The OAuth client of this attempt: kept for later logins only once the provider has accepted it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

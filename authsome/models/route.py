@@ -12,6 +12,8 @@ from typing import Final, Literal
 _HOST: Final = re.compile(
     r"(?=.{1,253}\Z)[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?)*\Z"
 )
+_ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})")
+_SLASHES: Final = re.compile(r"[/\\]+")
 HTTPS_PORT: Final = 443
 
 
@@ -25,6 +27,17 @@ def canonical_host(host: str) -> str | None:
     return lowered if _HOST.match(lowered) else None
 
 
+def has_dot_segments(path: str) -> bool:
+    """Whether some server reads a request path (without query) as one that climbs (RFC 3986 §5.2.4).
+
+    Encoded dots and slashes, backslashes and segment parameters (`..;`) count, each as the most lenient server has it.
+    """
+    if "." not in path and "%" not in path:
+        return False
+    segments = _unescaped(path).replace("\\", "/").split("/")
+    return any(segment.partition(";")[0] in {".", ".."} for segment in segments)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostPattern:
     """Where a provider's credential may go: one host, or every name below a suffix; one port; below one path."""
@@ -34,7 +47,12 @@ class HostPattern:
     is_suffix: bool = False
     port: int = HTTPS_PORT
     path_prefix: str = "/"
-    """Starts with `/` and ends with `/` unless it is to match that very path only."""
+    """Begins and ends with `/`; the path without the final `/` belongs to it too."""
+
+    @property
+    def specificity(self) -> tuple[bool, int, int]:
+        """Orders patterns that match one request: exact before suffix, longer suffix, longer path."""
+        return (not self.is_suffix, len(self.host), len(self.path_prefix))
 
     def matches_address(self, host: str, port: int) -> bool:
         """Whether requests to this host and port may match at all (and so TLS to it is opened)."""
@@ -44,15 +62,13 @@ class HostPattern:
         return name.endswith("." + self.host) if self.is_suffix else name == self.host
 
     def matches_path(self, path: str) -> bool:
-        """Whether a request path (without query) lies below the prefix; one that could be read two ways does not."""
+        """Whether a request path (without query) lies below the prefix, for whoever reads it.
+
+        Without dot segments, decoding and merging slashes can only split what comes after the prefix.
+        """
         if self.path_prefix == "/":
             return True
-        lowered = path.lower()
-        if "//" in path or "\\" in path or "%2f" in lowered or "%5c" in lowered or "%2e" in lowered:
-            return False
-        if any(segment in {".", ".."} for segment in path.split("/")):
-            return False
-        return path == self.path_prefix.rstrip("/") or path.startswith(self.path_prefix.rstrip("/") + "/")
+        return (path + "/").startswith(self.path_prefix) and not has_dot_segments(path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,25 +100,31 @@ class RouteTable:
     def decide(self, host: str, port: int, path: str) -> "Route | Literal['none', 'ambiguous']":
         """The most specific route for a request; a tie decides nothing.
 
-        An exact host beats a suffix, a longer suffix a shorter one, then a longer path prefix a shorter one.
+        An exact host beats a suffix, a longer suffix a shorter one, then a longer path prefix a shorter one. Where more
+        than one connection lies at an address, a path that servers may read in different ways is ambiguous.
         """
-        matching = [
-            route
-            for route in self.routes
-            if route.pattern.matches_address(host, port) and route.pattern.matches_path(path)
-        ]
+        at_address = [route for route in self.routes if route.pattern.matches_address(host, port)]
+        matching = [route for route in at_address if route.pattern.matches_path(path)]
+        if len(_connections(at_address)) > 1 and (has_dot_segments(path) or matching != _leniently(at_address, path)):
+            return "ambiguous"
         if not matching:
             return "none"
-        best = max(_specificity(route) for route in matching)
-        winners = _distinct(route for route in matching if _specificity(route) == best)
-        return winners[0] if len(winners) == 1 else "ambiguous"
+        best = max(route.pattern.specificity for route in matching)
+        winners = [route for route in matching if route.pattern.specificity == best]
+        return winners[0] if len(_connections(winners)) == 1 else "ambiguous"
 
 
-def _specificity(route: Route) -> tuple[bool, int, int]:
-    pattern = route.pattern
-    return (not pattern.is_suffix, len(pattern.host), len(pattern.path_prefix))
+def _connections(routes: Iterable[Route]) -> set[tuple[str, str]]:
+    return {(route.provider, route.connection) for route in routes}
 
 
-def _distinct(routes: Iterable[Route]) -> list[Route]:
-    by_connection = {(route.provider, route.connection): route for route in routes}
-    return list(by_connection.values())
+def _leniently(routes: Iterable[Route], path: str) -> list[Route]:
+    """The routes that match for a server that decodes, merges slashes and ignores case before it looks at a path."""
+    read = _SLASHES.sub("/", _unescaped(path)).lower() + "/"
+    return [route for route in routes if read.startswith(route.pattern.path_prefix.lower())]
+
+
+def _unescaped(path: str) -> str:
+    for _ in range(2):  # some decode twice
+        path = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), path)
+    return path

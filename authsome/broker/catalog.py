@@ -1,0 +1,312 @@
+"""The catalogue: bundled provider definitions, and the user's own beside or instead of them.
+
+Rule: a broken file breaks itself only; and a custom provider takes no host from a bundled one. Whoever wants that
+overrides the bundled definition under its own name, in a file that belongs to the vault's owner alone.
+"""
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from authsome.errors import ProviderInvalid, ProviderNotFound
+from authsome.message import clean_line, json_object
+from authsome.models import provider as definition
+from authsome.models.provider import Provider
+from authsome.models.route import HostPattern, canonical_host
+
+Source = Literal["bundled", "custom", "override"]
+
+FILE_LIMIT: Final = 256 * 1024  # bytes; the largest bundled definition has under 3 KiB
+
+_Stamp = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One definition file, and what became of it."""
+
+    name: str
+    source: Source
+    path: Path
+    provider: Provider | None
+    problem: ProviderInvalid | None
+    """Why there is no provider."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What was read from a custom file, for as long as the file is the same."""
+
+    stamp: _Stamp
+    provider: Provider | None
+    problem: ProviderInvalid | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A place that a provider names whatever the connection."""
+
+    pattern: HostPattern
+    provider: Provider
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Snapshot:
+    """All that is known at one time; replaced whole, so that readers need no lock."""
+
+    reads: Mapping[str, _Read] = field(default_factory=dict)
+    entries: Mapping[str, Entry]
+    by_host: Mapping[str, tuple[_Claim, ...]]
+    """By host, and for a suffix by what follows its `*.`."""
+    templated: tuple[Provider, ...]
+    """Providers whose hosts depend on the connection."""
+
+
+class Catalog:
+    """Every provider there is. Nothing is read before it is asked for; custom files are read again when they change."""
+
+    def __init__(self, *, bundled: Path, custom: Path) -> None:
+        self._bundled_directory = bundled
+        self._custom_directory = custom
+        self._bundled: Mapping[str, Entry] | None = None
+        self._snapshot: _Snapshot | None = None
+
+    def names(self) -> tuple[str, ...]:
+        """The names of all providers, broken ones included, in order."""
+        return tuple(sorted(self._current().entries))
+
+    def all(self) -> tuple[Entry, ...]:
+        """Every definition, broken ones included, by name."""
+        entries = self._current().entries
+        return tuple(entries[name] for name in sorted(entries))
+
+    def entry(self, name: str) -> Entry:
+        """One definition, broken or not.
+
+        Raises:
+            ProviderNotFound: there is none of that name.
+        """
+        entries = self._current().entries
+        if name not in entries:
+            raise ProviderNotFound(f"no provider named {name[:64]}", hint=_suggestion(name, entries))
+        return entries[name]
+
+    def get(self, name: str) -> Provider:
+        """One provider.
+
+        Raises:
+            ProviderNotFound: there is none of that name.
+            ProviderInvalid: its definition is broken.
+        """
+        entry = self.entry(name)
+        if entry.provider is None:
+            assert entry.problem is not None
+            raise ProviderInvalid(entry.problem.message, hint=entry.problem.hint)
+        return entry.provider
+
+    def find(self, name: str) -> Provider | None:
+        """One provider, or None when there is none or it is broken."""
+        entry = self._current().entries.get(name)
+        return entry.provider if entry else None
+
+    def source(self, name: str) -> Source:
+        """Where a definition comes from.
+
+        Raises:
+            ProviderNotFound: there is none of that name.
+        """
+        return self.entry(name).source
+
+    def naming(self, host: str, port: int) -> tuple[Provider, ...]:
+        """The providers that name this address, and those that may, depending on a connection's variables."""
+        snapshot = self._current()
+        name = canonical_host(host)
+        if name is None:
+            return ()
+        labels = name.split(".")
+        fitting = {
+            claim.provider.name: claim.provider
+            for start in range(len(labels))
+            for claim in snapshot.by_host.get(".".join(labels[start:]), ())
+            if claim.pattern.matches_address(name, port)
+        }
+        fitting.update((provider.name, provider) for provider in snapshot.templated)
+        return tuple(fitting.values())
+
+    def _current(self) -> _Snapshot:
+        stamps = _stamps(self._custom_directory)
+        snapshot = self._snapshot
+        if snapshot is None or {file: read.stamp for file, read in snapshot.reads.items()} != stamps:
+            self._snapshot = snapshot = self._load(stamps, snapshot.reads if snapshot else {})
+        return snapshot
+
+    def _load(self, stamps: Mapping[str, _Stamp], known: Mapping[str, _Read]) -> _Snapshot:
+        if self._bundled is None:
+            self._bundled = _read_bundled(self._bundled_directory)
+        bundled = self._bundled
+        reads = {
+            file: known[file]
+            if file in known and known[file].stamp == stamp
+            else self._read_custom(file, stamp, bundled)
+            for file, stamp in stamps.items()
+        }
+        entries = dict(bundled)
+        for file, read in reads.items():
+            name = clean_line(file.removesuffix(".json"), 64)
+            entries[name] = Entry(
+                name=name,
+                source="override" if name in bundled else "custom",
+                path=self._custom_directory / file,
+                provider=read.provider,
+                problem=read.problem,
+            )
+        return _snapshot(reads, entries)
+
+    def _read_custom(self, file: str, stamp: _Stamp, bundled: Mapping[str, Entry]) -> _Read:
+        try:
+            found = _parse(_read_file(self._custom_directory / file), file)
+            _check_claims(found, file, bundled.values())
+        except ProviderInvalid as problem:
+            return _Read(stamp, None, problem)
+        return _Read(stamp, found, None)
+
+
+def bundled_directory() -> Path:
+    """Where the bundled definitions lie: inside the package when installed or unpacked, beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    inside = package / "providers"
+    return inside if inside.is_dir() else package.parent / "providers"
+
+
+def _read_bundled(directory: Path) -> dict[str, Entry]:
+    entries: dict[str, Entry] = {}
+    for path in sorted(directory.glob("*.json")):
+        found: Provider | None = None
+        problem: ProviderInvalid | None = None
+        try:
+            found = _parse(path.read_bytes(), path.name)
+        except ProviderInvalid as error:
+            problem = error
+        entries[path.stem] = Entry(name=path.stem, source="bundled", path=path, provider=found, problem=problem)
+    return entries
+
+
+def _parse(data: bytes, file: str) -> Provider:
+    """Read a definition; `file` is its file's name, which says its own."""
+    shown, stem = clean_line(file, 80), file.removesuffix(".json")
+    if not definition.NAME.match(stem):
+        raise ProviderInvalid(f"{shown}: the file's name is no provider name", hint="small letters, digits, - and _")
+    try:
+        document = json_object(data)
+    except ValueError as error:
+        raise ProviderInvalid(f"{shown}: {_json_problem(error)}") from error
+    found = definition.parse_definition(document, source=shown)
+    if found.name != stem:
+        raise ProviderInvalid(f"{shown}: name: is {found.name}", hint=f"rename the file to {found.name}.json")
+    return found
+
+
+def _json_problem(error: ValueError) -> str:
+    line, column = getattr(error, "lineno", None), getattr(error, "colno", None)
+    if line is not None:
+        return f"is not JSON at line {line}, column {column}: {getattr(error, 'msg', '')}"
+    return "is not UTF-8" if isinstance(error, UnicodeError) else f"is not JSON that can be used: {error}"
+
+
+def _read_file(path: Path) -> bytes:
+    """A definition that nobody but this user can have written.
+
+    Raises:
+        ProviderInvalid: anybody else could have, or it cannot be read, or is too large.
+    """
+    shown, place = clean_line(path.name, 80), clean_line(str(path))
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        what = "is a symbolic link" if path.is_symlink() else f"cannot be read: {error.strerror}"
+        raise ProviderInvalid(f"{shown}: {what}", hint=f"put a file of your own there: {place}") from error
+    try:
+        distrust = _distrust(os.fstat(descriptor))
+        if distrust:
+            raise ProviderInvalid(f"{shown}: {distrust}", hint=f"look through it, then copy it anew: {place}")
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            data = file.read(FILE_LIMIT + 1)
+    finally:
+        os.close(descriptor)
+    if len(data) > FILE_LIMIT:
+        raise ProviderInvalid(f"{shown}: is larger than {FILE_LIMIT // 1024} KiB")
+    return data
+
+
+def _distrust(status: os.stat_result) -> str | None:
+    """Why a file might be somebody else's doing; None if it cannot. Others may read it: it holds no secret."""
+    if not stat.S_ISREG(status.st_mode):
+        return "is not a regular file"
+    if status.st_uid != os.geteuid():
+        return "belongs to another user"
+    if status.st_nlink > 1:
+        return "has more than one name (hard link)"
+    return "can be written by others" if stat.S_IMODE(status.st_mode) & 0o022 else None
+
+
+def _check_claims(custom: Provider, source: str, bundled: Iterable[Entry]) -> None:
+    """Refuse a custom provider that names a host of a bundled one: it would get that one's requests."""
+    samples = {each.name: each.sample for each in custom.variables}
+    claimed = custom.patterns(samples)
+    for entry in bundled:
+        if entry.provider is None or entry.name == custom.name:
+            continue
+        defaults = {each.name: each.sample for each in entry.provider.variables}
+        for theirs in entry.provider.patterns(defaults):
+            for mine in claimed:
+                if _overlap(mine, theirs):
+                    raise ProviderInvalid(
+                        f"{source}: api_url: {mine.host} belongs to the bundled provider {entry.name}",
+                        hint=f"to change that provider, name the definition {entry.name}",
+                    )
+
+
+def _overlap(one: HostPattern, other: HostPattern) -> bool:
+    """Whether some host is named by both. Port and path are no excuse: they are the same people's."""
+    if one.host == other.host:
+        return True
+    below_other = other.is_suffix and one.host.endswith("." + other.host)
+    below_one = one.is_suffix and other.host.endswith("." + one.host)
+    return below_other or below_one
+
+
+def _stamps(directory: Path) -> dict[str, _Stamp]:
+    """What tells a changed file from an unchanged one, for each custom file, by its name."""
+    found: dict[str, _Stamp] = {}
+    try:
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name.endswith(".json") and not entry.name.startswith("."):
+                    status = entry.stat(follow_symlinks=False)
+                    found[entry.name] = (status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_size)
+    except OSError:  # no directory, or one that vanished just now: no custom providers
+        return found
+    return found
+
+
+def _snapshot(reads: Mapping[str, _Read], entries: Mapping[str, Entry]) -> _Snapshot:
+    by_host: dict[str, tuple[_Claim, ...]] = {}
+    templated: list[Provider] = []
+    for provider in (entry.provider for entry in entries.values() if entry.provider is not None):
+        for place in provider.places:
+            if place.fixed is not None:
+                claims = by_host.get(place.fixed.host, ())
+                by_host[place.fixed.host] = (*claims, _Claim(place.fixed, provider))
+        if any(place.fixed is None for place in provider.places):
+            templated.append(provider)
+    return _Snapshot(reads=reads, entries=entries, by_host=by_host, templated=tuple(templated))
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str | None:
+    from difflib import get_close_matches  # noqa: PLC0415  # 4 ms that only a mistake should cost
+
+    near = get_close_matches(name[:64], list(known), n=1)
+    return f"did you mean {near[0]}?" if near else None

@@ -1,0 +1,296 @@
+"""A provider's OAuth side, as its definition says it: endpoints and every way in which it departs from the RFCs.
+
+Rule: an oddity of a provider is a field here, never a name in code.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, Literal
+
+from authsome.errors import ProviderInvalid
+from authsome.models import url
+from authsome.models.section import Section
+from authsome.models.variable import Variable, fill
+
+Pkce = Literal["required", "supported", "unsupported"]
+AuthMethod = Literal["client_secret_basic", "client_secret_post", "none"]
+TokenBody = Literal["form", "json"]
+ClientSecret = Literal["required", "optional", "none"]
+
+_PKCE: Final[tuple[Pkce, ...]] = ("required", "supported", "unsupported")
+_AUTH_METHODS: Final[tuple[AuthMethod, ...]] = ("client_secret_basic", "client_secret_post", "none")
+_TOKEN_BODIES: Final[tuple[TokenBody, ...]] = ("form", "json")
+_CLIENT_SECRETS: Final[tuple[ClientSecret, ...]] = ("required", "optional", "none")
+_SEPARATORS: Final = (" ", ",")
+
+_ENDPOINTS: Final = (
+    "authorization_url",
+    "token_url",
+    "revocation_url",
+    "device_authorization_url",
+    "registration_endpoint",
+    "issuer",
+)
+# What the flow itself says; a definition that could say it too could undo PKCE or send the code elsewhere.
+_FLOW_PARAMETERS: Final = frozenset(
+    {
+        "client_assertion",
+        "client_id",
+        "client_secret",
+        "code",
+        "code_challenge",
+        "code_challenge_method",
+        "code_verifier",
+        "grant_type",
+        "redirect_uri",
+        "refresh_token",
+        "response_mode",
+        "response_type",
+        "scope",
+        "state",
+    }
+)
+_OWN_TOKEN_HEADERS: Final = frozenset({"authorization", "content-type", "content-encoding", "accept-encoding"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseShape:
+    """Where in the token endpoint's answer things lie: member names joined by dots."""
+
+    access_token: str = "access_token"  # noqa: S105  # a member's name
+    refresh_token: str = "refresh_token"  # noqa: S105  # a member's name
+    expires_in: str = "expires_in"
+    scope: str = "scope"
+    error: str = "error"
+    ok: str | None = None
+    """A member that must be true, where errors come with status 200."""
+    account: str | None = None
+    """What names the account that was logged in to."""
+
+    @classmethod
+    def from_json(cls, section: Section) -> "ResponseShape":
+        """Read `oauth.response`."""
+        normal = cls()
+        found = cls(
+            access_token=section.json_path("access_token") or normal.access_token,
+            refresh_token=section.json_path("refresh_token") or normal.refresh_token,
+            expires_in=section.json_path("expires_in") or normal.expires_in,
+            scope=section.json_path("scope") or normal.scope,
+            error=section.json_path("error") or normal.error,
+            ok=section.json_path("ok"),
+            account=section.json_path("account"),
+        )
+        section.close()
+        return found
+
+    def to_json(self) -> dict[str, object]:
+        """What `from_json` reads, without what is usual."""
+        found = {
+            "access_token": self.access_token,
+            "refresh_token": self.refresh_token,
+            "expires_in": self.expires_in,
+            "scope": self.scope,
+            "error": self.error,
+        }
+        odd: dict[str, object] = {name: path for name, path in found.items() if path != name}
+        return odd | {name: path for name, path in (("ok", self.ok), ("account", self.account)) if path}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefreshRules:
+    """How a refresh differs from the first token request."""
+
+    url: str | None = None
+    """Another endpoint than `token_url`."""
+    rotates: bool = False
+    """Whether each refresh token serves once."""
+    params: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OAuth:
+    """The OAuth 2 side of a provider; its URLs may hold `{variables}` until `resolved`."""
+
+    authorization_url: str
+    token_url: str
+    revocation_url: str | None = None
+    device_authorization_url: str | None = None
+    registration_endpoint: str | None = None
+    issuer: str | None = None
+    scopes: tuple[str, ...] = ()
+    """Asked for when nobody asks for others."""
+    scope_separator: str = " "
+    pkce: Pkce = "supported"
+    authorization_params: Mapping[str, str] = field(default_factory=dict)
+    token_params: Mapping[str, str] = field(default_factory=dict)
+    token_headers: Mapping[str, str] = field(default_factory=dict)
+    token_endpoint_auth_method: AuthMethod = "client_secret_post"  # noqa: S105  # a setting
+    token_body: TokenBody = "form"  # noqa: S105  # a form of body
+    client_secret: ClientSecret = "optional"  # noqa: S105  # a setting
+    """Whether logging in takes a client secret."""
+    response: ResponseShape = field(default_factory=ResponseShape)
+    refresh: RefreshRules = field(default_factory=RefreshRules)
+    expires_in_default: int | None = None
+    """Seconds, for an answer that does not say."""
+    allow_private_addresses: bool = False
+    """The provider's: whether these URLs may lead to this machine or a private network."""
+
+    def resolved(self, variables: Mapping[str, str]) -> "OAuth":
+        """The same with every `{variable}` of its URLs replaced, and every URL checked.
+
+        Raises:
+            ProviderInvalid: a URL is none that may be used.
+        """
+
+        def at(name: str, written: str) -> str:
+            try:
+                return resolve(written, variables, allow_private=self.allow_private_addresses)
+            except ValueError as error:
+                raise ProviderInvalid(f"oauth.{name}: {error}") from error
+
+        def at_optional(name: str, written: str | None) -> str | None:
+            return None if written is None else at(name, written)
+
+        return replace(
+            self,
+            authorization_url=at("authorization_url", self.authorization_url),
+            token_url=at("token_url", self.token_url),
+            revocation_url=at_optional("revocation_url", self.revocation_url),
+            device_authorization_url=at_optional("device_authorization_url", self.device_authorization_url),
+            registration_endpoint=at_optional("registration_endpoint", self.registration_endpoint),
+            issuer=at_optional("issuer", self.issuer),
+            refresh=replace(self.refresh, url=at_optional("refresh.url", self.refresh.url)),
+        )
+
+    @classmethod
+    def from_json(cls, section: Section, variables: tuple[Variable, ...], *, allow_private: bool) -> "OAuth":
+        """Read the section `oauth`."""
+        urls = {name: _url(section, name, variables, allow_private=allow_private) for name in _ENDPOINTS}
+        for name in ("authorization_url", "token_url"):
+            if urls[name] is None:
+                raise section.error(name, "is missing")
+        method = section.choice("token_endpoint_auth_method", _AUTH_METHODS, _default_method(section))
+        secret = section.choice("client_secret", _CLIENT_SECRETS, _usual_secret(method))
+        if "none" in {method, secret} and method != secret:
+            raise section.error("client_secret", f"is {secret}, but token_endpoint_auth_method is {method}")
+        found = cls(
+            authorization_url=urls["authorization_url"] or "",
+            token_url=urls["token_url"] or "",
+            revocation_url=urls["revocation_url"],
+            device_authorization_url=urls["device_authorization_url"],
+            registration_endpoint=urls["registration_endpoint"],
+            issuer=urls["issuer"],
+            scopes=_scopes(section),
+            scope_separator=_separator(section),
+            pkce=section.choice("pkce", _PKCE, "supported"),
+            authorization_params=_params(section, "authorization_params"),
+            token_params=_params(section, "token_params"),
+            token_headers=_token_headers(section),
+            token_endpoint_auth_method=method,
+            token_body=section.choice("token_body", _TOKEN_BODIES, "form"),
+            client_secret=secret,
+            response=ResponseShape.from_json(section.section("response")),
+            refresh=_refresh(section.section("refresh"), variables, allow_private=allow_private),
+            expires_in_default=section.seconds("expires_in_default"),
+            allow_private_addresses=allow_private,
+        )
+        section.close()
+        return found
+
+    def to_json(self) -> dict[str, object]:
+        """What `from_json` reads, without what is usual."""
+        usual_secret = _usual_secret(self.token_endpoint_auth_method)
+        refresh = {"url": self.refresh.url, "rotates": self.refresh.rotates, "params": dict(self.refresh.params)}
+        written: dict[str, object] = {
+            "authorization_url": self.authorization_url,
+            "token_url": self.token_url,
+            "revocation_url": self.revocation_url,
+            "device_authorization_url": self.device_authorization_url,
+            "registration_endpoint": self.registration_endpoint,
+            "issuer": self.issuer,
+            "scopes": list(self.scopes),
+            "scope_separator": None if self.scope_separator == " " else self.scope_separator,
+            "pkce": self.pkce,
+            "authorization_params": dict(self.authorization_params),
+            "token_params": dict(self.token_params),
+            "token_headers": dict(self.token_headers),
+            "token_endpoint_auth_method": self.token_endpoint_auth_method,
+            "token_body": None if self.token_body == "form" else self.token_body,  # noqa: S105  # a form of body
+            "client_secret": None if self.client_secret == usual_secret else self.client_secret,
+            "response": self.response.to_json(),
+            "refresh": {key: value for key, value in refresh.items() if value},
+            "expires_in_default": self.expires_in_default,
+        }
+        return {key: value for key, value in written.items() if value}
+
+
+def resolve(written: str, variables: Mapping[str, str], *, allow_private: bool) -> str:
+    """A URL with its variables replaced, otherwise as written, once it is known that it may be used.
+
+    Raises:
+        ValueError: it may not, in words that follow the field's name.
+    """
+    found = fill(written, variables)
+    url.parse(found, allow_private=allow_private)
+    return found
+
+
+def _url(section: Section, key: str, variables: tuple[Variable, ...], *, allow_private: bool) -> str | None:
+    written = section.optional_text(key)
+    if written is not None:
+        try:
+            resolve(written, {each.name: each.sample for each in variables}, allow_private=allow_private)
+        except ValueError as error:
+            raise section.error(key, str(error)) from error
+    return written
+
+
+def _usual_secret(method: AuthMethod) -> ClientSecret:
+    return "none" if method == "none" else "optional"
+
+
+def _default_method(section: Section) -> AuthMethod:
+    return "none" if section.raw("client_secret") == "none" else "client_secret_post"
+
+
+def _scopes(section: Section) -> tuple[str, ...]:
+    found = section.texts("scopes")
+    for index, scope in enumerate(found):
+        if not scope.isascii() or set(scope) & set(' "\\'):  # RFC 6749 §3.3, scope-token
+            raise section.error(f"scopes[{index}]", "is not a scope", hint="one entry for each scope")
+    return found
+
+
+def _separator(section: Section) -> str:
+    found = section.raw("scope_separator")
+    if found is None:
+        return " "
+    if not isinstance(found, str) or found not in _SEPARATORS:
+        raise section.error("scope_separator", "must be a space or a comma")
+    return found
+
+
+def _params(section: Section, key: str) -> dict[str, str]:
+    found = section.pairs(key)
+    for name in found:
+        if name in _FLOW_PARAMETERS:
+            raise section.error(f"{key}.{name}", "is set by the flow itself")
+    return found
+
+
+def _token_headers(section: Section) -> dict[str, str]:
+    found = section.headers("token_headers")
+    for name in found:
+        if name.lower() in _OWN_TOKEN_HEADERS:
+            raise section.error(f"token_headers.{name}", "is set by the request itself")
+    return found
+
+
+def _refresh(section: Section, variables: tuple[Variable, ...], *, allow_private: bool) -> RefreshRules:
+    found = RefreshRules(
+        url=_url(section, "url", variables, allow_private=allow_private),
+        rotates=section.boolean("rotates"),
+        params=_params(section, "params"),
+    )
+    section.close()
+    return found

@@ -1,0 +1,382 @@
+"""A provider: how to log in to a service, where its credential may go, and how it is put on a request.
+
+Rule: a definition is checked whole when it is read. What `parse_definition` returns can be used without a second look,
+except for the values of its variables, which come with a connection.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from authsome.errors import ProviderInvalid
+from authsome.models import injection, url, variable
+from authsome.models.api_key import ApiKey, KeyField
+from authsome.models.connection import Kind
+from authsome.models.export import Export
+from authsome.models.injection import OAUTH_NAMES, Injection, Names, Rules
+from authsome.models.login import Flow
+from authsome.models.oauth import OAuth, RefreshRules, ResponseShape, resolve
+from authsome.models.route import HTTPS_PORT, HostPattern
+from authsome.models.section import Section
+from authsome.models.template import TOKEN, Template
+from authsome.models.variable import Variable
+
+__all__ = [
+    "ApiKey",
+    "Export",
+    "KeyField",
+    "OAuth",
+    "Place",
+    "Provider",
+    "RefreshRules",
+    "ResponseShape",
+    "Variable",
+    "Verify",
+    "definition_to_json",
+    "parse_definition",
+]
+
+Method = Literal["GET", "POST"]
+
+SCHEMA_VERSION: Final = 1
+NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?\Z")
+_METHODS: Final[tuple[Method, ...]] = ("GET", "POST")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """An entry of `api_url`: somewhere the credential may go."""
+
+    entry: str
+    """As written: `{variables}` and all."""
+    fixed: HostPattern | None
+    """What it names, unless that depends on a connection's variables."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verify:
+    """A request that proves a credential and names its account; the injections are put on it like on any other."""
+
+    url: Template
+    """May hold variables, and in its path those fields of a key that are not secret."""
+    method: Method = "GET"
+    headers: Mapping[str, str]
+    body: str | None = None
+    account: str | None = None
+    """Where in the answer the account is named: member names joined by dots."""
+    ok: str | None = None
+    """A member of the answer that must be true, where errors come with status 200."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Provider:
+    """A provider definition, as bundled or written by a user."""
+
+    name: str
+    display_name: str
+    description: str | None
+    docs_url: str | None
+    """Where a key or an OAuth client is made."""
+    flow: Flow
+    """How one logs in unless another flow is asked for."""
+    places: tuple[Place, ...]
+    variables: tuple[Variable, ...]
+    oauth: OAuth | None
+    api_key: ApiKey | None
+    inject: tuple[Injection, ...]
+    verify: Verify | None
+    export: Export
+    allow_private_addresses: bool
+    """Whether its hosts may lie on this machine or a private network."""
+    unverified: bool
+    """Whether the definition was written from memory and never tried."""
+
+    @property
+    def api_url(self) -> tuple[str, ...]:
+        """Where the credential may go, as written."""
+        return tuple(place.entry for place in self.places)
+
+    @property
+    def auth_type(self) -> Kind:
+        """The kind of login that the usual flow ends in."""
+        return Kind.API_KEY if self.flow is Flow.API_KEY else Kind.OAUTH2
+
+    @property
+    def flows(self) -> tuple[Flow, ...]:
+        """Every flow that is offered, the usual one first."""
+        offered = [Flow.PKCE] if self.oauth else []
+        if self.api_key:
+            offered.append(Flow.API_KEY)
+        return (self.flow, *(flow for flow in offered if flow is not self.flow))
+
+    @property
+    def kinds(self) -> tuple[Kind, ...]:
+        """The kinds of login that there are."""
+        return tuple(_names(self.oauth, self.api_key))
+
+    def checked_variables(self, given: Mapping[str, str]) -> dict[str, str]:
+        """A value for every variable: the given one, else its default.
+
+        Raises:
+            RequestInvalid: a value is not allowed or missing, or there is no such variable.
+        """
+        return variable.checked(self.variables, given, allow_private=self.allow_private_addresses)
+
+    def patterns(self, variables: Mapping[str, str]) -> tuple[HostPattern, ...]:
+        """Where the credential of a connection with these variables may go.
+
+        Raises:
+            ProviderInvalid: the variables make something of an entry that is no such place.
+        """
+        return tuple(pattern for _, pattern in self._places(variables))
+
+    def injections(
+        self, kind: Kind, variables: Mapping[str, str], *, host: str, path: str, port: int = HTTPS_PORT
+    ) -> Rules:
+        """What to do with a request that goes there with a login of this kind.
+
+        Of several entries of `api_url` that name the place, the most specific one decides. There are no injections
+        for a place that none names.
+        """
+        matching = [
+            (pattern.specificity, entry)
+            for entry, pattern in self._places(variables)
+            if pattern.matches_address(host, port) and pattern.matches_path(path)
+        ]
+        entry = max(matching)[1] if matching else None
+        serving = tuple(each for each in self.inject if entry is not None and each.serves(kind, entry))
+        return Rules(injections=serving, remove=injection.strippable(self.inject))
+
+    def _places(self, variables: Mapping[str, str]) -> list[tuple[str, HostPattern]]:
+        private = self.allow_private_addresses
+        try:
+            return [(each.entry, each.fixed or _pattern(each.entry, variables, private)) for each in self.places]
+        except ValueError as error:
+            raise ProviderInvalid(f"{self.name}: api_url: {error}") from error
+
+
+def parse_definition(data: object, *, source: str) -> Provider:
+    """Read a provider definition.
+
+    Args:
+        data: the parsed JSON.
+        source: the file's name, for errors.
+
+    Raises:
+        ProviderInvalid: names the file, the field and, where there is one, the fix.
+    """
+    section = Section(data, source=source)
+    _check_version(section)
+    name = section.text("name")
+    if not NAME.match(name):
+        raise section.error("name", f"{name[:64]!r} is not a provider name", hint="small letters, digits, - and _")
+    allow_private = section.boolean("allow_private_addresses")
+    variables = variable.from_json(section, allow_private=allow_private)
+    oauth = _oauth(section, variables, allow_private=allow_private)
+    api_key = ApiKey.from_json(section.section("api_key")) if section.has("api_key") else None
+    flow = _flow(section, oauth, api_key)
+    names = _names(oauth, api_key)
+    provider = Provider(
+        name=name,
+        display_name=section.text("display_name", name),
+        description=section.optional_text("description"),
+        docs_url=_docs_url(section),
+        flow=flow,
+        places=_read_places(section, variables, allow_private=allow_private),
+        variables=variables,
+        oauth=oauth,
+        api_key=api_key,
+        inject=_inject(section, names),
+        verify=_verify(section.section("verify"), variables, api_key) if section.has("verify") else None,
+        export=Export.from_json(section.section("export"), names, api_key),
+        allow_private_addresses=allow_private,
+        unverified=section.boolean("unverified"),
+    )
+    section.close()
+    _check_variables_used(section, provider)
+    _check_injections(section, provider)
+    _check_verify(section, provider)
+    return provider
+
+
+def definition_to_json(provider: Provider) -> dict[str, object]:
+    """The definition that `parse_definition` reads, in the order of the contract and without what is usual."""
+    names = _names(provider.oauth, provider.api_key)
+    inject = [injection.to_json(each, names) for each in provider.inject]
+    written: dict[str, object] = {
+        "schema_version": SCHEMA_VERSION,
+        "name": provider.name,
+        "display_name": provider.display_name,
+        "description": provider.description,
+        "docs_url": provider.docs_url,
+        "auth_type": provider.auth_type.value,
+        "flow": provider.flow.value,
+        "api_url": provider.api_url[0] if len(provider.api_url) == 1 else list(provider.api_url),
+        **variable.to_json(provider.variables),
+        "oauth": provider.oauth.to_json() if provider.oauth else None,
+        "api_key": provider.api_key.to_json() if provider.api_key else None,
+        "inject": inject[0] if len(inject) == 1 else inject,
+        "verify": _verify_to_json(provider.verify) if provider.verify else None,
+        "export": provider.export.to_json() or None,
+        "allow_private_addresses": provider.allow_private_addresses or None,
+        "unverified": provider.unverified or None,
+    }
+    return {key: value for key, value in written.items() if value is not None}
+
+
+def _check_version(section: Section) -> None:
+    version = section.raw("schema_version")
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        hint = "a newer authsome may read it" if isinstance(version, int) and version > SCHEMA_VERSION else None
+        raise section.error("schema_version", f"must be {SCHEMA_VERSION}", hint=hint)
+
+
+def _docs_url(section: Section) -> str | None:
+    written = section.optional_text("docs_url")
+    if written is not None:
+        try:
+            url.parse(written.partition("#")[0].partition("?")[0], allow_private=False)
+        except ValueError as error:
+            raise section.error("docs_url", str(error)) from error
+    return written
+
+
+def _oauth(section: Section, variables: tuple[Variable, ...], *, allow_private: bool) -> OAuth | None:
+    if not section.has("oauth"):
+        return None
+    return OAuth.from_json(section.section("oauth"), variables, allow_private=allow_private)
+
+
+def _flow(section: Section, oauth: OAuth | None, api_key: ApiKey | None) -> Flow:
+    """The usual flow: `flow`, or what `auth_type` implies, or the only one there is."""
+    usual = Kind.OAUTH2 if oauth or not api_key else Kind.API_KEY
+    kind = section.choice("auth_type", tuple(Kind), usual)
+    flow = section.choice("flow", tuple(Flow), Flow.API_KEY if kind is Kind.API_KEY else Flow.PKCE)
+    if (flow is Flow.API_KEY) != (kind is Kind.API_KEY):
+        raise section.error("flow", f"is {flow.value}, but auth_type is {kind.value}")
+    if kind is Kind.OAUTH2 and oauth is None:
+        raise section.error("oauth", "is missing")
+    if kind is Kind.API_KEY and api_key is None:
+        raise section.error("api_key", "is missing", hint='an empty object will do: "api_key": {}')
+    return flow
+
+
+def _read_places(section: Section, variables: Iterable[Variable], *, allow_private: bool) -> tuple[Place, ...]:
+    samples = {each.name: each.sample for each in variables}
+    found: dict[HostPattern, Place] = {}
+    for entry in section.texts("api_url"):
+        try:
+            pattern = _pattern(entry, samples, allow_private)
+        except ValueError as error:
+            safe = url.safe_form(entry) if entry.lower().startswith("regex:") else None
+            raise section.error("api_url", f"{entry!r}: {error}", hint=f"say {safe!r}" if safe else None) from error
+        if pattern in found:
+            raise section.error("api_url", f"{entry!r}: names the same place as {found[pattern].entry!r}")
+        found[pattern] = Place(entry, None if "{" in entry else pattern)
+    if not found:
+        raise section.error("api_url", "is missing", hint="the hosts that the credential may be sent to")
+    return tuple(found.values())
+
+
+def _pattern(entry: str, variables: Mapping[str, str], allow_private: bool) -> HostPattern:  # noqa: FBT001
+    if entry.lower().startswith("regex:"):
+        return url.host_pattern(entry, allow_private=allow_private)  # raises
+    return url.host_pattern(variable.fill(entry, variables), allow_private=allow_private)
+
+
+def _names(oauth: OAuth | None, api_key: ApiKey | None) -> Names:
+    found: dict[Kind, frozenset[str]] = {}
+    if oauth is not None:
+        found[Kind.OAUTH2] = OAUTH_NAMES
+    if api_key is not None:
+        found[Kind.API_KEY] = api_key.names
+    return found
+
+
+def _inject(section: Section, names: Names) -> tuple[Injection, ...]:
+    found = tuple(injection.from_json(each, names) for each in section.sections("inject"))
+    if found:
+        return found
+    if not all(TOKEN in known for known in names.values()):
+        raise section.error("inject", "is missing", hint="say how the key's fields are put on a request")
+    return (injection.bearer(names),)
+
+
+def _verify(section: Section, variables: tuple[Variable, ...], api_key: ApiKey | None) -> Verify:
+    written = injection.read_template(section, "url")
+    shown = {field.name for field in api_key.fields if not field.secret} if api_key else set()
+    unknown = sorted(written.names - shown - {each.name for each in variables})
+    if unknown:
+        raise section.error("url", f"{{{unknown[0]}}} is no variable, and no field that is not secret")
+    found = Verify(
+        url=written,
+        method=section.choice("method", _METHODS, "GET"),
+        headers=section.headers("headers"),
+        body=section.optional_text("body"),
+        account=section.json_path("account"),
+        ok=section.json_path("ok"),
+    )
+    section.close()
+    return found
+
+
+def _verify_to_json(verify: Verify) -> dict[str, object]:
+    written = {
+        "method": None if verify.method == "GET" else verify.method,
+        "url": verify.url.text,
+        "headers": dict(verify.headers),
+        "body": verify.body,
+        "account": verify.account,
+        "ok": verify.ok,
+    }
+    return {key: value for key, value in written.items() if value}
+
+
+def _check_variables_used(section: Section, provider: Provider) -> None:
+    used = frozenset[str]().union(*(Template.parse(entry).names for entry in provider.api_url))
+    if provider.oauth is not None:
+        written = provider.oauth.to_json().values()
+        used = used.union(*(Template.parse(each).names for each in written if isinstance(each, str)))
+    for each in provider.variables:
+        if each.name not in used:
+            raise section.error("variables", f"{each.name} is used by no URL")
+
+
+def _check_injections(section: Section, provider: Provider) -> None:
+    """On every place and for every kind of login, one way and no two that contradict each other."""
+    for index, each in enumerate(provider.inject):
+        where = f"inject[{index}]"
+        for host in each.hosts:
+            if host not in provider.api_url:
+                raise section.error(f"{where}.hosts", f"{host!r} is no entry of api_url")
+    for entry in provider.api_url:
+        for kind in provider.kinds:
+            serving = [each for each in provider.inject if each.serves(kind, entry)]
+            if not any(each.names for each in serving):
+                raise section.error("inject", f"says nothing for {entry} with {kind.value}")
+            if len({each.target for each in serving}) != len(serving):
+                raise section.error("inject", f"sets something twice for {entry} with {kind.value}")
+
+
+def _check_verify(section: Section, provider: Provider) -> None:
+    """The credential is sent to that URL, so it must lie where the credential may go."""
+    if provider.verify is None:
+        return
+    samples = {each.name: each.sample for each in provider.variables}
+    fields = {field.name: "x" for field in provider.api_key.fields} if provider.api_key else {}
+    private = provider.allow_private_addresses
+    try:
+        target = url.parse(
+            resolve(provider.verify.url.text, {**fields, **samples}, allow_private=private), allow_private=private
+        )
+    except ValueError as error:
+        raise section.error("verify.url", str(error)) from error
+    host_and_port = provider.verify.url.text.removeprefix("https://").partition("/")[0]
+    if any(f"{{{name}}}" in host_and_port for name in fields):
+        raise section.error("verify.url", "a field may stand in the path only")
+    rules = provider.injections(
+        provider.auth_type, samples, host=target.host, port=target.port, path=target.path or "/"
+    )
+    if not rules.injections:
+        raise section.error("verify.url", "lies where the credential may not go", hint="name its host in api_url")

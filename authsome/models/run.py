@@ -1,0 +1,22 @@
+"""A run: one child behind the proxy, and what its requests may use."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run as it is stored: of its secret only the hash."""
+
+    id: str
+    secret_hash: bytes = field(repr=False)
+    vault_id: str
+    identity: str
+    pinned: Mapping[str, str]
+    """Connection by provider, where it is not the default one."""
+    only: frozenset[str]
+    """The providers that are routed; empty for all that are connected."""
+    created_at: datetime
+    expires_at: datetime | None
+    ended_at: datetime | None

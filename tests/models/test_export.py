@@ -1,0 +1,44 @@
+"""Exports: real values for `export`, placeholders for `run`, each for the logins that have them."""
+
+from authsome.models.connection import Kind
+from authsome.models.export import DEFAULT_PLACEHOLDER
+from authsome.models.provider import parse_definition
+from authsome.secret import Secret
+
+PROVIDER = parse_definition(
+    {
+        "schema_version": 1,
+        "name": "acme",
+        "api_url": "api.acme.test",
+        "oauth": {"authorization_url": "https://acme.test/authorize", "token_url": "https://acme.test/token"},
+        "api_key": {},
+        "export": {
+            "env": {
+                "ACME_TOKEN": "{token}",
+                "ACME_ACCESS_TOKEN": {"value": "{access_token}", "placeholder": "at-0"},
+                "ACME_API_KEY": {"value": "{api_key}", "placeholder": "k-0"},
+            }
+        },
+    },
+    source="acme.json",
+)
+
+
+def test_values():
+    """A variable is set for the logins that have what it holds."""
+    secrets = {"access_token": Secret("at"), "refresh_token": Secret("rt")}
+    values = PROVIDER.export.values(Kind.OAUTH2, secrets)
+    assert {name: value.reveal() for name, value in values.items()} == {"ACME_TOKEN": "at", "ACME_ACCESS_TOKEN": "at"}
+    values = PROVIDER.export.values(Kind.API_KEY, {"api_key": Secret("k")})
+    assert {name: value.reveal() for name, value in values.items()} == {"ACME_TOKEN": "k", "ACME_API_KEY": "k"}
+
+
+def test_missing_fields_are_left_out():
+    """A login made under another definition exports what it has."""
+    assert PROVIDER.export.values(Kind.API_KEY, {"other": Secret("x"), "more": Secret("y")}) == {}
+
+
+def test_placeholders():
+    """The child sees the same variables, with placeholders."""
+    assert PROVIDER.export.placeholders(Kind.OAUTH2) == {"ACME_TOKEN": DEFAULT_PLACEHOLDER, "ACME_ACCESS_TOKEN": "at-0"}
+    assert PROVIDER.export.placeholders(Kind.API_KEY) == {"ACME_TOKEN": DEFAULT_PLACEHOLDER, "ACME_API_KEY": "k-0"}

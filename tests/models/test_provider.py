@@ -1,0 +1,410 @@
+"""Provider definitions: read whole or refused with the file, the field and the fix; and what a good one answers."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+
+from authsome.errors import ProviderInvalid, RequestInvalid
+from authsome.models.connection import Kind
+from authsome.models.login import Flow
+from authsome.models.provider import Provider, definition_to_json, parse_definition
+from authsome.models.route import HostPattern
+
+KEY = {"schema_version": 1, "name": "acme", "api_url": "api.acme.test", "auth_type": "api_key", "api_key": {}}
+OAUTH = {
+    "schema_version": 1,
+    "name": "acme",
+    "api_url": ["api.acme.test", "https://git.acme.test/v1/"],
+    "oauth": {"authorization_url": "https://acme.test/authorize", "token_url": "https://acme.test/token"},
+}
+EVERYTHING = {
+    "schema_version": 1,
+    "name": "acme-2_x",
+    "display_name": "Acmé",
+    "description": "Everything a definition can say",
+    "docs_url": "https://acme.test/docs?x=1#keys",
+    "auth_type": "oauth2",
+    "flow": "pkce",
+    "api_url": ["https://api.acme.test:8443/v1/", "*.acme.test", "{base_url}/api/", "https://{region}.acme.example"],
+    "base_url": "https://acme.example",
+    "variables": {"region": {"default": "eu", "pattern": "^(eu|us)$", "description": "where the data lie"}},
+    "oauth": {
+        "authorization_url": "{base_url}/authorize",
+        "token_url": "{base_url}/token",
+        "revocation_url": "{base_url}/revoke",
+        "device_authorization_url": "{base_url}/device",
+        "registration_endpoint": "{base_url}/register",
+        "issuer": "{base_url}",
+        "scopes": ["read", "write"],
+        "scope_separator": ",",
+        "pkce": "required",
+        "authorization_params": {"prompt": "consent"},
+        "token_params": {"audience": "api"},
+        "token_headers": {"Acme-Version": "1"},
+        "token_endpoint_auth_method": "client_secret_basic",
+        "token_body": "json",
+        "client_secret": "required",
+        "response": {"access_token": "authed_user.access_token", "ok": "ok", "account": "team.name"},
+        "refresh": {"url": "{base_url}/refresh", "rotates": True, "params": {"again": "1"}},
+        "expires_in_default": 3600,
+    },
+    "api_key": {
+        "fields": [
+            {
+                "name": "user",
+                "label": "User",
+                "secret": False,
+                "env_var": "ACME_USER",
+                "pattern": "^[a-z]+$",
+                "hint": "small",
+            },
+            {"name": "password", "label": "Password"},
+        ]
+    },
+    "inject": [
+        {"header": "Authorization", "template": "Bearer {access_token}"},
+        {"basic": {"username": "{user}", "password": "{password}"}, "hosts": ["*.acme.test", "{base_url}/api/"]},
+        {"header": "X-Password", "template": "{password}", "hosts": ["https://api.acme.test:8443/v1/"]},
+        {"query": "key", "template": "{password}", "hosts": ["https://{region}.acme.example"]},
+        {"path": "placeholder", "template": "{user}"},
+        {"header": "Acme-Version", "template": "1", "if_absent": True, "auth": "oauth2"},
+    ],
+    "verify": {
+        "method": "POST",
+        "url": "{base_url}/api/me/{user}",
+        "headers": {"Content-Type": "application/json"},
+        "body": "{}",
+        "account": "data.name",
+        "ok": "ok",
+    },
+    "export": {
+        "env": {
+            "ACME_TOKEN": "{access_token}",
+            "ACME_USER": {"value": "{user}", "placeholder": "placeholder"},
+            "ACME_LOGIN": {"value": "{user}:{password}", "placeholder": "a:b"},
+        }
+    },
+    "allow_private_addresses": True,
+    "unverified": True,
+}
+
+
+def parse(data: object) -> Provider:
+    return parse_definition(data, source="acme.json")
+
+
+def changed(base: dict[str, object], path: str, value: object) -> dict[str, object]:
+    """A deep copy in which the member at a path of names is another one, or gone if the value is `...`."""
+    data = copy.deepcopy(base)
+    *parents, last = path.split(".")
+    target: object = data
+    for name in parents:
+        target = target[int(name)] if isinstance(target, list) else target[name]  # type: ignore[index]
+    key = int(last) if isinstance(target, list) else last
+    if value is ...:
+        del target[key]  # type: ignore[attr-defined]
+    else:
+        target[key] = value  # type: ignore[index]
+    return data
+
+
+@pytest.mark.parametrize("definition", [KEY, OAUTH, EVERYTHING])
+def test_round_trip(definition: dict[str, object]):
+    """What is read is what is written is what is read."""
+    provider = parse(definition)
+    written = definition_to_json(provider)
+    assert parse(written) == provider
+    assert definition_to_json(parse(written)) == written
+
+
+def test_everything_is_kept():
+    """No field of the contract is lost: the full definition is written as it was."""
+    assert definition_to_json(parse(EVERYTHING)) == EVERYTHING
+
+
+@pytest.mark.parametrize(
+    ("base", "path", "value", "where", "hint"),
+    [
+        (KEY, "schema_version", ..., "schema_version: must be 1", None),
+        (KEY, "schema_version", 2, "schema_version: must be 1", "newer authsome"),
+        (KEY, "schema_version", True, "schema_version: must be 1", None),
+        (KEY, "schema_version", "1", "schema_version: must be 1", None),
+        (KEY, "name", ..., "name: is missing", None),
+        (KEY, "name", 7, "name: must be a text, not a number", None),
+        (KEY, "name", "..", "name: '..' is not a provider name", "small letters"),
+        (KEY, "name", "../x", "is not a provider name", None),
+        (KEY, "name", "Acme", "is not a provider name", None),
+        (KEY, "name", "gıthub", "is not a provider name", None),  # noqa: RUF001  # a look-alike
+        (KEY, "name", "a/b", "is not a provider name", None),
+        (KEY, "name", "x" * 65, "is not a provider name", None),
+        (KEY, "display_name", "", "display_name: is empty", "leave the field out"),
+        (KEY, "display_name", "x\x1b[31m", "display_name: holds a character that does not print", None),
+        (KEY, "display_name", "x" * 3000, "display_name: is longer", None),
+        (KEY, "description", " x", "description: begins or ends with a space", None),
+        (KEY, "docs_url", "javascript:alert(1)", "docs_url: must be an https URL", None),
+        (KEY, "docs_url", "http://acme.test", "docs_url: must be an https URL", None),
+        (KEY, "auth_type", "oauth3", "auth_type: is 'oauth3'", "one of: oauth2, api_key"),
+        (KEY, "auth_type", "oauth2", "oauth: is missing", None),
+        (KEY, "flow", "telepathy", "flow: is 'telepathy'", "one of: pkce"),
+        (KEY, "flow", "pkce", "flow: is pkce, but auth_type is api_key", None),
+        (OAUTH, "auth_type", "api_key", "api_key: is missing", '"api_key": {}'),
+        (KEY, "api_url", ..., "api_url: is missing", "hosts"),
+        (KEY, "api_url", [], "api_url: is missing", None),
+        (KEY, "api_url", {}, "api_url: must be a text or a list of texts, not an object", None),
+        (KEY, "api_url", [None], "api_url[0]: must be a text, not null", None),
+        (KEY, "api_url", ["a.test", "a.test"], "api_url: names something twice", None),
+        (KEY, "api_url", ["a.test", "https://A.test/"], "names the same place as 'a.test'", None),
+        (KEY, "api_url", "*.com", "would give the credential to whoever has a name below com", None),
+        (KEY, "api_url", "http://a.test", "api_url: 'http://a.test': must be an https URL", None),
+        (KEY, "api_url", "127.0.0.1", "only `allow_private_addresses` lets", None),
+        (KEY, "api_url", r"regex:.*\.acme\.test", "never by a regular expression", "say '*.acme.test'"),
+        (KEY, "api_url", "regex:(a+)+$", "never by a regular expression", None),
+        (KEY, "api_url", "{base_url}", "there is no variable base_url", None),
+        (KEY, "api_url", "https://x/{base_url}", "there is no variable base_url", None),
+        (EVERYTHING, "oauth.token_url", "https://a.test/{base_url}", "oauth.token_url: {base_url} is a whole URL", None),  # noqa: E501
+        (KEY, "api_url", "a{.test", "a brace that belongs to no {name}", None),
+        (KEY, "base_url", "http://a.test", "base_url: must be an https URL", None),
+        (KEY, "base_url", "https://u@a.test", "base_url: must be an https URL without user", None),
+        (KEY, "base_url", "https://a.test?x", "base_url: must be an https URL", None),
+        (KEY, "base_url", "https://a.test/", "base_url: should be written https://a.test", None),
+        (KEY, "base_url", "https://a.test", "variables: base_url is used by no URL", None),
+        (EVERYTHING, "variables.region.pattern", "^(a+)+$", "variables.region.pattern: repeats a group", None),
+        (EVERYTHING, "variables.region.pattern", "^eu", "variables.region.pattern: must begin with ^ and end with $", None),  # noqa: E501
+        (EVERYTHING, "variables.region.default", "asia", "variables.region.default: must match ^(eu|us)$", None),
+        (EVERYTHING, "variables.Region", {}, "variables: 'Region' is not a name", None),
+        (EVERYTHING, "variables.base_url", {}, "variables.base_url: stands already at the top", None),
+        (OAUTH, "oauth", [], "oauth: must be an object, not a list", None),
+        (OAUTH, "oauth.token_url", ..., "oauth.token_url: is missing", None),
+        (OAUTH, "oauth.token_url", "http://acme.test/token", "oauth.token_url: must be an https URL", None),
+        (OAUTH, "oauth.token_url", "http://127.0.0.1:7998/providers", "oauth.token_url: 127.0.0.1 is no public name", None),  # noqa: E501
+        (OAUTH, "oauth.token_url", "https://169.254.169.254/", "oauth.token_url: 169.254.169.254 is no public name", None),  # noqa: E501
+        (OAUTH, "oauth.registration_endpoint", "file:///x", "oauth.registration_endpoint: must be an https URL", None),
+        (OAUTH, "oauth.issuer", "{tenant}", "oauth.issuer: there is no variable tenant", None),
+        (OAUTH, "oauth.token_uri", "https://x.test", "oauth: there is no field 'token_uri'", "did you mean 'token_url'?"),  # noqa: E501
+        (OAUTH, "oauth.scopes", ["a b"], "oauth.scopes[0]: is not a scope", "one entry for each scope"),
+        (OAUTH, "oauth.scope_separator", ";", "oauth.scope_separator: must be a space or a comma", None),
+        (OAUTH, "oauth.pkce", True, "oauth.pkce: must be a text, not true or false", None),
+        (OAUTH, "oauth.pkce", "maybe", "oauth.pkce: is 'maybe'", "one of: required, supported, unsupported"),
+        (OAUTH, "oauth.authorization_params", {"state": "x"}, "oauth.authorization_params.state: is set by the flow", None),  # noqa: E501
+        (OAUTH, "oauth.authorization_params", {"a": 1}, "oauth.authorization_params.a: must be a text", None),
+        (OAUTH, "oauth.token_params", {"code": "x"}, "oauth.token_params.code: is set by the flow itself", None),
+        (OAUTH, "oauth.token_headers", {"Host": "x"}, "the header Host belongs to the transport", None),
+        (OAUTH, "oauth.token_headers", {"Transfer-Encoding": "x"}, "belongs to the transport", None),
+        (OAUTH, "oauth.token_headers", {"Authorization": "x"}, "is set by the request itself", None),
+        (OAUTH, "oauth.token_headers", {"A B": "x"}, "'A B' is not a header name", None),
+        (OAUTH, "oauth.token_headers", {"X": "a\r\nY: b"}, "holds a character that does not print", None),
+        (OAUTH, "oauth.token_headers", {"X": "é"}, "must be ASCII", None),
+        (OAUTH, "oauth.token_body", "xml", "oauth.token_body: is 'xml'", "one of: form, json"),
+        (OAUTH, "oauth.client_secret", "none", ..., None),
+        (OAUTH, "oauth.response", {"access_token": "a..b"}, "oauth.response.access_token: must be names joined", None),
+        (OAUTH, "oauth.response", {"tokens": "a"}, "oauth.response: there is no field 'tokens'", None),
+        (OAUTH, "oauth.refresh", {"rotates": "yes"}, "oauth.refresh.rotates: must be true or false, not a text", None),
+        (OAUTH, "oauth.expires_in_default", "3600", "oauth.expires_in_default: must be a whole number", None),
+        (OAUTH, "oauth.expires_in_default", 0, "oauth.expires_in_default: must be a whole number", None),
+        (KEY, "api_key", {"key_pattern": "sk-"}, "api_key.key_pattern: must begin with ^", None),
+        (KEY, "api_key", {"key_pattern": "^(a|a)+$"}, "api_key.key_pattern: repeats a group", None),
+        (KEY, "api_key", {"env_var": "acme key"}, "api_key.env_var: must be the name of an environment variable", None),
+        (KEY, "api_key", {"fields": []}, "api_key.fields: must name 1 to 8 fields", None),
+        (KEY, "api_key", {"fields": [{"name": "a"}]}, "api_key.fields[0].label: is missing", None),
+        (KEY, "api_key", {"fields": [{"name": "token", "label": "T"}]}, "token means something else in templates", None),  # noqa: E501
+        (KEY, "api_key", {"fields": [{"name": "A", "label": "T"}]}, "'A' is not a name", None),
+        (KEY, "api_key", {"fields": [{"name": "a", "label": "A"}] * 2}, "api_key.fields: names something twice", None),
+        (KEY, "api_key", {"fields": [{"name": "a", "label": "A"}], "env_var": "A"}, "api_key.env_var: belongs into", None),  # noqa: E501
+        (KEY, "inject", [{}], "inject[0]: must say one of header, query, basic, path", None),
+        (KEY, "inject", {"header": "A", "query": "b", "template": "{token}"}, "must say one of header", None),
+        (KEY, "inject", {"header": "A", "template": "{access_token}"}, "no login has; there are {api_key}, {token}", None),  # noqa: E501
+        (KEY, "inject", {"header": "A", "template": "{refresh_token}"}, "inject.template: uses a name that no login has", None),  # noqa: E501
+        (KEY, "inject", {"header": "Content-Length", "template": "{token}"}, "belongs to the transport", None),
+        (KEY, "inject", {"header": "A", "template": "{token}", "if_absent": True}, "is for a header without a secret", None),  # noqa: E501
+        (KEY, "inject", {"header": "A", "template": "x"}, "inject: says nothing for api.acme.test with api_key", None),
+        (KEY, "inject", {"query": "a b", "template": "{token}"}, "is not the name of a parameter", None),
+        (KEY, "inject", {"query": "key", "template": "x"}, "inject.template: holds no {field}", None),
+        (KEY, "inject", {"path": "short", "template": "{token}"}, "inject.path: must be a placeholder", None),
+        (KEY, "inject", {"basic": {"username": "a:b", "password": "{token}"}}, "basic.username: cannot hold a colon", None),  # noqa: E501
+        (KEY, "inject", {"basic": {"username": "a", "password": "b"}}, "inject.basic: holds no {field}", None),
+        (KEY, "inject", {"header": "A", "template": "{token}", "hosts": ["b.test"]}, "'b.test' is no entry of api_url", None),  # noqa: E501
+        (KEY, "inject", {"header": "A", "template": "{token}", "auth": "oauth2"}, "inject.auth: is oauth2, and such a login", None),  # noqa: E501
+        (KEY, "inject", [{"header": "A", "template": "{token}"}, {"header": "a", "template": "{api_key}"}], "sets something twice", None),  # noqa: E501
+        (KEY, "api_key", {"fields": [{"name": "a", "label": "A"}, {"name": "b", "label": "B"}]}, "inject: is missing", "fields"),  # noqa: E501
+        (KEY, "verify", {"url": "https://other.test/"}, "verify.url: lies where the credential may not go", "api_url"),
+        (KEY, "verify", {"url": "https://api.acme.test:8443/"}, "verify.url: lies where the credential may not go", None),  # noqa: E501
+        (KEY, "verify", {"url": "https://api.acme.test/{api_key}"}, "{api_key} is no variable, and no field", None),
+        (KEY, "verify", {"url": "https://api.acme.test/", "method": "DELETE"}, "verify.method: is 'DELETE'", None),
+        (EVERYTHING, "verify.url", "https://{user}.acme.test/", "verify.url: a field may stand in the path only", None),
+        (KEY, "export", {"environment": {}}, "export: there is no field 'environment'", None),
+        (KEY, "export", {"env": {"acme": "{token}"}}, "'acme' is not the name of an environment variable", None),
+        (KEY, "export", {"env": {"ACME": "plain"}}, "export.env.ACME: holds no {field}", None),
+        (KEY, "export", {"env": {"ACME": "{nothing}"}}, "export.env.ACME: uses a name that no login has", None),
+        (KEY, "export", {"env": {"ACME": {"value": "{token}", "placeholder": "a b"}}}, "ACME.placeholder: must be ASCII", None),  # noqa: E501
+        (KEY, "unverified", "yes", "unverified: must be true or false, not a text", None),
+        (KEY, "colour", "red", "there is no field 'colour'", "fields here:"),
+        (KEY, "api_keys", {}, "there is no field 'api_keys'", "did you mean 'api_key'?"),
+    ],
+)  # fmt: skip
+def test_refused(base: dict[str, object], path: str, value: object, where: object, hint: str | None):
+    """A field that is not what the contract says is refused by file, field and, where there is one, fix."""
+    # SEC-99, SEC-103, SEC-110
+    data = changed(base, path, value)
+    if where is ...:
+        parse(data)
+        return
+    with pytest.raises(ProviderInvalid) as caught:
+        parse(data)
+    assert caught.value.message.startswith("acme.json: ")
+    assert where in caught.value.message
+    assert "\n" not in caught.value.message
+    assert hint is None or hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("data", [None, [], "x", 7, True])
+def test_no_object(data: object):
+    with pytest.raises(ProviderInvalid, match=r"acme\.json: must be an object"):
+        parse(data)
+
+
+def test_placeholder_must_look_like_the_key():
+    """A placeholder that fails the provider's own pattern would fail the SDK's check as well."""
+    definition = KEY | {
+        "api_key": {"key_pattern": "^sk-[a-z]{4}$"},
+        "export": {"env": {"ACME": {"value": "{api_key}", "placeholder": "pk-abcd"}}},
+    }
+    with pytest.raises(ProviderInvalid, match=r"export\.env\.ACME\.placeholder: does not match"):
+        parse(definition)
+
+
+def test_flows():
+    """Both sections offer both flows; the one that `auth_type` means comes first."""
+    both = OAUTH | {"api_key": {}}
+    assert parse(KEY).flows == (Flow.API_KEY,)
+    assert parse(OAUTH).flows == (Flow.PKCE,)
+    assert parse(both).flows == (Flow.PKCE, Flow.API_KEY)
+    assert parse(both | {"auth_type": "api_key"}).flows == (Flow.API_KEY, Flow.PKCE)
+    assert parse(both).kinds == (Kind.OAUTH2, Kind.API_KEY)
+    assert parse(both | {"auth_type": "api_key"}).auth_type is Kind.API_KEY
+
+
+def test_patterns():
+    """Entries with variables name what the connection's values make of them."""
+    provider = parse(EVERYTHING)
+    assert provider.patterns({"base_url": "https://git.acme.org:444/sub", "region": "us"}) == (
+        HostPattern(host="api.acme.test", port=8443, path_prefix="/v1/"),
+        HostPattern(host="acme.test", is_suffix=True),
+        HostPattern(host="git.acme.org", port=444, path_prefix="/sub/api/"),
+        HostPattern(host="us.acme.example"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "base_url"),
+    [
+        ({}, "https://acme.example"),
+        ({"base_url": "https://Git.Acme.org/"}, "https://git.acme.org"),
+        ({"base_url": "https://git.acme.org:8443/sub/"}, "https://git.acme.org:8443/sub"),
+        ({"base_url": "http://localhost:8080"}, "http://localhost:8080"),  # this definition allows private addresses
+    ],
+)
+def test_variables(given: dict[str, str], base_url: str):
+    assert parse(EVERYTHING).checked_variables(given) == {"base_url": base_url, "region": "eu"}
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"base_url": "git.acme.org"}, "base_url must be an https URL"),
+        ({"base_url": "http://git.acme.org"}, "base_url must be an https URL"),
+        ({"base_url": "https://user:pw@git.acme.org"}, "base_url must be an https URL without user"),
+        ({"base_url": "https://git.acme.org?x=1"}, "base_url must be an https URL"),
+        ({"base_url": "https://git.acme.org\r\nHost: x"}, "base_url must be an https URL"),
+        ({"region": "asia"}, "region must match"),
+        ({"region": "eu.evil.test/"}, "region must be a word"),
+        ({"region": "eu@evil.test"}, "region must be a word"),
+        ({"region": "eu\n"}, ...),
+        ({"tenant": "x"}, "takes no 'tenant'"),
+    ],
+)
+def test_variables_refused(given: dict[str, str], problem: object):
+    """A variable decides where a credential goes, so its value is checked when it is given."""
+    provider = parse(EVERYTHING)
+    if problem is ...:
+        assert provider.checked_variables(given)["region"] == "eu"
+        return
+    with pytest.raises(RequestInvalid, match=str(problem)):
+        provider.checked_variables(given)
+
+
+def test_word_without_pattern_is_one_label():
+    """A variable that nobody gave a pattern cannot choose another domain."""
+    definition = KEY | {"api_url": "https://{tenant}.acme.test", "variables": {"tenant": {}}}
+    provider = parse(definition)
+    assert provider.checked_variables({"tenant": "blue"}) == {"tenant": "blue"}
+    for wrong in ("a.b", "evil.test", "a_b", "A", "-a", "a" * 64):
+        with pytest.raises(RequestInvalid, match="tenant must"):
+            provider.checked_variables({"tenant": wrong})
+    with pytest.raises(RequestInvalid, match="tenant is missing"):
+        provider.checked_variables({})
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda variables: variables | {"base_url": "https://x.test/a?b="},
+        lambda variables: variables | {"base_url": "https://evil.test\\"},
+        lambda variables: variables | {"region": "evil.test/"},
+        lambda variables: {"region": variables["region"]},
+    ],
+)
+def test_stored_variables_are_checked_again(spoil: Callable[[dict[str, str]], dict[str, str]]):
+    """A value that got past the door still makes no pattern."""
+    provider = parse(changed(EVERYTHING, "allow_private_addresses", ...))
+    variables = spoil({"base_url": "https://acme.example", "region": "eu"})
+    try:
+        patterns = provider.patterns(variables)
+    except ProviderInvalid:
+        return
+    assert all(pattern.host.endswith(("acme.test", "acme.example")) for pattern in patterns)
+
+
+def test_endpoints_are_resolved_and_checked():
+    """URLs of the OAuth side follow the variables, and are refused when these make something else of them."""
+    provider = parse(EVERYTHING)
+    assert provider.oauth is not None
+    resolved = provider.oauth.resolved({"base_url": "https://git.acme.org/sub", "region": "eu"})
+    assert resolved.token_url == "https://git.acme.org/sub/token"
+    assert resolved.issuer == "https://git.acme.org/sub"
+    assert resolved.refresh.url == "https://git.acme.org/sub/refresh"
+    for wrong in ("http://git.acme.org", "https://git.acme.org?x=", "https://u@git.acme.org", "javascript:x"):
+        with pytest.raises(ProviderInvalid, match=r"oauth\.authorization_url"):
+            provider.oauth.resolved({"base_url": wrong, "region": "eu"})
+
+
+def test_injections_follow_the_most_specific_entry():
+    """Of two entries at one host the one with the longer path decides; elsewhere nothing is put on."""
+    provider = parse(
+        KEY
+        | {
+            "api_url": ["{base_url}", "{base_url}/api/"],
+            "base_url": "https://acme.test",
+            "inject": [
+                {"header": "Private-Token", "template": "{token}", "hosts": ["{base_url}/api/"]},
+                {"basic": {"username": "git", "password": "{token}"}, "hosts": ["{base_url}"]},
+            ],
+        }
+    )
+    variables = {"base_url": "https://git.acme.org"}
+
+    def at(host: str, path: str, port: int = 443) -> tuple[object, ...]:
+        rules = provider.injections(Kind.API_KEY, variables, host=host, path=path, port=port)
+        assert rules.remove == ("authorization", "private-token")
+        return rules.injections
+
+    assert at("git.acme.org", "/api/v4/user") == provider.inject[:1]
+    assert at("GIT.acme.org", "/group/project.git/info/refs") == provider.inject[1:]
+    assert at("git.acme.org", "/apis") == provider.inject[1:]
+    assert at("git.acme.org", "/api", 8443) == ()
+    assert at("acme.test", "/api/v4/user") == ()
+
+
+def test_default_injection():
+    """Without `inject` there is a bearer token."""
+    assert definition_to_json(parse(KEY))["inject"] == {"header": "Authorization", "template": "Bearer {token}"}
