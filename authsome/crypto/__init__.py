@@ -1,0 +1,1 @@
+"""Cryptography: values in, values out; no files, no clock, no database."""

@@ -1,0 +1,267 @@
+"""Connections: stored credentials, and their secrets, each field sealed by itself.
+
+Rules:
+1. Whatever writes secrets writes all fields of the connection anew, under one new revision.
+2. A late answer (a refresh that was under way) is written only onto the revision it started from, so it never brings
+   back what was logged out or replaced meanwhile.
+3. A provider's only connection is its default; among several, only the user chooses.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from authsome.errors import ConnectionNotFound, VaultDamaged
+from authsome.models.connection import REFRESH_TOKEN, Connection, Kind, Secrets, Status
+from authsome.vault.columns import (
+    from_moment,
+    from_names,
+    from_optional_moment,
+    from_words,
+    readable,
+    to_moment,
+    to_names,
+    to_optional_moment,
+    to_words,
+)
+from authsome.vault.database import Reader, Transaction
+from authsome.vault.vaults import Sealer, next_revision
+
+_COLUMNS: Final = (
+    "vault_id, provider, name, kind, status, is_default, scopes, account, expires_at, has_refresh_token, variables,"
+    " revision, created_at, updated_at"
+)
+_KEY: Final = "vault_id = ? AND provider = ? AND name = ?"
+
+_Row = tuple[str, str, str, str, str, int, str, str | None, int | None, int, str, int, int, int]
+
+
+def get(reader: Reader, vault_id: str, provider: str, name: str) -> Connection | None:
+    """One connection, or None."""
+    row = reader.execute(f"SELECT {_COLUMNS} FROM connections WHERE {_KEY}", (vault_id, provider, name)).fetchone()
+    return None if row is None else _connection(row)
+
+
+def default_name(reader: Reader, vault_id: str, provider: str) -> str | None:
+    """The name of a provider's default connection; None when there is no connection, or no choice among several."""
+    row = reader.execute(
+        "SELECT name FROM connections WHERE vault_id = ? AND provider = ? AND is_default = 1", (vault_id, provider)
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def require(reader: Reader, vault_id: str, provider: str, name: str | None) -> Connection:
+    """One connection; without a name the provider's default one.
+
+    Raises:
+        ConnectionNotFound: there is none, or none of that name, or several and no default among them.
+    """
+    stored = list_of(reader, vault_id, provider)
+    names = ", ".join(connection.name for connection in stored)
+    if not stored:
+        raise ConnectionNotFound(f"{provider} is not connected", hint=f"log in first: authsome login {provider}")
+    for connection in stored:
+        if connection.is_default if name is None else connection.name == name:
+            return connection
+    if name is None:
+        raise ConnectionNotFound(
+            f"{provider} has no default connection", hint=f"choose: authsome set-default {provider} NAME, of: {names}"
+        )
+    raise ConnectionNotFound(f"{provider} has no connection named {name}", hint=f"it has: {names}")
+
+
+def list_of(reader: Reader, vault_id: str, provider: str) -> list[Connection]:
+    """A provider's connections by name."""
+    rows = reader.execute(
+        f"SELECT {_COLUMNS} FROM connections WHERE vault_id = ? AND provider = ? ORDER BY name", (vault_id, provider)
+    )
+    return [_connection(row) for row in rows]
+
+
+def list_all(reader: Reader, vault_id: str) -> list[Connection]:
+    """A vault's connections by provider and name."""
+    rows = reader.execute(f"SELECT {_COLUMNS} FROM connections WHERE vault_id = ? ORDER BY provider, name", (vault_id,))
+    return [_connection(row) for row in rows]
+
+
+def put(  # noqa: PLR0913  # a credential has these parts
+    transaction: Transaction,
+    sealer: Sealer,
+    *,
+    provider: str,
+    name: str,
+    kind: Kind,
+    secrets: Secrets,
+    now: datetime,
+    scopes: tuple[str, ...] = (),
+    account: str | None = None,
+    expires_at: datetime | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> Connection:
+    """Store a connection, new or in place of the one of that name; the first of a provider becomes its default."""
+    before = get(transaction, sealer.vault_id, provider, name)
+    connection = Connection(
+        vault_id=sealer.vault_id,
+        provider=provider,
+        name=name,
+        kind=kind,
+        status=Status.CONNECTED,
+        is_default=before.is_default if before else not list_of(transaction, sealer.vault_id, provider),
+        scopes=scopes,
+        account=account,
+        expires_at=expires_at,
+        has_refresh_token=REFRESH_TOKEN in secrets,
+        variables=dict(variables or {}),
+        revision=next_revision(transaction, sealer.vault_id),
+        created_at=now if before is None else before.created_at,
+        updated_at=now,
+    )
+    _write(transaction, sealer, connection, secrets)
+    return connection
+
+
+def update_tokens(  # noqa: PLR0913  # a credential has these parts
+    transaction: Transaction,
+    sealer: Sealer,
+    connection: Connection,
+    secrets: Secrets,
+    *,
+    scopes: tuple[str, ...],
+    expires_at: datetime | None,
+    now: datetime,
+) -> Connection | None:
+    """Store refreshed secrets on the very revision that `connection` is; None when it changed or went meanwhile.
+
+    `secrets` are all fields, those that stay the same too.
+    """
+    present = get(transaction, sealer.vault_id, connection.provider, connection.name)
+    if present is None or present.revision != connection.revision:
+        return None
+    updated = replace(
+        present,
+        status=Status.CONNECTED,
+        scopes=scopes,
+        expires_at=expires_at,
+        has_refresh_token=REFRESH_TOKEN in secrets,
+        revision=next_revision(transaction, sealer.vault_id),
+        updated_at=now,
+    )
+    _write(transaction, sealer, updated, secrets)
+    return updated
+
+
+def mark_invalid(transaction: Transaction, connection: Connection, *, now: datetime) -> bool:
+    """Note that the provider no longer accepts this revision; False when it changed or went meanwhile."""
+    changed = transaction.execute(
+        f"UPDATE connections SET status = ?, updated_at = ? WHERE {_KEY} AND revision = ?",
+        (Status.INVALID.value, from_moment(now), *_key(connection), connection.revision),
+    )
+    return changed.rowcount == 1
+
+
+def set_default(transaction: Transaction, connection: Connection) -> Connection:
+    """Make a connection its provider's default.
+
+    Raises:
+        ConnectionNotFound: it is gone.
+    """
+    transaction.execute(
+        "UPDATE connections SET is_default = 0 WHERE vault_id = ? AND provider = ? AND is_default = 1",
+        (connection.vault_id, connection.provider),
+    )
+    transaction.execute(f"UPDATE connections SET is_default = 1 WHERE {_KEY}", _key(connection))
+    return require(transaction, *_key(connection))
+
+
+def delete(transaction: Transaction, connection: Connection) -> bool:
+    """Forget a connection and its secrets; False when it is gone. One that remains alone becomes the default."""
+    gone = transaction.execute(f"DELETE FROM connections WHERE {_KEY}", _key(connection))
+    remaining = list_of(transaction, connection.vault_id, connection.provider)
+    if len(remaining) == 1:
+        transaction.execute(f"UPDATE connections SET is_default = 1 WHERE {_KEY}", _key(remaining[0]))
+    return gone.rowcount == 1
+
+
+def secrets(
+    reader: Reader, sealer: Sealer, connection: Connection, *, fields: Collection[str] | None = None
+) -> Secrets:
+    """The secrets of a connection, opened: all of them, or only `fields`, so that no more is in clear than is used.
+
+    Raises:
+        VaultDamaged: one was changed, moved here from elsewhere, or is of another revision; or none is left.
+    """
+    rows = reader.execute(
+        "SELECT field, sealed FROM secrets WHERE vault_id = ? AND provider = ? AND connection = ?", _key(connection)
+    ).fetchall()
+    found = {
+        field: sealer.open(connection.provider, connection.name, field, connection.revision, sealed)
+        for field, sealed in rows
+        if fields is None or field in fields
+    }
+    if not rows:
+        raise VaultDamaged(
+            f"the secrets of {connection.provider}/{connection.name} are gone",
+            hint=f"log in again: authsome login {connection.provider} --force",
+        )
+    return found
+
+
+def _write(transaction: Transaction, sealer: Sealer, connection: Connection, fields: Secrets) -> None:
+    key = _key(connection)
+    transaction.execute("DELETE FROM secrets WHERE vault_id = ? AND provider = ? AND connection = ?", key)
+    transaction.execute(
+        f"INSERT INTO connections ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (vault_id, provider, name) DO UPDATE SET kind = excluded.kind, status = excluded.status,"
+        " is_default = excluded.is_default, scopes = excluded.scopes, account = excluded.account,"
+        " expires_at = excluded.expires_at, has_refresh_token = excluded.has_refresh_token,"
+        " variables = excluded.variables, revision = excluded.revision, updated_at = excluded.updated_at",
+        (
+            *key,
+            connection.kind.value,
+            connection.status.value,
+            int(connection.is_default),
+            from_words(connection.scopes),
+            connection.account,
+            from_optional_moment(connection.expires_at),
+            int(connection.has_refresh_token),
+            from_names(connection.variables),
+            connection.revision,
+            from_moment(connection.created_at),
+            from_moment(connection.updated_at),
+        ),
+    )
+    for field, value in fields.items():
+        sealed = sealer.seal(connection.provider, connection.name, field, connection.revision, value)
+        transaction.execute(
+            "INSERT INTO secrets (vault_id, provider, connection, field, sealed) VALUES (?, ?, ?, ?, ?)",
+            (*key, field, sealed),
+        )
+
+
+def _key(connection: Connection) -> tuple[str, str, str]:
+    return (connection.vault_id, connection.provider, connection.name)
+
+
+def _connection(row: _Row) -> Connection:
+    with readable(f"the connection {row[1]}/{row[2]}"):
+        (
+            vault_id, provider, name, kind, status, is_default, scopes, account, expires_at, has_refresh_token,
+            variables, revision, created_at, updated_at,
+        ) = row  # fmt: skip
+        return Connection(
+            vault_id=vault_id,
+            provider=provider,
+            name=name,
+            kind=Kind(kind),
+            status=Status(status),
+            is_default=bool(is_default),
+            scopes=to_words(scopes),
+            account=account,
+            expires_at=to_optional_moment(expires_at),
+            has_refresh_token=bool(has_refresh_token),
+            variables=to_names(variables),
+            revision=revision,
+            created_at=to_moment(created_at),
+            updated_at=to_moment(updated_at),
+        )

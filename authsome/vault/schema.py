@@ -1,0 +1,167 @@
+"""The schema: the only DDL there is.
+
+Rule: a released migration is never edited; a change is a further one at the end of `MIGRATIONS`.
+
+Times are microseconds since the epoch, in UTC. `STRICT` tables and `RETURNING` are left out: Python 3.11 may be
+linked with an SQLite of 2019.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+LEDGER: Final = """
+    CREATE TABLE migrations (
+        version BIGINT PRIMARY KEY,
+        name TEXT NOT NULL,
+        applied_at BIGINT NOT NULL
+    )"""
+"""Which migrations this database has seen; made with the database itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One step, applied whole or not at all."""
+
+    name: str
+    statements: tuple[str, ...]
+
+
+MIGRATIONS: Final = (
+    Migration(
+        "foundation",
+        (
+            # which store this is: names its key in the keyring
+            """
+            CREATE TABLE store (
+                id TEXT PRIMARY KEY
+            )""",
+            # where the master key comes from, and how the key-encryption key is derived from it: one row
+            """
+            CREATE TABLE master_key (
+                id BIGINT PRIMARY KEY CHECK (id = 1),
+                source TEXT NOT NULL,
+                salt BLOB NOT NULL,
+                time_cost BIGINT NOT NULL,
+                memory_kib BIGINT NOT NULL,
+                lanes BIGINT NOT NULL,
+                check_value BLOB NOT NULL,
+                created_at BIGINT NOT NULL
+            )""",
+            # `revision` counts the writes of secrets: no two ever share one, not even a row's after it was made anew
+            """
+            CREATE TABLE vaults (
+                id TEXT PRIMARY KEY,
+                wrapped_key BLOB NOT NULL,
+                revision BIGINT NOT NULL,
+                created_at BIGINT NOT NULL
+            )""",
+            """
+            CREATE TABLE principals (
+                id TEXT PRIMARY KEY,
+                name TEXT NOT NULL,
+                role TEXT NOT NULL,
+                vault_id TEXT NOT NULL UNIQUE REFERENCES vaults (id),
+                created_at BIGINT NOT NULL
+            )""",
+            """
+            CREATE TABLE identities (
+                handle TEXT PRIMARY KEY,
+                did TEXT NOT NULL UNIQUE,
+                principal_id TEXT REFERENCES principals (id),
+                created_at BIGINT NOT NULL,
+                revoked_at BIGINT
+            )""",
+            """
+            CREATE TABLE connections (
+                vault_id TEXT NOT NULL REFERENCES vaults (id),
+                provider TEXT NOT NULL,
+                name TEXT NOT NULL,
+                kind TEXT NOT NULL,
+                status TEXT NOT NULL,
+                is_default BIGINT NOT NULL CHECK (is_default IN (0, 1)),
+                scopes TEXT NOT NULL,
+                account TEXT,
+                expires_at BIGINT,
+                has_refresh_token BIGINT NOT NULL,
+                variables TEXT NOT NULL,
+                revision BIGINT NOT NULL,
+                created_at BIGINT NOT NULL,
+                updated_at BIGINT NOT NULL,
+                PRIMARY KEY (vault_id, provider, name)
+            )""",
+            "CREATE UNIQUE INDEX connections_default ON connections (vault_id, provider) WHERE is_default = 1",
+            """
+            CREATE TABLE secrets (
+                vault_id TEXT NOT NULL,
+                provider TEXT NOT NULL,
+                connection TEXT NOT NULL,
+                field TEXT NOT NULL,
+                sealed BLOB NOT NULL,
+                PRIMARY KEY (vault_id, provider, connection, field),
+                FOREIGN KEY (vault_id, provider, connection)
+                    REFERENCES connections (vault_id, provider, name) ON DELETE CASCADE
+            )""",
+            """
+            CREATE TABLE clients (
+                vault_id TEXT NOT NULL REFERENCES vaults (id),
+                provider TEXT NOT NULL,
+                client_id TEXT NOT NULL,
+                client_secret BLOB,
+                revision BIGINT NOT NULL,
+                created_at BIGINT NOT NULL,
+                PRIMARY KEY (vault_id, provider)
+            )""",
+            # a login is sealed whole; beside it only what finds it again
+            """
+            CREATE TABLE logins (
+                id TEXT PRIMARY KEY,
+                vault_id TEXT NOT NULL REFERENCES vaults (id),
+                stage TEXT NOT NULL,
+                state_hash BLOB UNIQUE,
+                sealed BLOB NOT NULL,
+                created_at BIGINT NOT NULL,
+                expires_at BIGINT NOT NULL
+            )""",
+            "CREATE INDEX logins_vault ON logins (vault_id, created_at)",
+            "CREATE INDEX logins_expiry ON logins (expires_at)",
+            """
+            CREATE TABLE runs (
+                id TEXT PRIMARY KEY,
+                secret_hash BLOB NOT NULL,
+                vault_id TEXT NOT NULL REFERENCES vaults (id),
+                identity TEXT NOT NULL REFERENCES identities (handle),
+                pinned TEXT NOT NULL,
+                only_providers TEXT NOT NULL,
+                created_at BIGINT NOT NULL,
+                expires_at BIGINT,
+                ended_at BIGINT
+            )""",
+            # led by the expiry, so that new rows lie together at one end and old ones at the other
+            """
+            CREATE TABLE replay (
+                expires_at BIGINT NOT NULL,
+                jti_hash BLOB NOT NULL,
+                PRIMARY KEY (expires_at, jti_hash)
+            ) WITHOUT ROWID""",
+            # SQLite gives INTEGER PRIMARY KEY its next number; elsewhere it is GENERATED ALWAYS AS IDENTITY
+            """
+            CREATE TABLE audit (
+                id INTEGER PRIMARY KEY,
+                at BIGINT NOT NULL,
+                event TEXT NOT NULL,
+                vault_id TEXT,
+                principal TEXT,
+                identity TEXT,
+                provider TEXT,
+                connection TEXT,
+                method TEXT,
+                host TEXT,
+                path TEXT,
+                run TEXT,
+                detail TEXT
+            )""",
+            # nearly every row is a resolve: the others are found without reading those, which pay nothing for it
+            "CREATE INDEX audit_rare ON audit (event, id) WHERE event <> 'resolve'",
+        ),
+    ),
+)

@@ -1,0 +1,194 @@
+"""The writer: transactions with group commit (docs/decisions/0003-group-commit.md).
+
+Rules:
+1. One connection writes. A transaction's body runs while its thread holds the turn; bodies never overlap.
+2. Durable bodies that queue up share one COMMIT, and so one sync: a body that ends while others wait leaves the COMMIT
+   to them, and whoever ends with nobody waiting commits for all. Nobody waits for a timer; a lone writer waits for
+   nobody. A body that need not be durable commits at once, unless it joined a batch that is: its COMMIT is a write to
+   the page cache, cheaper than to wake another thread.
+3. `transaction()` returns only when the COMMIT that carries its body has succeeded; a failed COMMIT fails each of them.
+4. A body that fails takes back its own writes and nobody else's.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from authsome.errors import DaemonUnavailable, StorageFailed
+from authsome.vault import faults
+
+Value = str | int | bytes | None
+
+_MOST_MEMBERS: Final = 64
+"""As many threads as the daemon has; so a batch ends even when the queue never does."""
+
+
+class Reader:
+    """Runs SELECTs in one snapshot of the database."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str, parameters: tuple[Value, ...] = ()) -> sqlite3.Cursor:
+        """Run one statement; text that comes from outside goes into `parameters`, never into `sql`."""
+        return self._connection.execute(sql, parameters)
+
+
+class Transaction(Reader):
+    """Runs SELECTs and writes; what it writes is kept or undone as a whole."""
+
+    __slots__ = ()
+
+
+class _Batch:
+    """The bodies that one COMMIT carries."""
+
+    __slots__ = ("durable", "ended", "failure", "members")
+
+    def __init__(self, *, durable: bool) -> None:
+        self.durable = durable
+        self.members = 0
+        self.ended: threading.Event | None = None
+        self.failure: Exception | None = None
+
+
+class Writer:
+    """The one connection that writes, and the queue before it."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Take over a connection in autocommit mode (isolation_level None)."""
+        self._connection = connection
+        self._turn = threading.Lock()
+        self._waiting: list[None] = []  # its length counts; append and pop are atomic
+        self._owner: int | None = None
+        self._batch: _Batch | None = None
+        self._syncs: bool | None = None
+        self._closed = False
+
+    @contextmanager
+    def transaction(self, *, durable: bool) -> Iterator[Transaction]:
+        """Run a body in a transaction: committed on leaving, undone when the body raises.
+
+        The body must be short and do no I/O of its own: everybody else waits for it.
+
+        Args:
+            durable: on return the writes survive a loss of power, not only the end of the process.
+
+        Raises:
+            StorageFailed: disk full, I/O error or read-only storage; nothing of the body was kept.
+            DaemonBusy: another program holds the database.
+            VaultUnusable: the database is damaged.
+            DaemonUnavailable: the vault was closed.
+        """
+        self._take_turn()
+        try:
+            batch = self._begin(durable=durable)
+            try:
+                yield Transaction(self._connection)
+                if batch.members:
+                    self._connection.execute("RELEASE body")
+            except BaseException as error:
+                self._undo(batch, error)
+                raise
+            batch.members += 1
+        except sqlite3.Error as error:
+            if (better := faults.meaning(error)) is None:
+                raise
+            raise better from error
+        finally:
+            self._end_turn()
+        if batch.ended is not None:
+            batch.ended.wait()
+        if batch.failure is not None:
+            raise _failed(batch.failure) from batch.failure
+
+    def close(self) -> None:
+        """Refuse further transactions, and close the connection once the present one has ended."""
+        self._take_turn()
+        try:
+            self._closed = True
+            self._commit()
+            self._connection.close()
+        finally:
+            self._end_turn()
+
+    def _take_turn(self) -> None:
+        me = threading.get_ident()
+        if self._owner == me:
+            raise RuntimeError("a transaction inside a transaction would wait for itself")
+        self._waiting.append(None)
+        try:
+            self._turn.acquire()
+        finally:
+            self._waiting.pop()
+        self._owner = me
+
+    def _end_turn(self) -> None:
+        """Pass the turn on; the COMMIT too, when somebody is there to do it."""
+        batch = self._batch
+        if batch is not None:
+            if batch.durable and self._waiting and batch.members < _MOST_MEMBERS:
+                batch.ended = batch.ended or threading.Event()
+            else:
+                self._commit()
+        self._owner = None
+        self._turn.release()
+
+    def _begin(self, *, durable: bool) -> _Batch:
+        """Join the batch that is open, or begin one that is as durable as asked."""
+        if self._closed:
+            raise DaemonUnavailable("the vault is closed: the daemon is stopping")
+        if self._batch is not None:  # a durable one: no other outlives its body
+            self._connection.execute("SAVEPOINT body")
+            return self._batch
+        if self._syncs is not durable:
+            self._connection.execute("PRAGMA synchronous = FULL" if durable else "PRAGMA synchronous = NORMAL")
+            self._syncs = durable
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._batch = _Batch(durable=durable)
+        return self._batch
+
+    def _undo(self, batch: _Batch, error: BaseException) -> None:
+        """Take back one body; the whole batch, where SQLite has done so already (disk full, I/O error)."""
+        if batch.members and self._connection.in_transaction:
+            try:
+                self._connection.execute("ROLLBACK TO body")
+                self._connection.execute("RELEASE body")
+            except sqlite3.Error as worse:
+                self._abandon(batch, worse)
+        else:
+            self._abandon(batch, error)
+
+    def _commit(self) -> None:
+        """Commit the batch, if there is one, and tell its members; never raises for them."""
+        batch = self._batch
+        if batch is None:
+            return
+        try:
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._abandon(batch, error)
+        else:
+            self._finish(batch)
+
+    def _abandon(self, batch: _Batch, error: BaseException) -> None:
+        batch.failure = error if isinstance(error, Exception) else StorageFailed()
+        if self._connection.in_transaction:
+            with suppress(sqlite3.Error):  # the next BEGIN tells
+                self._connection.execute("ROLLBACK")
+        self._finish(batch)
+
+    def _finish(self, batch: _Batch) -> None:
+        self._batch = None
+        if batch.ended is not None:
+            batch.ended.set()
+
+
+def _failed(cause: Exception) -> Exception:
+    """A member's own copy of what befell its batch."""
+    better = faults.meaning(cause) if isinstance(cause, sqlite3.Error) else None
+    return better or StorageFailed("the vault could not be written")

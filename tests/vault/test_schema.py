@@ -1,0 +1,25 @@
+"""The schema: a released migration is never edited."""
+
+import hashlib
+
+import pytest
+
+from authsome.vault import schema
+
+RELEASED = {
+    "foundation": "31e934ad4d873b4e",
+}
+"""SHA-256 of each migration's statements, their white space and comments aside."""
+
+
+def fingerprint(migration: schema.Migration) -> str:
+    return hashlib.sha256(";".join(" ".join(each.split()) for each in migration.statements).encode()).hexdigest()[:16]
+
+
+@pytest.mark.parametrize("migration", schema.MIGRATIONS, ids=lambda migration: migration.name)
+def test_released_migrations_stay_as_they_are(migration):  # SEC-124
+    assert RELEASED[migration.name] == fingerprint(migration)
+
+
+def test_migrations_are_appended():
+    assert [migration.name for migration in schema.MIGRATIONS][: len(RELEASED)] == list(RELEASED)
