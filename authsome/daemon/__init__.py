@@ -1,0 +1,1 @@
+"""The daemon: HTTP server, router, pages; what the use cases look like from outside."""

@@ -1,0 +1,101 @@
+"""Whether a browser's POST comes from a page of ours; form tokens and cookies.
+
+Rule: a browser that says where a request comes from is believed when it says "from here"; one that does not say is
+not. A form's token is asked for besides, so that no single header is all that stands in the way.
+"""
+
+import base64
+import hmac
+import re
+from datetime import timedelta
+from typing import Final, Literal
+
+from authsome.daemon.messages import Request
+from authsome.errors import NotAllowed
+from authsome.secret import Secret
+
+_COOKIE_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
+_COOKIE_VALUE: Final = re.compile(r"[A-Za-z0-9_.~-]*")
+_COOKIE_PATH: Final = re.compile(r"/[A-Za-z0-9/_.~-]*")
+
+
+def check(request: Request) -> None:
+    """Refuse what another site may have sent (Fetch Metadata, then Origin).
+
+    Raises:
+        NotAllowed: it came from elsewhere, or does not say from where.
+    """
+    if not _from_here(request):
+        raise NotAllowed("this form was not sent from a page of this daemon", hint="open the link again")
+
+
+def check_form(request: Request, *, key: Secret[str], purpose: str, token: str | None) -> None:
+    """Refuse a form that another site may have sent, or that was not given to this browser for this purpose.
+
+    Args:
+        request: the POST.
+        key: what the browser has proven to hold.
+        purpose: what the form does, as given to `form_token`.
+        token: the form's token as it came.
+
+    Raises:
+        NotAllowed: it came from elsewhere, or its token is missing or another's.
+    """
+    says_nothing = "sec-fetch-site" not in request.headers and "origin" not in request.headers
+    fits = token is not None and hmac.compare_digest(form_token(key, purpose).encode(), token.encode())
+    if not fits or not (says_nothing or _from_here(request)):
+        raise NotAllowed("this form was not sent from a page of this daemon", hint="open the link again")
+
+
+def form_token(key: Secret[str], purpose: str) -> str:
+    """The token of a form: an HMAC-SHA-256, so that nothing has to be kept for it."""
+    digest = hmac.digest(key.reveal().encode(), b"authsome form\0" + purpose.encode(), "sha256")
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def set_cookie(  # noqa: PLR0913  # one for each attribute of a cookie
+    name: str,
+    value: str,
+    *,
+    path: str,
+    same_site: Literal["Strict", "Lax"],
+    lifetime: timedelta,
+    secure: bool,
+) -> tuple[str, str]:
+    """The header that sets a cookie for this host and path alone; a lifetime of nothing deletes it.
+
+    Cookies know no ports: another server on this machine's loopback sees those of its path.
+
+    Raises:
+        ValueError: name, value or path would need quoting.
+    """
+    if not (_COOKIE_NAME.fullmatch(name) and _COOKIE_VALUE.fullmatch(value) and _COOKIE_PATH.fullmatch(path)):
+        raise ValueError("malformed cookie")
+    parts = [f"{name}={value}", f"Path={path}", f"Max-Age={int(lifetime.total_seconds())}", "HttpOnly"]
+    parts.append(f"SameSite={same_site}")
+    if secure:
+        parts.append("Secure")
+    return "Set-Cookie", "; ".join(parts)
+
+
+def cookie(request: Request, name: str) -> str | None:
+    """The value of a cookie of ours; None when absent, malformed, or there twice (one may have been planted).
+
+    Cookies that other servers on this host have set come along and are passed over.
+    """
+    values = []
+    for header in request.headers.get("cookie", ()):
+        for pair in header.split(";"):
+            key, separator, value = pair.strip().partition("=")
+            if separator and key == name:
+                values.append(value)
+    return values[0] if len(values) == 1 and _COOKIE_VALUE.fullmatch(values[0]) else None
+
+
+def _from_here(request: Request) -> bool:
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    if site is not None:
+        # Our pages send no referrer, and so browsers say `Origin: null` beside `same-origin`.
+        return site in {("same-origin",), ("none",)} and origin in {None, ("null",), (request.received_over,)}
+    return origin == (request.received_over,)

@@ -1,0 +1,1 @@
+"""What a browser sees: pages, their templates and style."""

@@ -1,0 +1,188 @@
+"""The pages of a login: values in, page out.
+
+Rule: whatever a provider, its definition or the address bar brought is text here; it becomes a link only when it is
+an https URL, and a page never shows a secret, not even the one that was just typed.
+"""
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+from authsome.daemon.dashboard import html
+from authsome.daemon.dashboard.html import Html
+
+TONES: Final = 8  # colours of a monogram in style.css
+WAIT: Final = 2  # seconds until a page that waits looks again
+
+_LINK: Final = re.compile(r"https://[A-Za-z0-9\[][!-~]*")
+_ONWARD: Final = re.compile(r"https?://[A-Za-z0-9\[][!-~]*")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormField:
+    """One value that a login asks for."""
+
+    name: str
+    label: str
+    secret: bool
+    required: bool = True
+    hint: str | None = None
+    value: str | None = None
+    """What was typed before; never shown for a secret."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputForm:
+    """What a login asks its user for, and why."""
+
+    provider: str
+    """Its display name."""
+    fields: tuple[FormField, ...]
+    action: str
+    """The path that the form is posted to."""
+    form_token: str
+    cancel_action: str | None = None
+    """The path that ends the login; None shows no such button."""
+    problem: str | None = None
+    """Why the last input was refused."""
+    docs_url: str | None = None
+    """Where the values come from; shown when it is an https URL."""
+    redirect_uri: str | None = None
+    """What to register with the provider, for an OAuth client."""
+    hosts: tuple[str, ...] = ()
+    """The only hosts that the credential will be sent to."""
+
+
+def input_page(form: InputForm) -> Html:
+    """The form for an API key, or for an OAuth client's id and secret."""
+    problem = html.render("problem", text=html.sentence(form.problem)) if form.problem else None
+    content = html.render(
+        "input",
+        monogram=_monogram(form.provider),
+        provider=form.provider,
+        lead=_lead(form),
+        problem=problem,
+        action=form.action,
+        form_token=form.form_token,
+        fields=html.join(
+            _field(field, first=index == 0, refused=form.problem is not None) for index, field in enumerate(form.fields)
+        ),
+        submit="Continue" if form.redirect_uri else "Connect",
+        cancel=html.render("cancel", action=form.cancel_action) if form.cancel_action else None,
+        promise=_promise(form),
+    )
+    return _page(f"Connect {form.provider}", content)
+
+
+def onward_page(provider: str, url: str) -> Html:
+    """Sends the browser on to the provider.
+
+    A redirect would not do as the answer to a form: browsers hold the whole chain to the page's `form-action`.
+
+    Raises:
+        ValueError: the URL is not http(s).
+    """
+    if not _ONWARD.fullmatch(url):
+        raise ValueError("a login goes on at an http(s) URL")
+    content = html.render(
+        "onward", monogram=_monogram(provider), provider=provider, url=url, host=urlsplit(url).netloc.rpartition("@")[2]
+    )
+    return _page(f"Continue to {provider}", content, refresh=f"0; url={url}")
+
+
+def waiting_page(provider: str) -> Html:
+    """Shown while the code is exchanged; looks again by itself."""
+    content = html.render("waiting", monogram=_monogram(provider), provider=provider)
+    return _page(f"Connecting {provider}", content, refresh=str(WAIT))
+
+
+def done_page(provider: str, connection: str, account: str | None) -> Html:
+    """The login has succeeded."""
+    details = [_detail("Account", account)] if account else []
+    content = html.render(
+        "done",
+        monogram=_monogram(provider),
+        provider=provider,
+        details=html.join([*details, _detail("Connection", connection)]),
+    )
+    return _page(f"{provider} is connected", content)
+
+
+def failed_page(provider: str, message: str, hint: str | None) -> Html:
+    """The login has failed, or was cancelled."""
+    content = html.render(
+        "failed",
+        monogram=_monogram(provider),
+        provider=provider,
+        message=html.sentence(message),
+        hint=html.sentence(hint),
+    )
+    return _page(f"{provider} was not connected", content)
+
+
+def expired_page() -> Html:
+    """The link is used up, too old, or belongs to another browser; the page does not say which."""
+    return _page("This link has expired", html.render("expired"))
+
+
+def error_page(status: int, message: str, hint: str | None = None) -> Html:
+    """Anything else that went wrong in a browser."""
+    title = HTTPStatus(status).phrase
+    content = html.render("error", status=status, title=title, message=html.sentence(message), hint=html.sentence(hint))
+    return _page(title, content)
+
+
+def _page(title: str, content: Html, *, refresh: str | None = None) -> Html:
+    again = html.render("refresh", content=refresh) if refresh else None
+    return html.render("layout", title=title, refresh=again, content=content)
+
+
+def _lead(form: InputForm) -> Html:
+    docs = form.docs_url if form.docs_url and _LINK.fullmatch(form.docs_url) else None
+    if form.redirect_uri is None:
+        link = html.render("docs_link", url=docs, text="Where do I get this?") if docs else None
+        return html.render("lead_key", provider=form.provider, docs=link)
+    place = html.render("docs_link", url=docs, text=form.provider) if docs else None
+    return html.render(
+        "lead_client", provider=form.provider, place=place or form.provider, redirect_uri=form.redirect_uri
+    )
+
+
+def _field(field: FormField, *, first: bool, refused: bool) -> Html:
+    described = " ".join((["problem"] if refused else []) + ([f"hint-{field.name}"] if field.hint else []))
+    return html.render(
+        "field",
+        name=field.name,
+        label=field.label,
+        type="password" if field.secret else "text",
+        value=None if field.secret else field.value,
+        focus=Html(" autofocus") if first else None,
+        required=Html(" required") if field.required else None,
+        optional=None if field.required else html.render("optional"),
+        invalid="true" if refused else "false",
+        described=described,
+        hint=html.render("hint", name=field.name, text=html.sentence(field.hint)) if field.hint else None,
+    )
+
+
+def _promise(form: InputForm) -> Html:
+    if not form.hosts:
+        return html.render("promise")
+    is_client = form.redirect_uri is not None  # its secret goes to the provider's sign-in, what it yields to the hosts
+    return html.render(
+        "promise_hosts",
+        promise="used only to sign in. The login is then sent only to:" if is_client else "sent only to:",
+        hosts=html.join(html.render("host", name=host) for host in form.hosts),
+    )
+
+
+def _detail(name: str, value: str) -> Html:
+    return html.render("detail", name=name, value=value)
+
+
+def _monogram(provider: str) -> Html:
+    """The provider's first letter on a colour of its own: no logo to load, nobody's mark to misuse."""
+    letter = next((character for character in provider if character.isalnum()), "•").upper()
+    return html.render("monogram", tone=sum(provider.encode()) % TONES, letter=letter)

@@ -1,0 +1,71 @@
+"""Pages from template files: every value is escaped unless it is `Html`.
+
+Rule: a template has no script, no inline style, and its values stand in text or between double quotes; so escaping
+five characters is enough everywhere. A value that a template does not name, or the other way round, is an error.
+"""
+
+import re
+from collections.abc import Iterable
+from html import escape
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+Template = tuple[str, ...]
+"""Text and names in turn, text first and last."""
+
+_SLOT: Final = re.compile(r"\{\{([a-z_]+)\}\}")
+_CODE: Final = re.compile(r"`([^`]+)`")
+
+
+class Html(str):
+    """Markup that is meant as such; anything else is text."""
+
+    __slots__ = ()
+
+
+def render(template: str, **values: str | int | None) -> Html:
+    """Fill a template by name; None leaves its place empty.
+
+    Raises:
+        KeyError: there is no such template.
+        ValueError: the values are not those that the template names.
+    """
+    parts = TEMPLATES[template]
+    names = parts[1::2]
+    if set(names) != set(values):
+        raise ValueError(f"{template}: {sorted(set(names) ^ set(values))} are given or named, not both")
+    filled = list(parts)
+    filled[1::2] = [_escaped(values[name]) for name in names]
+    return Html("".join(filled))
+
+
+def join(pieces: Iterable[Html]) -> Html:
+    """Pieces of markup in a row."""
+    return Html("".join(pieces))
+
+
+def sentence(text: str | None) -> Html:
+    """An error's message or hint as a sentence: first letter large, full stop, `commands` in backticks as code."""
+    if not text:
+        return Html("")
+    shown = text[0].upper() + text[1:]
+    if shown[-1] not in ".?!…":
+        shown += "."
+    return Html(_CODE.sub(r"<code>\1</code>", escape(shown)))
+
+
+def _escaped(value: str | int | None) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, Html) else escape(str(value))
+
+
+def _load(directory: Path) -> MappingProxyType[str, Template]:
+    """Every template, read once: a request reads no file, and an upgrade under a running daemon changes nothing."""
+    return MappingProxyType(
+        {path.stem: tuple(_SLOT.split(path.read_text(encoding="utf-8"))) for path in sorted(directory.glob("*.html"))}
+    )
+
+
+TEMPLATES: Final = _load(Path(__file__).with_name("templates"))

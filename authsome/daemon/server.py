@@ -1,0 +1,474 @@
+"""The HTTP server: connections, deadlines and limits around one function from request to response.
+
+Rule: nothing a client sends, or does not send, costs more than one of a bounded number of threads for a bounded
+time. A connection that waits for a request may be closed at any moment, and its request is then not begun; one whose
+request has begun is never closed before its answer.
+"""
+
+import errno
+import logging
+import resource
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from http.server import HTTPServer
+from socketserver import BaseRequestHandler, TCPServer, ThreadingMixIn
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import urlsplit
+
+from authsome import clock
+from authsome.daemon import head, messages
+from authsome.daemon.head import Refused
+from authsome.daemon.messages import Request, Response
+from authsome.errors import AuthsomeError, DaemonBusy, DaemonUnavailable, RequestInvalid, RequestTooLarge
+
+Handle = Callable[[Request], Response]
+
+BACKLOG: Final = 512  # connections the kernel keeps for us; 64 clients at once overran the default of 5
+STACK: Final = (
+    2 * 1024 * 1024
+)  # bytes of address space, not memory; CPython 3.13's JSON parser needs 1.3 MiB at its limit
+_RECEIVE: Final = 64 * 1024  # bytes a read
+_SMALL: Final = 64 * 1024  # bytes that always fit the kernel's buffer: such an answer needs no deadline of its own
+_LINGER: Final = timedelta(seconds=1)  # to read what a refused client still sends, lest a reset destroys the answer
+_MAKE_ROOM: Final = 1.0  # seconds until an evicted connection's thread has surely ended
+_PAUSE: Final = 0.1  # seconds between attempts to accept when there are no descriptors left
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+_log: Final = logging.getLogger("authsome.daemon")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a client may take; a long poll's handler is not bounded here."""
+
+    connections: int = 256
+    """Threads at most; also at most half of the process's file descriptors, which the vault and providers need too."""
+    head: timedelta = timedelta(seconds=10)
+    """From a head's first byte to its end, and from a new connection to its first byte."""
+    idle: timedelta = timedelta(seconds=60)
+    """Between an answer and the next request."""
+    body: timedelta = timedelta(seconds=20)
+    """From the end of the head to the end of the body."""
+    write: timedelta = timedelta(seconds=20)
+    """For an answer to be taken."""
+
+
+def own_origins(host: str, port: int, base_url: str | None) -> Mapping[str, str]:
+    """The values of Host that are ours, each with the origin it means (RFC 6454).
+
+    Args:
+        host: the listener's address; a wildcard is not a name of ours.
+        port: the listener's port.
+        base_url: the URL that the daemon advertises, if it is another.
+    """
+    names = {"127.0.0.1", "localhost", "[::1]"}
+    if host not in {"", "0.0.0.0", "::"}:  # noqa: S104  # the wildcards are what is left out
+        names.add(f"[{host}]" if ":" in host else host.lower())
+    origins: dict[str, str] = {}
+    for name in names:
+        origins.update(_spellings("http", name, port))
+    if base_url is not None:
+        parts = urlsplit(base_url)
+        name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+        origins.update(_spellings(parts.scheme, name, parts.port or _default_port(parts.scheme)))
+    return MappingProxyType(origins)
+
+
+class Server(ThreadingMixIn, HTTPServer):
+    """Listens from its creation; answers once `serve` is called, so that clients of a starting daemon just wait.
+
+    `begin_stop` may be called from anywhere, a handler or a signal handler included; `stop` by whoever waits for the
+    end.
+    """
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = BACKLOG
+    allow_reuse_address = True
+    allow_reuse_port = False  # newer versions of Python may say True: two daemons would then share the port
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        base_url: str | None = None,
+        limits: Limits | None = None,
+        now: clock.Clock = clock.now,
+    ) -> None:
+        """Bind the listener.
+
+        Raises:
+            DaemonUnavailable: something else holds the port, or the address is not this machine's.
+        """
+        self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self.limits = limits or Limits()
+        self.stopping = threading.Event()
+        self._now = now
+        self._handle: Handle = _not_ready
+        self._cap = _connection_cap(self.limits)
+        self._changed = threading.Condition()
+        self._connections: set[socket.socket] = set()
+        self._waiting: dict[socket.socket, None] = {}  # in the order in which they began to wait
+        self._accepting = threading.Event()
+        self._date = (0, "")
+        self._wake_reader, self._wake_writer = socket.socketpair()
+        self._wake_writer.settimeout(0)
+        try:
+            super().__init__((host, port), _Conversation)
+        except OSError as error:
+            raise _cannot_listen(host, port, error) from error
+        self.socket.settimeout(0)  # a client may vanish between the wait and the accept
+        self.url: str = next(iter(_spellings("http", f"[{host}]" if ":" in host else host, self.server_port).values()))
+        self.origins: Mapping[str, str] = own_origins(host, self.server_port, base_url)
+
+    def server_bind(self) -> None:
+        """Bind without HTTPServer's look-up of the host's full name, which asks the DNS."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
+
+    def serve(self, handle: Handle) -> None:
+        """Answer requests until `begin_stop`.
+
+        Sets the process's stack size for new threads.
+        """
+        self._handle = handle
+        threading.stack_size(STACK)
+        self.serve_forever()
+
+    def serve_forever(self, poll_interval: float | None = None) -> None:
+        """Accept connections until `begin_stop`, without waking up in between."""
+        self._accepting.set()
+        try:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self.socket, selectors.EVENT_READ)
+                selector.register(self._wake_reader, selectors.EVENT_READ)
+                while not self.stopping.is_set():
+                    ready = [key.fileobj for key, _ in selector.select(poll_interval)]
+                    if self._wake_reader in ready:
+                        self.stopping.set()
+                    elif ready:
+                        self._accept()
+        finally:
+            self._accepting.clear()
+            with self._changed:
+                self._changed.notify_all()
+
+    def begin_stop(self) -> None:
+        """Take no new requests, and tell those in progress; returns at once.
+
+        Takes no lock, as a signal handler may interrupt whoever holds one.
+        """
+        with suppress(OSError):
+            self._wake_writer.send(b"\0")
+
+    def stop(self, drain: timedelta) -> int:
+        """Stop: close what waits, let the requests in progress end, close the listener.
+
+        Args:
+            drain: how long requests in progress may still take.
+
+        Returns:
+            The number of requests that did not end in time, and were cut off.
+        """
+        self.begin_stop()
+        self.stopping.set()
+        with self._changed:
+            while self._evict():
+                pass
+            self._changed.wait_for(
+                lambda: not self._connections and not self._accepting.is_set(), drain.total_seconds()
+            )
+            abandoned = tuple(self._connections)
+            for connection in abandoned:
+                _hang_up(connection)
+        self.server_close()
+        return len(abandoned)
+
+    def server_close(self) -> None:
+        """Close the listener."""
+        super().server_close()
+        self._wake_writer.close()
+        self._wake_reader.close()
+
+    def answer(self, request: Request) -> Response:
+        """The response to a request, whatever happens on the way to it."""
+        try:
+            return self._handle(request)
+        except AuthsomeError as error:
+            return messages.problem(error)
+        except Exception:  # noqa: BLE001  # the request handler's last line: the client gets no more than `unexpected`
+            _log.exception("unexpected error")
+            return messages.problem(AuthsomeError())
+
+    def date(self) -> str:
+        """The Date header's value (RFC 9110 §5.6.7), made once a second."""
+        moment = self._now()
+        second = int(moment.timestamp())
+        made_for, text = self._date
+        if made_for != second:
+            text = _http_date(moment)
+            self._date = (second, text)
+        return text
+
+    def begin_waiting(self, connection: socket.socket) -> bool:
+        """Note that the connection waits for a request from now on; False if it must close instead."""
+        with self._changed:
+            if self.stopping.is_set():
+                return False
+            self._waiting[connection] = None
+            return True
+
+    def end_waiting(self, connection: socket.socket) -> bool:
+        """Note that a whole request has come; False if the connection was given up meanwhile."""
+        with self._changed:
+            return self._waiting.pop(connection, self) is None
+
+    def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
+        """Begin a conversation in a thread of its own, or say that there are too many."""
+        if self._admit(request):
+            super().process_request(request, client_address)
+            return
+        if not self.stopping.is_set():
+            busy = messages.problem(DaemonBusy()).to_bytes(date=self.date(), keeps_alive=False)
+            with suppress(OSError):
+                request.settimeout(0)
+                request.send(busy)
+                request.shutdown(socket.SHUT_WR)
+                request.recv(_RECEIVE)  # what has come already would turn our close into a reset
+        self.shutdown_request(request)
+
+    def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
+        """Close a connection and give its place free."""
+        with self._changed:
+            self._waiting.pop(request, None)  # before its descriptor may become another connection's
+        super().shutdown_request(request)
+        with self._changed:
+            self._connections.discard(request)
+            self._changed.notify_all()
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002  # the base class's shape
+        """Log what a conversation did not foresee; the default prints it."""
+        _log.exception("a connection ended")
+
+    def _accept(self) -> None:
+        try:
+            connection, peer = self.socket.accept()
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                self._recover()
+            return
+        try:
+            self.process_request(connection, peer)
+        except (RuntimeError, MemoryError):  # no thread could be started
+            _log.exception("a connection could not be begun")
+            self.shutdown_request(connection)
+            self._recover()
+
+    def _recover(self) -> None:
+        """Free what a waiting connection holds, and do not spin while there is nothing to free."""
+        with self._changed:
+            self._evict()
+            self._changed.wait(_PAUSE)
+
+    def _admit(self, connection: socket.socket) -> bool:
+        with self._changed:
+            if len(self._connections) >= self._cap and self._evict():
+                self._changed.wait_for(lambda: len(self._connections) < self._cap, _MAKE_ROOM)
+            if len(self._connections) >= self._cap or self.stopping.is_set():
+                return False
+            self._connections.add(connection)
+            self._waiting[connection] = None
+            return True
+
+    def _evict(self) -> bool:
+        """Give up the connection that has waited longest; its thread then ends it. Call with the lock held."""
+        oldest = next(iter(self._waiting), None)
+        if oldest is None:
+            return False
+        del self._waiting[oldest]
+        _hang_up(oldest)
+        return True
+
+
+class _Conversation(BaseRequestHandler):
+    """One connection: requests and their answers in turn."""
+
+    request: socket.socket
+    server: Server
+
+    def setup(self) -> None:
+        self._received = b""
+        self._first = True
+        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def handle(self) -> None:
+        with suppress(OSError):  # the client is gone or too slow, or we hung up: nobody is left to tell
+            while self._exchange():
+                pass
+
+    def _exchange(self) -> bool:
+        """Take one request and answer it; whether another may follow."""
+        try:
+            request, keeps_alive = self._read()
+        except Refused as refusal:
+            self._refuse(refusal)
+            return False
+        except EOFError:
+            return False
+        if not self.server.end_waiting(self.request):
+            return False
+        started = time.monotonic()
+        response = self.server.answer(request)
+        keeps_alive = keeps_alive and not self.server.stopping.is_set()
+        try:
+            self._send(response, keeps_alive=keeps_alive, with_body=request.method != "HEAD")
+        except ValueError:
+            _log.exception("malformed answer")
+            self._send(messages.problem(AuthsomeError()), keeps_alive=False, with_body=request.method != "HEAD")
+            return False
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("%s %d in %.1f ms", request.method, response.status, (time.monotonic() - started) * 1000)
+        return keeps_alive and self.server.begin_waiting(self.request)
+
+    def _read(self) -> tuple[Request, bool]:
+        """The next request, and whether the connection may serve another after it.
+
+        Raises:
+            Refused: it is not one that we take.
+            EOFError: the client has no more, or was given up.
+        """
+        parsed = head.parse(self._read_head())
+        origin = head.check_host(parsed, self.server.origins)
+        head.check_form(parsed)
+        length = head.body_length(parsed)
+        body = self._read_body(length, asks=head.expects_continue(parsed))
+        path, _, query = parsed.target.partition("?")
+        request = Request(
+            method=parsed.method,
+            path=path,
+            query=query,
+            target=parsed.target,
+            headers=parsed.fields,
+            body=body,
+            peer=str(self.client_address[0]),
+            received_over=origin,
+            stopping=self.server.stopping,
+        )
+        return request, parsed.keeps_alive
+
+    def _read_head(self) -> bytes:
+        limits = self.server.limits
+        if not self._received:
+            self.request.settimeout((limits.head if self._first else limits.idle).total_seconds())
+            self._received = self._receive()
+        self._first = False
+        end = self._received.find(b"\r\n\r\n")
+        if end < 0:
+            deadline = time.monotonic() + limits.head.total_seconds()
+            searched = 0
+            while end < 0:
+                head.check_unfinished(self._received, searched)
+                searched = max(len(self._received) - 3, 0)
+                self._received += self._receive_until(deadline)
+                end = self._received.find(b"\r\n\r\n", searched)
+        if end > head.HEAD_LIMIT:
+            raise Refused(431, "the request's head is too large")
+        block, self._received = self._received[:end], self._received[end + 4 :]
+        return block
+
+    def _read_body(self, length: int, *, asks: bool) -> bytes:
+        if len(self._received) < length:
+            if asks:
+                self.request.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            deadline = time.monotonic() + self.server.limits.body.total_seconds()
+            pieces = [self._received]
+            missing = length - len(self._received)
+            while missing > 0:
+                pieces.append(self._receive_until(deadline))
+                missing -= len(pieces[-1])
+            self._received = b"".join(pieces)
+        body, self._received = self._received[:length], self._received[length:]
+        return body
+
+    def _receive_until(self, deadline: float) -> bytes:
+        remaining = deadline - time.monotonic()
+        if remaining <= 0:
+            raise Refused(408, "the request took too long")
+        self.request.settimeout(remaining)
+        try:
+            return self._receive()
+        except TimeoutError as error:
+            raise Refused(408, "the request took too long") from error
+
+    def _receive(self) -> bytes:
+        data = self.request.recv(_RECEIVE)
+        if not data:
+            raise EOFError
+        return data
+
+    def _send(self, response: Response, *, keeps_alive: bool, with_body: bool = True) -> None:
+        data = response.to_bytes(date=self.server.date(), keeps_alive=keeps_alive, with_body=with_body)
+        if len(data) > _SMALL:
+            self.request.settimeout(self.server.limits.write.total_seconds())
+        self.request.sendall(data)
+
+    def _refuse(self, refusal: Refused) -> None:
+        """Say why, then read on for a moment while the connection may be evicted like any that waits."""
+        kind = RequestTooLarge if refusal.status == 413 else RequestInvalid
+        self._send(messages.problem(kind(refusal.message), status=refusal.status), keeps_alive=False)
+        self.request.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + _LINGER.total_seconds()
+        with suppress(EOFError, Refused):
+            while True:
+                self._receive_until(deadline)
+
+
+def _spellings(scheme: str, name: str, port: int) -> Mapping[str, str]:
+    """How a client may write this host and port, with and without a default port; the origin each means."""
+    if port == _default_port(scheme):
+        return {name: f"{scheme}://{name}", f"{name}:{port}": f"{scheme}://{name}"}
+    return {f"{name}:{port}": f"{scheme}://{name}:{port}"}
+
+
+def _default_port(scheme: str) -> int:
+    return 443 if scheme == "https" else 80
+
+
+def _connection_cap(limits: Limits) -> int:
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return limits.connections if descriptors < 0 else max(1, min(limits.connections, descriptors // 2))
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> DaemonUnavailable:
+    if error.errno == errno.EADDRINUSE:
+        return DaemonUnavailable(
+            f"port {port} on {host} is taken by another program", hint="stop it, or set AUTHSOME_PORT to another port"
+        )
+    return DaemonUnavailable(
+        f"cannot listen on {host} port {port}: {error.strerror}", hint="check AUTHSOME_HOST and AUTHSOME_PORT"
+    )
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _not_ready(_: Request) -> Response:
+    return messages.problem(DaemonUnavailable("the daemon is starting"))
+
+
+def _http_date(moment: datetime) -> str:
+    """An IMF-fixdate; strftime would use the locale's names."""
+    day, month = _DAYS[moment.weekday()], _MONTHS[moment.month - 1]
+    return f"{day}, {moment.day:02} {month} {moment.year} {moment:%H:%M:%S} GMT"

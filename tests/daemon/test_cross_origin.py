@@ -1,0 +1,150 @@
+"""A browser's POST counts only when it comes from a page of ours; cookies are this host's and path's alone."""
+
+from datetime import timedelta
+from threading import Event
+
+import pytest
+
+from authsome.daemon import cross_origin
+from authsome.daemon.messages import Request
+from authsome.errors import NotAllowed
+from authsome.secret import Secret
+
+OURS = "http://127.0.0.1:7998"
+KEY = Secret("browser-key")
+
+
+def request(**headers):
+    """A POST to us with these headers; a tuple sends one twice, None leaves it out."""
+    values = {
+        name.replace("_", "-"): value if isinstance(value, tuple) else (value,)
+        for name, value in headers.items()
+        if value is not None
+    }
+    return Request(
+        method="POST",
+        path="/x",
+        query="",
+        target="/x",
+        headers=values,
+        body=b"",
+        peer="127.0.0.1",
+        received_over=OURS,
+        stopping=Event(),
+    )
+
+
+def passes(check):
+    """Whether a check lets the request through."""
+    try:
+        check()
+    except NotAllowed:
+        return False
+    return True
+
+
+# Sec-Fetch-Site, Origin, passes without a form token, passes with one
+TABLE = [
+    ("same-origin", OURS, True, True),
+    ("same-origin", "null", True, True),  # browsers say so for a page without referrer
+    ("same-origin", None, True, True),
+    ("none", None, True, True),
+    ("same-origin", "http://evil.example", False, False),
+    ("cross-site", OURS, False, False),
+    ("cross-site", None, False, False),
+    ("same-site", None, False, False),
+    ("same-site", OURS, False, False),
+    ("", OURS, False, False),
+    ("Same-Origin", None, False, False),
+    (("same-origin", "same-origin"), None, False, False),
+    (None, OURS, True, True),
+    (None, "null", False, False),
+    (None, "http://evil.example", False, False),
+    (None, "http://localhost:7998", False, False),
+    (None, "http://127.0.0.1:7999", False, False),
+    (None, "https://127.0.0.1:7998", False, False),
+    (None, OURS + "/", False, False),
+    (None, (OURS, OURS), False, False),
+    (None, "", False, False),
+    (None, None, False, True),
+]
+
+
+@pytest.mark.parametrize(("site", "origin", "plain", "with_token"), TABLE)
+def test_where_a_post_comes_from(site, origin, plain, with_token):
+    """Fetch Metadata decides, then Origin; who says nothing needs a form's token."""  # SEC-29 SEC-30
+    sent = request(sec_fetch_site=site, origin=origin)
+    token = cross_origin.form_token(KEY, "input 1")
+    assert passes(lambda: cross_origin.check(sent)) is plain
+    assert passes(lambda: cross_origin.check_form(sent, key=KEY, purpose="input 1", token=token)) is with_token
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        None,
+        "",
+        "x",
+        "é",
+        cross_origin.form_token(KEY, "input 2"),
+        cross_origin.form_token(Secret("another key"), "input 1"),
+        cross_origin.form_token(KEY, "input 1") + "=",
+        cross_origin.form_token(KEY, "input 1")[:-1],
+    ],
+)
+def test_a_form_needs_its_own_token(token):
+    """None, another form's, and another browser's are refused even from a page of ours."""  # SEC-31
+    with pytest.raises(NotAllowed):
+        cross_origin.check_form(request(sec_fetch_site="same-origin"), key=KEY, purpose="input 1", token=token)
+
+
+def test_form_tokens_tell_keys_and_purposes_apart():
+    """A token is worth nothing for another key or purpose, and does not show the key."""  # SEC-31
+    tokens = {cross_origin.form_token(Secret(key), purpose) for key in ("a", "b") for purpose in ("x", "y")}
+    assert len(tokens) == 4
+    assert all(len(token) == 43 for token in tokens)
+
+
+def test_cookies_are_locked_in():
+    """HttpOnly, SameSite, a path, no domain; Secure when asked; no lifetime deletes."""  # SEC-44
+    options = {"path": "/auth/sessions/1", "same_site": "Strict"}
+    assert cross_origin.set_cookie("a", "b", **options, lifetime=timedelta(minutes=10), secure=True) == (
+        "Set-Cookie",
+        "a=b; Path=/auth/sessions/1; Max-Age=600; HttpOnly; SameSite=Strict; Secure",
+    )
+    deleted = cross_origin.set_cookie("a", "", **options, lifetime=timedelta(), secure=False)[1]
+    assert "Max-Age=0" in deleted
+    assert "Secure" not in deleted
+    assert "Domain" not in deleted
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "path"),
+    [("a b", "c", "/"), ("a", "b;c", "/"), ("a", "b", "/;Domain=x"), ("a", "b", "x"), ("", "b", "/")],
+)
+def test_no_cookie_is_split(name, value, path):
+    """A value never becomes an attribute."""
+    with pytest.raises(ValueError, match="cookie"):
+        cross_origin.set_cookie(name, value, path=path, same_site="Lax", lifetime=timedelta(1), secure=False)
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        (("key=abc",), "abc"),
+        (("other=1; key=abc; third",), "abc"),
+        (('junk="a;b"; key=abc; \x7f=é',), "abc"),
+        (("other=1", "key=abc"), "abc"),
+        (("key=abc; key=def",), None),
+        (("key=abc", "key=abc"), None),
+        (("key=a b",), None),
+        (('key="abc"',), None),
+        (("KEY=abc",), None),
+        (("xkey=abc",), None),
+        (("key",), None),
+        ((), None),
+    ],
+)
+def test_reading_a_cookie(headers, found):
+    """Others' cookies are passed over; one that was planted beside ours makes both worthless."""  # SEC-44
+    assert cross_origin.cookie(request(cookie=headers), "key") == found
