@@ -1,0 +1,40 @@
+"""The broker: every use case, wired to one vault."""
+
+from dataclasses import dataclass
+
+from authsome.broker.context import Context
+from authsome.broker.credentials import Credentials
+from authsome.broker.logins import Logins
+from authsome.broker.principals import Principals
+from authsome.broker.refresh import Refresher
+from authsome.broker.runs import Runs
+from authsome.home import Home
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broker:
+    """The use cases, by noun."""
+
+    context: Context
+    principals: Principals
+    logins: Logins
+    credentials: Credentials
+    runs: Runs
+
+
+def wire(context: Context, home: Home, *, base_url: str) -> Broker:
+    """Put the use cases together.
+
+    Args:
+        context: what they stand on.
+        home: where the bootstrap secret lies.
+        base_url: the daemon's URL as browsers and providers know it.
+    """
+    principals = Principals(context, home)
+    return Broker(
+        context=context,
+        principals=principals,
+        logins=Logins(context, base_url=base_url),
+        credentials=Credentials(context, Refresher(context)),
+        runs=Runs(context, principals),
+    )

@@ -1,0 +1,240 @@
+"""What happens to stored credentials: shown, exported, resolved for a request, chosen, forgotten.
+
+Rule: a secret leaves only after the audit entry that says so is committed.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from authsome.broker import routing
+from authsome.broker.context import Context
+from authsome.broker.refresh import Refresher, due, login_again
+from authsome.errors import AuthsomeError, CredentialUnavailable, LoginRequired
+from authsome.models import injection
+from authsome.models.audit import Entry, Event
+from authsome.models.connection import Connection, Secrets, Status
+from authsome.models.principal import Caller
+from authsome.secret import Secret
+from authsome.vault import audit, connections
+from authsome.vault.database import Transaction
+
+DEFAULT: Final = "-"
+"""Stands for a provider's default connection where a name is expected."""
+
+Admit = Callable[[Transaction], Caller]
+"""Settles in the transaction of the act who the caller is: spends the proof, or raises."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The head of a request that wants a credential: no query, no body."""
+
+    method: str
+    host: str
+    port: int
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolved:
+    """A connection and what its credential puts on the request."""
+
+    connection: Connection
+    injected: injection.Injected
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revealed:
+    """A connection's plain fields, and the same as the variables that SDKs read."""
+
+    connection: Connection
+    fields: Secrets
+    environment: Mapping[str, Secret[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Stale:
+    caller: Caller
+    decision: routing.Decision
+
+
+class Credentials:
+    """The use cases around stored credentials."""
+
+    def __init__(self, context: Context, refresher: Refresher) -> None:
+        self._context = context
+        self._refresher = refresher
+
+    def list_all(self, caller: Caller) -> list[Connection]:
+        """Every connection of the caller's vault."""
+        with self._context.database.read() as reader:
+            return connections.list_all(reader, caller.vault_id)
+
+    def get(self, caller: Caller, provider: str, name: str) -> Connection:
+        """One connection; `-` is the default one.
+
+        Raises:
+            ConnectionNotFound: there is none of that name.
+        """
+        with self._context.database.read() as reader:
+            return connections.require(reader, caller.vault_id, provider, None if name == DEFAULT else name)
+
+    def field_names(self, connection: Connection) -> tuple[str, ...]:
+        """The names of a connection's secret fields."""
+        with self._context.database.read() as reader:
+            sealer = self._context.sealers.for_vault(connection.vault_id)
+            return tuple(connections.secrets(reader, sealer, connection))
+
+    def reveal(self, caller: Caller, provider: str, name: str, event: Event) -> Revealed:
+        """The plain values, freshly refreshed, after `event` (export or show) is committed, durably.
+
+        Raises:
+            ConnectionNotFound: there is no such connection.
+            LoginRequired, RefreshFailed: the credential cannot be used now.
+        """
+        context = self._context
+        definition = context.catalog.get(provider)
+        connection = self.get(caller, provider, name)
+        if connection.status is Status.INVALID:
+            raise LoginRequired(**login_again(connection))
+        if due(connection, context.clock()):
+            connection = self._refresher.fresh(caller, definition, connection, rejected=False)
+        _require_usable(connection, context.clock())
+        with context.database.transaction(durable=True) as tx:
+            held = connections.secrets(tx, context.sealers.for_vault(caller.vault_id), connection)
+            audit.append(tx, _entry(event, caller, connection, context.clock()))
+        return Revealed(connection=connection, fields=held, environment=definition.export.values(connection.kind, held))
+
+    def resolve(
+        self, admit: Admit, choice: routing.Choice, target: Target, *, rejected: bool, run: str | None
+    ) -> Resolved:
+        """The credential for one request, with its audit entry committed.
+
+        Args:
+            admit: proves the caller, inside the transaction that everything else happens in.
+            choice: what the caller's run narrows its routes to.
+            target: the request.
+            rejected: the API has just answered 401 to this credential.
+            run: the run's id, for the audit.
+
+        Raises:
+            NotFound, RouteAmbiguous: no connection, or no single one, claims the request.
+            CredentialUnavailable: it has expired, or could not be refreshed.
+        """
+        first = self._attempt(admit, choice, target, rejected=rejected, run=run)
+        if isinstance(first, Resolved):
+            return first
+        caller, decision = first.caller, first.decision
+        self._refresher.fresh(caller, decision.provider, decision.connection, rejected=rejected)
+        second = self._attempt(lambda _: caller, choice, target, rejected=False, run=run, fresh=True)
+        assert isinstance(second, Resolved)
+        return second
+
+    def _attempt(  # noqa: PLR0913  # one private step of resolve
+        self,
+        admit: Admit,
+        choice: routing.Choice,
+        target: Target,
+        *,
+        rejected: bool,
+        run: str | None,
+        fresh: bool = False,
+    ) -> Resolved | _Stale:
+        context = self._context
+        refused: AuthsomeError | None = None
+        with context.database.transaction(durable=False) as tx:
+            caller = admit(tx)
+            now = context.clock()
+            try:
+                decision = routing.decide(
+                    tx, context.catalog, caller.vault_id, choice, host=target.host, port=target.port, path=target.path
+                )
+                connection = decision.connection
+                if connection.status is Status.INVALID:
+                    raise LoginRequired(**login_again(connection))
+                if not fresh and (rejected or due(connection, now)):
+                    return _Stale(caller=caller, decision=decision)
+                _require_usable(connection, now)
+                held = connections.secrets(tx, context.sealers.for_vault(caller.vault_id), connection)
+                rules = decision.provider.injections(
+                    connection.kind, connection.variables, host=target.host, path=target.path, port=target.port
+                )
+                resolved = Resolved(connection=connection, injected=injection.apply(rules, held))
+            except AuthsomeError as error:
+                refused = error
+                audit.append(tx, _request_entry(Event.DENIED, caller, target, now, run, detail=error.message))
+            else:
+                audit.append(tx, _request_entry(Event.RESOLVE, caller, target, now, run, connection=connection))
+        if refused is not None:
+            raise refused
+        return resolved
+
+    def logout(self, caller: Caller, provider: str, name: str) -> Connection:
+        """Forget one connection here; what the provider granted lives on until it is revoked there.
+
+        Raises:
+            ConnectionNotFound: there is no such connection.
+        """
+        with self._context.database.transaction(durable=True) as tx:
+            connection = connections.require(tx, caller.vault_id, provider, None if name == DEFAULT else name)
+            connections.delete(tx, connection)
+            audit.append(tx, _entry(Event.LOGOUT, caller, connection, self._context.clock()))
+        return connection
+
+    def set_default(self, caller: Caller, provider: str, name: str) -> Connection:
+        """Make a connection the one that is used when none is named.
+
+        Raises:
+            ConnectionNotFound: there is no such connection.
+        """
+        with self._context.database.transaction(durable=True) as tx:
+            connection = connections.require(tx, caller.vault_id, provider, name)
+            connections.set_default(tx, connection)
+            audit.append(tx, _entry(Event.SET_DEFAULT, caller, connection, self._context.clock()))
+            return connections.require(tx, caller.vault_id, provider, name)
+
+
+def _require_usable(connection: Connection, now: datetime) -> None:
+    if connection.expires_at is not None and connection.expires_at <= now:
+        message = f"the login {connection.name} of {connection.provider} has expired and cannot be refreshed"
+        raise CredentialUnavailable(message, hint=login_again(connection)["hint"])
+
+
+def _entry(event: Event, caller: Caller, connection: Connection, now: datetime) -> Entry:
+    return Entry(
+        event=event,
+        at=now,
+        vault_id=caller.vault_id,
+        principal=caller.principal.id,
+        identity=caller.identity.handle,
+        provider=connection.provider,
+        connection=connection.name,
+    )
+
+
+def _request_entry(  # noqa: PLR0913  # one line of the log
+    event: Event,
+    caller: Caller,
+    target: Target,
+    now: datetime,
+    run: str | None,
+    *,
+    connection: Connection | None = None,
+    detail: str | None = None,
+) -> Entry:
+    return Entry(
+        event=event,
+        at=now,
+        vault_id=caller.vault_id,
+        principal=caller.principal.id,
+        identity=caller.identity.handle,
+        provider=connection.provider if connection else None,
+        connection=connection.name if connection else None,
+        method=target.method,
+        host=target.host,
+        path=target.path,
+        run=run,
+        detail=detail,
+    )

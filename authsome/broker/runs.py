@@ -1,0 +1,145 @@
+"""Runs: one child behind the proxy, known to the daemon by a secret that dies with it.
+
+Rule: a run acts for the identity that began it, and only as long as that identity may act itself.
+"""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Final
+
+from authsome.broker import routing
+from authsome.broker.context import Context
+from authsome.broker.principals import Principals
+from authsome.errors import AuthenticationFailed, ConnectionNotFound
+from authsome.models.audit import Entry, Event
+from authsome.models.principal import Caller
+from authsome.models.route import RouteTable
+from authsome.models.run import Run
+from authsome.secret import Secret
+from authsome.vault import audit, connections, runs
+from authsome.vault.database import Reader, Transaction
+
+RETENTION: Final = timedelta(hours=1)  # an ended run's row serves nobody; the audit has what happened
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """A new run: its secret is told once, here."""
+
+    run: Run
+    secret: Secret[str]
+    routes: RouteTable
+    environment: Mapping[str, str]
+    """Placeholders, by variable."""
+
+
+class Runs:
+    """The use cases around runs."""
+
+    def __init__(self, context: Context, principals: Principals) -> None:
+        self._context = context
+        self._principals = principals
+
+    def begin(
+        self, caller: Caller, *, pinned: Mapping[str, str], only: frozenset[str], lifetime: timedelta | None
+    ) -> Begun:
+        """Begin a run for the caller.
+
+        Args:
+            caller: the run's identity.
+            pinned: connection by provider, where it is not to be the default one.
+            only: the providers to route; empty for all that are connected.
+            lifetime: how long the run may get credentials; None for as long as the child lives.
+
+        Raises:
+            ProviderNotFound: a provider named in `pinned` or `only` does not exist.
+            ConnectionNotFound: it exists, but not that connection of it.
+        """
+        context = self._context
+        now = context.clock()
+        secret = secrets.token_urlsafe(32)
+        run = Run(
+            id=secrets.token_hex(8),
+            secret_hash=hashlib.sha256(secret.encode()).digest(),
+            vault_id=caller.vault_id,
+            identity=caller.identity.handle,
+            pinned=dict(pinned),
+            only=only,
+            created_at=now,
+            expires_at=now + lifetime if lifetime is not None else None,
+            ended_at=None,
+        )
+        choice = routing.Choice(pinned=run.pinned, only=run.only)
+        for provider in sorted({*pinned, *only}):
+            context.catalog.get(provider)
+        with context.database.transaction(durable=False) as tx:
+            self._check_choice(tx, caller, choice)
+            runs.purge(tx, before=now - RETENTION)
+            runs.create(tx, run)
+            routes = routing.table(tx, context.catalog, caller.vault_id, choice)
+            environment = self._environment(tx, caller, choice)
+            audit.append(tx, self._entry(Event.RUN, run, caller))
+        return Begun(run=run, secret=Secret(secret), routes=routes, environment=environment)
+
+    def routes(self, run: Run) -> RouteTable:
+        """The run's routes as of now."""
+        choice = routing.Choice(pinned=run.pinned, only=run.only)
+        with self._context.database.read() as reader:
+            return routing.table(reader, self._context.catalog, run.vault_id, choice)
+
+    def prove(self, reader: Reader | Transaction, run_id: str, secret: Secret[str]) -> tuple[Run, Caller]:
+        """The live run that this secret belongs to, and whom it acts for.
+
+        Raises:
+            AuthenticationFailed: there is none, it has ended, or its identity may no longer act.
+        """
+        run = runs.get(reader, run_id)
+        given = hashlib.sha256(secret.reveal().encode()).digest()
+        if run is None or not hmac.compare_digest(run.secret_hash, given):
+            raise AuthenticationFailed(reason="unknown run or wrong secret")
+        if run.ended_at is not None or (run.expires_at is not None and run.expires_at <= self._context.clock()):
+            raise AuthenticationFailed(reason="the run has ended")
+        caller = self._principals.caller(reader, run.identity)
+        if caller is None:
+            raise AuthenticationFailed(reason="the run's identity may no longer act")
+        return run, caller
+
+    def end(self, run: Run, caller: Caller) -> None:
+        """Make the run's secret worthless."""
+        now = self._context.clock()
+        with self._context.database.transaction(durable=False) as tx:
+            if runs.end(tx, run.id, now=now):
+                audit.append(tx, self._entry(Event.RUN_ENDED, run, caller))
+
+    def _check_choice(self, tx: Transaction, caller: Caller, choice: routing.Choice) -> None:
+        for provider, name in choice.pinned.items():
+            connections.require(tx, caller.vault_id, provider, name)
+        for provider in choice.only:
+            if not connections.list_of(tx, caller.vault_id, provider):
+                raise ConnectionNotFound(
+                    f"{provider} is not connected", hint=f"log in first: authsome login {provider}"
+                )
+
+    def _environment(self, tx: Transaction, caller: Caller, choice: routing.Choice) -> dict[str, str]:
+        placeholders: dict[str, str] = {}
+        for connection in connections.list_all(tx, caller.vault_id):
+            provider = self._context.catalog.find(connection.provider)
+            if provider is None or choice.connection(provider.name, [connection]) is None:
+                continue
+            for variable, placeholder in provider.export.placeholders(connection.kind).items():
+                placeholders.setdefault(variable, placeholder)
+        return placeholders
+
+    def _entry(self, event: Event, run: Run, caller: Caller) -> Entry:
+        return Entry(
+            event=event,
+            at=self._context.clock(),
+            vault_id=run.vault_id,
+            principal=caller.principal.id,
+            identity=run.identity,
+            run=run.id,
+        )

@@ -1,0 +1,93 @@
+"""The HTTP API: which endpoint serves a request, after its caller has shown who it is."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from authsome import __version__
+from authsome.broker.broker import Broker
+from authsome.daemon import openapi
+from authsome.daemon.api.call import Call, Handler
+from authsome.daemon.api.connections import Connections
+from authsome.daemon.api.logins import LoginsApi
+from authsome.daemon.api.runs import RunsApi
+from authsome.daemon.api.system import Nameplate, System
+from authsome.daemon.authentication import Admission, Authentication
+from authsome.daemon.dashboard import assets
+from authsome.daemon.messages import Request, Response, json_response, problem
+from authsome.daemon.router import Access, Endpoint, Router
+from authsome.errors import AuthenticationFailed, NotFound
+
+SELF_ADMITTING = "/proxy/resolve"
+"""The endpoint that spends its proof in its own transaction: the one that runs thousands of times a second."""
+
+
+class Api:
+    """Answers requests: finds the endpoint, authenticates the caller, calls the handler."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        *,
+        audiences: frozenset[str],
+        nameplate: Nameplate,
+        stop: Callable[[], None],
+    ) -> None:
+        self._broker = broker
+        self._authentication = Authentication(broker.context, broker.principals, broker.runs, audiences)
+        endpoints: tuple[Endpoint[Handler], ...] = (
+            *System(broker, self._authentication, nameplate, stop).endpoints(),
+            *Connections(broker).endpoints(),
+            *LoginsApi(broker, base_url=nameplate.url).endpoints(),
+            *RunsApi(broker).endpoints(),
+            Endpoint(
+                method="GET",
+                template="/ui/{asset}",
+                handler=lambda call: assets.asset(call.values["asset"]),
+                access=Access.OPEN,
+                summary="Style sheet and icon of the pages",
+                errors=(NotFound,),
+            ),
+            Endpoint(
+                method="GET",
+                template="/openapi.json",
+                handler=self._describe,
+                access=Access.OPEN,
+                summary="This description",
+                response={"type": "object"},
+            ),
+        )
+        self.router: Router[Handler] = Router(endpoints)
+
+    def handle(self, request: Request) -> Response:
+        """The answer to a request.
+
+        Raises:
+            AuthsomeError: what is to be answered as a problem.
+        """
+        match = self.router.match(request.method, request.path)
+        call = Call(request=request, values=match.values)
+        try:
+            if match.endpoint.access not in {Access.OPEN, Access.BROWSER}:
+                call = replace(call, admission=self._admission(request, match.endpoint))
+            return match.endpoint.handler(call)
+        except AuthenticationFailed as error:
+            if error.reason is None:  # a page's own words, not a refused caller
+                raise
+            self._authentication.record(request, error)
+            return problem(AuthenticationFailed())
+
+    def _admission(self, request: Request, endpoint: Endpoint[Handler]) -> Admission:
+        match endpoint.access:
+            case Access.RUN:
+                admission = self._authentication.run(request)
+            case Access.PROOF_OR_RUN:
+                admission = self._authentication.either(request)
+            case _:
+                admission = self._authentication.identity(request)
+        if admission.spend is not None and endpoint.template != SELF_ADMITTING:
+            with self._broker.context.database.transaction(durable=False) as tx:
+                admission.admit(tx)
+        return admission
+
+    def _describe(self, _call: Call) -> Response:
+        return json_response(openapi.document(self.router, version=__version__))

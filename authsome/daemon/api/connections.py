@@ -1,0 +1,185 @@
+"""Endpoints for stored credentials and for the providers they are for."""
+
+from authsome.broker.broker import Broker
+from authsome.daemon.api import views
+from authsome.daemon.api.call import Call, Handler
+from authsome.daemon.messages import Response, json_response
+from authsome.daemon.router import Access, Endpoint
+from authsome.errors import ConnectionNotFound, CredentialUnavailable, ProviderNotFound, RequestInvalid
+from authsome.models.audit import Event
+from authsome.models.provider import definition_to_json
+
+REDACTED = "…"
+_PURPOSES = {"export": Event.EXPORT, "show": Event.SHOW}
+_ONE = "/connections/{provider}/{connection}"
+
+
+class Connections:
+    """What can be asked of and done to connections."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    def endpoints(self) -> tuple[Endpoint[Handler], ...]:
+        """The table's rows."""
+        return (
+            Endpoint(
+                method="GET",
+                template="/connections",
+                handler=self.list_all,
+                access=Access.PROOF,
+                summary="Every connection of the caller's vault",
+                response=views.shape({"connections": views.array(views.CONNECTION)}),
+            ),
+            Endpoint(
+                method="GET",
+                template=_ONE,
+                handler=self.get,
+                access=Access.PROOF,
+                summary="One connection, its secret fields by name only; `-` is the default one",
+                response=views.shape({"connection": views.CONNECTION, "fields": views.TEXT_MAP}),
+                errors=(ConnectionNotFound,),
+            ),
+            Endpoint(
+                method="POST",
+                template=_ONE + "/secrets",
+                handler=self.reveal,
+                access=Access.PROOF,
+                summary="The plain values, audited under the purpose that is given",
+                request=views.shape({"purpose": {"type": "string", "enum": sorted(_PURPOSES)}}),
+                response=views.shape(
+                    {"provider": views.TEXT, "connection": views.TEXT, "fields": views.TEXT_MAP, "env": views.TEXT_MAP}
+                ),
+                errors=(ConnectionNotFound, CredentialUnavailable),
+            ),
+            Endpoint(
+                method="POST",
+                template=_ONE + "/logout",
+                handler=self.logout,
+                access=Access.PROOF,
+                summary="Forget one connection; what the provider granted lives on there",
+                response=views.CONNECTION,
+                errors=(ConnectionNotFound,),
+            ),
+            Endpoint(
+                method="POST",
+                template=_ONE + "/default",
+                handler=self.set_default,
+                access=Access.PROOF,
+                summary="Make a connection its provider's default one",
+                response=views.CONNECTION,
+                errors=(ConnectionNotFound,),
+            ),
+            Endpoint(
+                method="GET",
+                template="/providers",
+                handler=self.providers,
+                access=Access.PROOF,
+                summary="Every provider that is known",
+                response=views.shape(
+                    {
+                        "providers": views.array(
+                            views.shape(
+                                {
+                                    "name": views.TEXT,
+                                    "display_name": views.TEXT,
+                                    "source": views.TEXT,
+                                    "auth_type": views.OPTIONAL_TEXT,
+                                    "flow": views.OPTIONAL_TEXT,
+                                    "flows": views.TEXTS,
+                                    "problem": views.OPTIONAL_TEXT,
+                                }
+                            )
+                        )
+                    }
+                ),
+            ),
+            Endpoint(
+                method="GET",
+                template="/providers/{provider}",
+                handler=self.provider,
+                access=Access.PROOF,
+                summary="A provider's definition and where it comes from",
+                response=views.shape(
+                    {"source": views.TEXT, "path": views.TEXT, "definition": {"type": "object"}}
+                ),
+                errors=(ProviderNotFound,),
+            ),
+        )
+
+    def list_all(self, call: Call) -> Response:
+        """GET /connections."""
+        now = self._broker.context.clock()
+        stored = self._broker.credentials.list_all(call.caller)
+        return json_response({"connections": [views.connection(each, now) for each in stored]})
+
+    def get(self, call: Call) -> Response:
+        """GET one connection."""
+        found = self._broker.credentials.get(call.caller, call.values["provider"], call.values["connection"])
+        return json_response(
+            {
+                "connection": views.connection(found, self._broker.context.clock()),
+                "fields": dict.fromkeys(self._broker.credentials.field_names(found), REDACTED),
+            }
+        )
+
+    def reveal(self, call: Call) -> Response:
+        """POST …/secrets."""
+        body = call.request.json()
+        purpose = _PURPOSES.get(body.text("purpose"))
+        body.done()
+        if purpose is None:
+            raise RequestInvalid('field "purpose" must be export or show')
+        revealed = self._broker.credentials.reveal(
+            call.caller, call.values["provider"], call.values["connection"], purpose
+        )
+        return json_response(
+            {
+                "provider": revealed.connection.provider,
+                "connection": revealed.connection.name,
+                "fields": {name: value.reveal() for name, value in revealed.fields.items()},
+                "env": {name: value.reveal() for name, value in revealed.environment.items()},
+            }
+        )
+
+    def logout(self, call: Call) -> Response:
+        """POST …/logout."""
+        gone = self._broker.credentials.logout(call.caller, call.values["provider"], call.values["connection"])
+        return json_response(views.connection(gone, self._broker.context.clock()))
+
+    def set_default(self, call: Call) -> Response:
+        """POST …/default."""
+        chosen = self._broker.credentials.set_default(call.caller, call.values["provider"], call.values["connection"])
+        return json_response(views.connection(chosen, self._broker.context.clock()))
+
+    def providers(self, _call: Call) -> Response:
+        """GET /providers."""
+        return json_response(
+            {
+                "providers": [
+                    {
+                        "name": listed.name,
+                        "display_name": listed.provider.display_name if listed.provider else listed.name,
+                        "source": listed.source,
+                        "auth_type": listed.provider.auth_type if listed.provider else None,
+                        "flow": listed.provider.flow if listed.provider else None,
+                        "flows": list(listed.provider.flows) if listed.provider else [],
+                        "problem": listed.problem.message if listed.problem else None,
+                    }
+                    for listed in self._broker.context.catalog.all()
+                ]
+            }
+        )
+
+    def provider(self, call: Call) -> Response:
+        """GET /providers/{provider}."""
+        name = call.values["provider"]
+        catalog = self._broker.context.catalog
+        found, entry = catalog.get(name), catalog.entry(name)
+        return json_response(
+            {
+                "source": entry.source,
+                "path": str(entry.path),
+                "definition": definition_to_json(found),
+            }
+        )

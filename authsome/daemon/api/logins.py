@@ -1,0 +1,321 @@
+"""Endpoints of a login: for the identity that began it, and for the browser that it was sent to.
+
+Rule: a browser shows the login's key once, in the link, and from then on as a cookie; without it there is no page, no
+form is taken and no callback is answered. So nobody finishes a login that another browser began.
+"""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Final, Literal
+
+from authsome.broker.broker import Broker
+from authsome.broker.logins import CALLBACK_PATH, Wanted
+from authsome.daemon import cross_origin
+from authsome.daemon.api import views
+from authsome.daemon.api.call import Call, Handler
+from authsome.daemon.dashboard import bridge
+from authsome.daemon.dashboard.bridge import FormField, InputForm
+from authsome.daemon.messages import Request, Response, html_response, json_response, redirect
+from authsome.daemon.router import Access, Endpoint
+from authsome.errors import (
+    AuthsomeError,
+    ConnectionExists,
+    LoginNotFound,
+    ProviderNotFound,
+    RequestInvalid,
+)
+from authsome.models.connection import DEFAULT_CONNECTION
+from authsome.models.login import AwaitingCallback, AwaitingInput, Completed, Exchanging, Failed, Flow, Login
+from authsome.secret import Secret
+
+LONGEST_POLL: Final = 25  # seconds: below what proxies in between allow a request
+COOKIE_PATH: Final = "/auth/"
+TOKEN: Final = "form_token"  # noqa: S105  # a form field's name
+_ONE: Final = "/auth/sessions/{id}"
+
+
+class LoginsApi:
+    """What can be asked of logins."""
+
+    def __init__(self, broker: Broker, *, base_url: str) -> None:
+        self._broker = broker
+        self._base_url = base_url
+
+    def endpoints(self) -> tuple[Endpoint[Handler], ...]:
+        """The table's rows."""
+        session = views.SESSION
+        return (
+            Endpoint(
+                method="POST",
+                template="/auth/sessions",
+                handler=self.begin,
+                access=Access.PROOF,
+                summary="Begin a login",
+                request=views.shape(
+                    {"provider": views.TEXT},
+                    {
+                        "connection": views.TEXT,
+                        "flow": {"type": "string", "enum": list(Flow)},
+                        "scopes": views.TEXTS,
+                        "force": views.BOOLEAN,
+                        "base_url": views.TEXT,
+                    },
+                ),
+                response=session,
+                status=201,
+                errors=(ProviderNotFound, ConnectionExists),
+            ),
+            Endpoint(
+                method="GET",
+                template=_ONE,
+                handler=self.get,
+                access=Access.PROOF,
+                summary="A login; with `wait`, as soon as its status is no longer `status`, or after so many seconds",
+                query={"wait": views.INTEGER, "status": views.TEXT},
+                response=session,
+                errors=(LoginNotFound,),
+            ),
+            Endpoint(
+                method="POST",
+                template=_ONE + "/resume",
+                handler=self.resume,
+                access=Access.PROOF,
+                summary="Give a login the fields that it asks for",
+                request=views.shape({"fields": views.TEXT_MAP}),
+                response=session,
+                errors=(LoginNotFound,),
+            ),
+            Endpoint(
+                method="POST",
+                template=_ONE + "/cancel",
+                handler=self.cancel,
+                access=Access.PROOF,
+                summary="End a login that is no longer wanted",
+                response=session,
+                errors=(LoginNotFound,),
+            ),
+            Endpoint(
+                method="GET",
+                template=_ONE + "/open",
+                handler=self.open,
+                access=Access.BROWSER,
+                summary="Where the link leads: takes the key from it and goes on to the page",
+                query={"key": views.TEXT},
+                status=303,
+            ),
+            Endpoint(
+                method="GET",
+                template=_ONE + "/input",
+                handler=self.page,
+                access=Access.BROWSER,
+                summary="The login's page: its form, the way to the provider, or how it ended",
+            ),
+            Endpoint(
+                method="POST",
+                template=_ONE + "/input",
+                handler=self.take_form,
+                access=Access.BROWSER,
+                summary="Take the form",
+                status=303,
+            ),
+            Endpoint(
+                method="POST",
+                template=_ONE + "/abandon",
+                handler=self.abandon,
+                access=Access.BROWSER,
+                summary="End the login from its page",
+                status=303,
+            ),
+            Endpoint(
+                method="GET",
+                template=CALLBACK_PATH,
+                handler=self.callback,
+                access=Access.BROWSER,
+                summary="Where providers send the browser back to (RFC 6749 §4.1.2)",
+                query={"code": views.TEXT, "state": views.TEXT, "iss": views.TEXT, "error": views.TEXT},
+                status=303,
+            ),
+        )
+
+    def begin(self, call: Call) -> Response:
+        """POST /auth/sessions."""
+        body = call.request.json()
+        flow = body.optional_text("flow")
+        base_url = body.optional_text("base_url")
+        wanted = Wanted(
+            provider=body.text("provider"),
+            connection=body.optional_text("connection") or DEFAULT_CONNECTION,
+            flow=_flow(flow) if flow is not None else None,
+            scopes=body.strings("scopes"),
+            force=body.boolean("force"),
+            variables={"base_url": base_url} if base_url is not None else {},
+        )
+        body.done()
+        return self._session(self._broker.logins.begin(call.caller, wanted), status=201)
+
+    def get(self, call: Call) -> Response:
+        """GET /auth/sessions/{id}."""
+        query = call.request.query_fields()
+        wait = query.integer("wait", minimum=0, maximum=LONGEST_POLL) or 0
+        status = query.optional_text("status")
+        query.done()
+        login = self._broker.logins.wait(
+            call.caller,
+            call.values["id"],
+            lambda login: views.login_status(login) != status,
+            timedelta(seconds=wait),
+            call.request.stopping,
+        )
+        return self._session(login)
+
+    def resume(self, call: Call) -> Response:
+        """POST …/resume."""
+        body = call.request.json()
+        fields = body.secrets("fields")
+        body.done()
+        login = self._broker.logins.get(call.caller, call.values["id"])
+        return self._session(self._broker.logins.submit(login, fields))
+
+    def cancel(self, call: Call) -> Response:
+        """POST …/cancel."""
+        return self._session(self._broker.logins.cancel(call.caller, call.values["id"]))
+
+    def open(self, call: Call) -> Response:
+        """GET …/open: swaps the key in the link for a cookie; changes nothing here."""
+        return _page(lambda: self._open(call))
+
+    def page(self, call: Call) -> Response:
+        """GET …/input."""
+        return _page(lambda: self._show(self._login(call)))
+
+    def take_form(self, call: Call) -> Response:
+        """POST …/input."""
+        return _page(lambda: self._take_form(call))
+
+    def abandon(self, call: Call) -> Response:
+        """POST …/abandon."""
+        return _page(lambda: self._abandon(call))
+
+    def callback(self, call: Call) -> Response:
+        """GET /auth/callback/oauth: the page it leads to has neither code nor state in its address (RFC 9700 §4.2)."""
+        return _page(lambda: self._callback(call))
+
+    def _open(self, call: Call) -> Response:
+        query = call.request.query_fields()
+        key = Secret(query.text("key"))
+        query.done()
+        login = self._broker.logins.opened(call.values["id"], key)
+        cookie = cross_origin.set_cookie(
+            _cookie_name(login.request.id),
+            key.reveal(),
+            path=COOKIE_PATH,
+            same_site="Lax",  # the callback is reached from the provider's site
+            lifetime=max(login.request.expires_at - self._broker.context.clock(), timedelta(seconds=1)),
+            secure=self._base_url.startswith("https:"),
+        )
+        return redirect(_path(login, "input"), headers=(cookie,))
+
+    def _show(self, login: Login) -> Response:
+        provider = self._broker.context.catalog.get(login.request.provider)
+        match login:
+            case AwaitingInput():
+                return html_response(bridge.input_page(self._form(login)))
+            case AwaitingCallback():
+                return html_response(bridge.onward_page(provider.display_name, login.authorization_url))
+            case Exchanging():
+                return html_response(bridge.waiting_page(provider.display_name))
+            case Completed():
+                stored = login.connection
+                return html_response(bridge.done_page(provider.display_name, stored.name, stored.account))
+            case Failed():
+                return html_response(bridge.failed_page(provider.display_name, login.message, login.hint))
+
+    def _form(self, login: AwaitingInput) -> InputForm:
+        request = login.request
+        provider = self._broker.context.catalog.get(request.provider)
+        is_client = request.flow is not Flow.API_KEY
+        return InputForm(
+            provider=provider.display_name,
+            fields=tuple(
+                FormField(
+                    name=field.name, label=field.label, secret=field.secret, required=field.required, hint=field.hint
+                )
+                for field in self._broker.logins.fields(login)
+            ),
+            action=_path(login, "input"),
+            form_token=cross_origin.form_token(request.browser_key, _purpose(login, "input")),
+            cancel_action=_path(login, "abandon"),
+            problem=login.problem,
+            docs_url=provider.docs_url,
+            redirect_uri=self._base_url + CALLBACK_PATH if is_client else None,
+            hosts=tuple(
+                ("*." if pattern.is_suffix else "") + pattern.host for pattern in provider.patterns(request.variables)
+            ),
+        )
+
+    def _take_form(self, call: Call) -> Response:
+        login = self._login(call)
+        form = call.request.form()
+        self._check(call.request, login, "input", form.optional_text(TOKEN))
+        self._broker.logins.submit(login, {name: value for name, value in form.rest().items() if value})
+        return redirect(_path(login, "input"))
+
+    def _abandon(self, call: Call) -> Response:
+        login = self._login(call)
+        form = call.request.form()
+        self._check(call.request, login, "input", form.optional_text(TOKEN))
+        self._broker.logins.abandon(login)
+        return redirect(_path(login, "input"))
+
+    def _callback(self, call: Call) -> Response:
+        def key_for(login_id: str) -> Secret[str] | None:
+            value = cross_origin.cookie(call.request, _cookie_name(login_id))
+            return Secret(value) if value is not None else None
+
+        return redirect(_path(self._broker.logins.callback(call.request.query, key_for), "input"))
+
+    def _login(self, call: Call) -> Login:
+        value = cross_origin.cookie(call.request, _cookie_name(call.values["id"]))
+        if value is None:
+            raise LoginNotFound
+        return self._broker.logins.opened(call.values["id"], Secret(value))
+
+    def _check(self, request: Request, login: Login, purpose: Literal["input"], token: str | None) -> None:
+        cross_origin.check_form(request, key=login.request.browser_key, purpose=_purpose(login, purpose), token=token)
+
+    def _session(self, login: Login, *, status: int = 200) -> Response:
+        key = login.request.browser_key.reveal()
+        fields = self._broker.logins.fields(login) if isinstance(login, AwaitingInput) else ()
+        link = f"{self._base_url}{_path(login, 'open')}?key={key}"
+        view = views.session(login, fields, link, self._broker.context.clock())
+        return json_response(view, status=status)
+
+
+def _page(make: Callable[[], Response]) -> Response:
+    """The page, or one that says what went wrong: whoever looks at it is a person."""
+    try:
+        return make()
+    except LoginNotFound as error:
+        return html_response(bridge.expired_page(), status=error.http_status)
+    except AuthsomeError as error:
+        status = error.http_status
+        return html_response(bridge.error_page(status, error.message, error.hint), status=status)
+
+
+def _flow(text: str) -> Flow:
+    try:
+        return Flow(text)
+    except ValueError as error:
+        raise RequestInvalid(f"there is no flow {text[:32]}", hint=f"one of {', '.join(Flow)}") from error
+
+
+def _path(login: Login, page: str) -> str:
+    return f"/auth/sessions/{login.request.id}/{page}"
+
+
+def _purpose(login: Login, form: str) -> str:
+    return f"{form} {login.request.id}"
+
+
+def _cookie_name(login_id: str) -> str:
+    return f"authsome_login_{login_id}"

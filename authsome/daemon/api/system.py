@@ -1,0 +1,182 @@
+"""Endpoints about the daemon itself, its callers and its record."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from authsome import __version__
+from authsome.broker.broker import Broker
+from authsome.daemon.api import views
+from authsome.daemon.api.call import Call, Handler
+from authsome.daemon.authentication import Authentication
+from authsome.daemon.messages import Response, json_response
+from authsome.daemon.router import Access, Endpoint
+from authsome.errors import NotAllowed, RequestInvalid
+from authsome.models.audit import Event
+from authsome.secret import Secret
+from authsome.vault import audit
+
+PAGE = 200  # entries of the log in one answer, at most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nameplate:
+    """What the daemon says of itself."""
+
+    url: str
+    build: str
+    home: str
+    master_key_source: str
+
+
+class System:
+    """Health, identities, the audit log, and the end."""
+
+    def __init__(
+        self, broker: Broker, authentication: Authentication, nameplate: Nameplate, stop: Callable[[], None]
+    ) -> None:
+        self._broker = broker
+        self._authentication = authentication
+        self._nameplate = nameplate
+        self._stop = stop
+
+    def endpoints(self) -> tuple[Endpoint[Handler], ...]:
+        """The table's rows."""
+        build = {"version": views.TEXT, "build": views.TEXT}
+        daemon = views.shape({"url": views.TEXT, "pid": views.INTEGER, **build})
+        principal = views.shape({"id": views.TEXT, "name": views.TEXT, "role": views.TEXT})
+        return (
+            Endpoint(
+                method="GET",
+                template="/health",
+                handler=self.health,
+                access=Access.OPEN,
+                summary="Whether the daemon is alive",
+                response=views.shape({"status": views.TEXT, **build}),
+            ),
+            Endpoint(
+                method="GET",
+                template="/ready",
+                handler=self.ready,
+                access=Access.PROOF,
+                summary="Whether the whole vault can be read, which it does, and where its master key comes from",
+                response=views.shape({"status": views.TEXT, "database": views.TEXT, "master_key": views.TEXT}),
+            ),
+            Endpoint(
+                method="GET",
+                template="/whoami",
+                handler=self.whoami,
+                access=Access.PROOF,
+                summary="The calling identity, its principal, and this daemon",
+                response=views.shape(
+                    {"identity": views.IDENTITY, "principal": principal, "daemon": daemon, "home": views.TEXT}
+                ),
+            ),
+            Endpoint(
+                method="POST",
+                template="/identities",
+                handler=self.register,
+                access=Access.OPEN,
+                summary="Register the key that signs this request; the first one of a home is claimed by its owner",
+                request=views.shape({"handle": views.TEXT, "did": views.TEXT}, {"bootstrap": views.TEXT}),
+                response=views.shape({"identity": views.IDENTITY, "claimed": views.BOOLEAN}),
+                errors=(NotAllowed,),
+            ),
+            Endpoint(
+                method="GET",
+                template="/audit/events",
+                handler=self.events,
+                access=Access.PROOF,
+                summary="The log, newest first; `before` is the id that the next page begins below",
+                query={
+                    "limit": views.INTEGER,
+                    "before": views.INTEGER,
+                    "event": views.TEXT,
+                    "provider": views.TEXT,
+                    "identity": views.TEXT,
+                    "since": views.TEXT,
+                },
+                response=views.shape({"events": views.array(views.EVENT)}),
+            ),
+            Endpoint(
+                method="POST",
+                template="/daemon/stop",
+                handler=self.stop,
+                access=Access.PROOF,
+                summary="Finish the requests in flight and stop",
+                status=202,
+            ),
+        )
+
+    def health(self, _call: Call) -> Response:
+        """GET /health."""
+        return json_response({"status": "ok", "version": __version__, "build": self._nameplate.build})
+
+    def ready(self, _call: Call) -> Response:
+        """GET /ready."""
+        problems = self._broker.context.database.check()
+        return json_response(
+            {
+                "status": "failing" if problems else "ok",
+                "database": "; ".join(problems[:5]) or "ok",
+                "master_key": self._nameplate.master_key_source,
+            },
+            status=503 if problems else 200,
+        )
+
+    def whoami(self, call: Call) -> Response:
+        """GET /whoami."""
+        plate = self._nameplate
+        daemon = {"url": plate.url, "version": __version__, "build": plate.build, "pid": os.getpid()}
+        return json_response({**views.caller(call.caller), "daemon": daemon, "home": plate.home})
+
+    def register(self, call: Call) -> Response:
+        """POST /identities."""
+        body = call.request.json()
+        handle, did = body.text("handle"), body.text("did")
+        bootstrap = body.optional_text("bootstrap")
+        body.done()
+        self._authentication.new_identity(call.request, handle=handle, key=did)
+        identity, claimed = self._broker.principals.register(
+            name=handle, key=did, bootstrap=Secret(bootstrap) if bootstrap else None
+        )
+        return json_response({"identity": views.identity(identity), "claimed": claimed})
+
+    def events(self, call: Call) -> Response:
+        """GET /audit/events."""
+        query = call.request.query_fields()
+        limit = query.integer("limit", minimum=1, maximum=PAGE) or 50
+        before = query.integer("before", minimum=1, maximum=2**62)
+        event, since = query.optional_text("event"), query.optional_text("since")
+        provider, identity = query.optional_text("provider"), query.optional_text("identity")
+        query.done()
+        if event is not None and event not in set(Event):
+            raise RequestInvalid(f"there is no event {event[:64]}", hint=f"one of {', '.join(Event)}")
+        with self._broker.context.database.read() as reader:
+            page = audit.page(
+                reader,
+                call.caller.vault_id,
+                audit.Filter(
+                    event=Event(event) if event is not None else None,
+                    provider=provider,
+                    identity=identity,
+                    since=_moment(since) if since is not None else None,
+                ),
+                before_id=before,
+                limit=limit,
+            )
+        return json_response({"events": [views.event(each) for each in page]})
+
+    def stop(self, _call: Call) -> Response:
+        """POST /daemon/stop."""
+        self._stop()
+        return Response(status=202)
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise RequestInvalid('field "since" must be a time as in RFC 3339') from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

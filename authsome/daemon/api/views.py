@@ -1,0 +1,230 @@
+"""What the API says of things, in JSON; never a secret, except where the endpoint exists for it."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from authsome.broker.logins import InputField
+from authsome.models.audit import Recorded
+from authsome.models.connection import Connection
+from authsome.models.injection import Injected
+from authsome.models.login import (
+    AwaitingCallback,
+    AwaitingInput,
+    Completed,
+    Exchanging,
+    Failed,
+    Login,
+)
+from authsome.models.principal import Caller, Identity
+from authsome.models.route import RouteTable
+
+JsonObject = Mapping[str, object]
+
+TEXT: Final[JsonObject] = MappingProxyType({"type": "string"})
+OPTIONAL_TEXT: Final[JsonObject] = MappingProxyType({"type": ["string", "null"]})
+BOOLEAN: Final[JsonObject] = MappingProxyType({"type": "boolean"})
+INTEGER: Final[JsonObject] = MappingProxyType({"type": "integer"})
+TEXTS: Final[JsonObject] = MappingProxyType({"type": "array", "items": {"type": "string"}})
+TEXT_MAP: Final[JsonObject] = MappingProxyType({"type": "object", "additionalProperties": {"type": "string"}})
+PAIRS: Final[JsonObject] = MappingProxyType(
+    {"type": "array", "items": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}}
+)
+
+
+def shape(required: Mapping[str, object], optional: Mapping[str, object] | None = None) -> JsonObject:
+    """The JSON Schema of an object with these members and no others."""
+    return {
+        "type": "object",
+        "properties": {**required, **(optional or {})},
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+def array(item: object) -> JsonObject:
+    """The JSON Schema of a list."""
+    return {"type": "array", "items": item}
+
+
+CONNECTION: Final = shape(
+    {
+        "provider": TEXT,
+        "connection": TEXT,
+        "kind": TEXT,
+        "status": TEXT,
+        "default": BOOLEAN,
+        "scopes": TEXTS,
+        "account": OPTIONAL_TEXT,
+        "expires_at": OPTIONAL_TEXT,
+        "created_at": TEXT,
+        "updated_at": TEXT,
+        "variables": TEXT_MAP,
+    }
+)
+ERROR: Final = shape({"code": TEXT, "message": TEXT, "hint": OPTIONAL_TEXT})
+FIELD: Final = shape({"name": TEXT, "label": TEXT, "secret": BOOLEAN, "required": BOOLEAN, "hint": OPTIONAL_TEXT})
+SESSION: Final = shape(
+    {
+        "id": TEXT,
+        "status": {"type": "string", "enum": ["input", "callback", "exchanging", "completed", "failed"]},
+        "provider": TEXT,
+        "connection": TEXT,
+        "flow": TEXT,
+        "browser_url": TEXT,
+        "fields": array(FIELD),
+        "problem": OPTIONAL_TEXT,
+        "expires_at": TEXT,
+        "error": {"anyOf": [ERROR, {"type": "null"}]},
+        "connection_view": {"anyOf": [CONNECTION, {"type": "null"}]},
+    }
+)
+IDENTITY: Final = shape({"handle": TEXT, "did": TEXT})
+ROUTE: Final = shape(
+    {
+        "provider": TEXT,
+        "connection": TEXT,
+        "host": TEXT,
+        "suffix": BOOLEAN,
+        "port": INTEGER,
+        "path_prefix": TEXT,
+        "allow_private_addresses": BOOLEAN,
+    }
+)
+EVENT: Final = shape(
+    {"id": INTEGER, "at": TEXT, "event": TEXT},
+    dict.fromkeys(("principal", "identity", "provider", "connection", "method", "host", "path", "run", "detail"), TEXT),
+)
+
+
+def time(moment: datetime) -> str:
+    """RFC 3339, in UTC, to the second."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def connection(value: Connection, now: datetime) -> JsonObject:
+    """A connection without its secrets."""
+    return {
+        "provider": value.provider,
+        "connection": value.name,
+        "kind": value.kind,
+        "status": value.status_at(now),
+        "default": value.is_default,
+        "scopes": list(value.scopes),
+        "account": value.account,
+        "expires_at": time(value.expires_at) if value.expires_at else None,
+        "created_at": time(value.created_at),
+        "updated_at": time(value.updated_at),
+        "variables": dict(value.variables),
+    }
+
+
+def login_status(login: Login) -> str:
+    """What a login is waiting for, or how it ended, in a word."""
+    match login:
+        case AwaitingInput():
+            return "input"
+        case AwaitingCallback():
+            return "callback"
+        case Exchanging():
+            return "exchanging"
+        case Completed():
+            return "completed"
+        case Failed():
+            return "failed"
+
+
+def session(login: Login, fields: Iterable[InputField], browser_url: str, now: datetime) -> JsonObject:
+    """A login, for the one who began it."""
+    request = login.request
+    return {
+        "id": request.id,
+        "status": login_status(login),
+        "provider": request.provider,
+        "connection": request.connection,
+        "flow": request.flow,
+        "browser_url": browser_url,
+        "fields": [
+            {
+                "name": field.name,
+                "label": field.label,
+                "secret": field.secret,
+                "required": field.required,
+                "hint": field.hint,
+            }
+            for field in fields
+        ],
+        "problem": login.problem if isinstance(login, AwaitingInput) else None,
+        "expires_at": time(request.expires_at),
+        "error": (
+            {"code": login.code, "message": login.message, "hint": login.hint} if isinstance(login, Failed) else None
+        ),
+        "connection_view": connection(login.connection, now) if isinstance(login, Completed) else None,
+    }
+
+
+def identity(value: Identity) -> JsonObject:
+    """An identity."""
+    return {"handle": value.handle, "did": value.did}
+
+
+def caller(value: Caller) -> JsonObject:
+    """Who is calling, and whom that acts for."""
+    principal = value.principal
+    return {
+        "identity": identity(value.identity),
+        "principal": {"id": principal.id, "name": principal.name, "role": principal.role},
+    }
+
+
+def routes(table: RouteTable) -> list[JsonObject]:
+    """The routes of a run."""
+    return [
+        {
+            "provider": route.provider,
+            "connection": route.connection,
+            "host": route.pattern.host,
+            "suffix": route.pattern.is_suffix,
+            "port": route.pattern.port,
+            "path_prefix": route.pattern.path_prefix,
+            "allow_private_addresses": route.allow_private_addresses,
+        }
+        for route in table.routes
+    ]
+
+
+def resolved(stored: Connection, injected: Injected, path: str) -> JsonObject:
+    """What to put on one request for `path`. This answer holds the credential."""
+    rewritten = path
+    for text, value in injected.path:
+        rewritten = rewritten.replace(text, value.reveal())
+    return {
+        "provider": stored.provider,
+        "connection": stored.name,
+        "set": [[name, value.reveal()] for name, value in injected.headers],
+        "default": [list(pair) for pair in injected.defaults],
+        "remove": list(injected.remove),
+        "query": [[name, value.reveal()] for name, value in injected.query],
+        "path": rewritten if rewritten != path else None,
+        "expires_at": time(stored.expires_at) if stored.expires_at else None,
+        "credential_id": f"{stored.provider}/{stored.name}/{stored.revision}",
+    }
+
+
+def event(recorded: Recorded) -> JsonObject:
+    """An entry of the audit; members that say nothing are left out."""
+    entry = recorded.entry
+    members = {
+        "principal": entry.principal,
+        "identity": entry.identity,
+        "provider": entry.provider,
+        "connection": entry.connection,
+        "method": entry.method,
+        "host": entry.host,
+        "path": entry.path,
+        "run": entry.run,
+        "detail": entry.detail,
+    }
+    said = {name: value for name, value in members.items() if value is not None}
+    return {"id": recorded.id, "at": entry.at.isoformat(timespec="milliseconds"), "event": entry.event, **said}

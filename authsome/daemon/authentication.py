@@ -1,0 +1,163 @@
+"""Who is calling: an identity by its proof, a run by its secret.
+
+Rule: whoever is refused is told so in one sentence, the same for every cause; the cause goes to the audit. A proof is
+spent in the same transaction as the act that it proves.
+"""
+
+import time
+from dataclasses import dataclass, field
+from typing import Final
+
+from authsome.broker.context import Context
+from authsome.broker.principals import Principals
+from authsome.broker.runs import Runs
+from authsome.daemon.messages import Request
+from authsome.errors import AuthenticationFailed
+from authsome.identity import did, proof
+from authsome.models.audit import Entry, Event
+from authsome.models.principal import Caller
+from authsome.models.run import Run
+from authsome.secret import Secret
+from authsome.vault import audit, principals, replay
+from authsome.vault.database import Transaction
+
+PROOF_SCHEME: Final = "PoP "
+RUN_SCHEME: Final = "Run "
+DENIED_BURST: Final = 100  # entries about refused callers; a flood of them must not fill the disk
+DENIED_PER_SECOND: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A caller that has shown who it is, and how to settle it for good inside a transaction."""
+
+    caller: Caller
+    run: Run | None
+    spend: proof.Proof | None
+
+    def admit(self, tx: Transaction) -> Caller:
+        """Spend the proof, once.
+
+        Raises:
+            AuthenticationFailed: it was spent before.
+        """
+        if self.spend is not None and not replay.remember(tx, self.spend.expires_at, self.spend.jti_hash):
+            raise AuthenticationFailed(reason="replayed")
+        return self.caller
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """How many entries about refused callers may still be written."""
+
+    level: float = DENIED_BURST
+    filled_at: float = field(default_factory=time.monotonic)
+
+    def take(self) -> bool:
+        now = time.monotonic()
+        self.level = min(DENIED_BURST, self.level + (now - self.filled_at) * DENIED_PER_SECOND)
+        self.filled_at = now
+        if self.level < 1:
+            return False
+        self.level -= 1
+        return True
+
+
+class Authentication:
+    """Checks the Authorization header of a request."""
+
+    def __init__(self, context: Context, principals: Principals, runs: Runs, audiences: frozenset[str]) -> None:
+        self._context = context
+        self._principals = principals
+        self._runs = runs
+        self._audiences = audiences
+        self._denied = _Bucket()
+
+    def identity(self, request: Request) -> Admission:
+        """The identity behind a proof.
+
+        Raises:
+            AuthenticationFailed: in every other case; `reason` says why.
+        """
+        claimed = proof.parse(_credentials(request, PROOF_SCHEME))
+        with self._context.database.read() as reader:
+            caller = self._principals.caller(reader, claimed.handle)
+            known = caller.identity if caller else principals.identity_by_handle(reader, claimed.handle)
+        verified = proof.verify(
+            claimed,
+            public_key=did.public_key_from_did(known.did) if known else None,
+            audiences=self._audiences,
+            method=request.method,
+            target=request.target,
+            body=request.body,
+            now=self._context.clock(),
+        )
+        if caller is None:
+            raise AuthenticationFailed(reason="unclaimed or revoked identity")
+        return Admission(caller, None, verified)
+
+    def run(self, request: Request) -> Admission:
+        """The run behind a secret.
+
+        Raises:
+            AuthenticationFailed: in every other case; `reason` says why.
+        """
+        run_id, separator, secret = _credentials(request, RUN_SCHEME).partition(":")
+        if not separator or len(run_id) > 64 or len(secret) > 128:
+            raise AuthenticationFailed(reason="malformed run credentials")
+        with self._context.database.read() as reader:
+            run, caller = self._runs.prove(reader, run_id, Secret(secret))
+        return Admission(caller, run, None)
+
+    def either(self, request: Request) -> Admission:
+        """An identity or a run, by the scheme that was used."""
+        if (request.header("authorization") or "").startswith(RUN_SCHEME):
+            return self.run(request)
+        return self.identity(request)
+
+    def new_identity(self, request: Request, *, handle: str, key: str) -> None:
+        """Check that the caller holds the very key that it wants to register.
+
+        Raises:
+            AuthenticationFailed: it has not proven that.
+        """
+        claimed = proof.parse(_credentials(request, PROOF_SCHEME))
+        try:
+            public_key = did.public_key_from_did(key)
+        except ValueError as error:
+            raise AuthenticationFailed(reason="malformed did") from error
+        if claimed.handle != handle:
+            raise AuthenticationFailed(reason="another handle")
+        verified = proof.verify(
+            claimed,
+            public_key=public_key,
+            audiences=self._audiences,
+            method=request.method,
+            target=request.target,
+            body=request.body,
+            now=self._context.clock(),
+        )
+        with self._context.database.transaction(durable=False) as tx:
+            if not replay.remember(tx, verified.expires_at, verified.jti_hash):
+                raise AuthenticationFailed(reason="replayed")
+
+    def record(self, request: Request, error: AuthenticationFailed) -> None:
+        """Write down that a caller was refused, and why; in a flood, only some of them."""
+        if not self._denied.take():
+            return
+        entry = Entry(
+            event=Event.DENIED,
+            at=self._context.clock(),
+            method=request.method,
+            path=request.path[:200],
+            detail=error.reason,
+        )
+        with self._context.database.transaction(durable=False) as tx:
+            audit.append(tx, entry)
+
+
+def _credentials(request: Request, scheme: str) -> str:
+    values = request.headers.get("authorization", ())
+    if len(values) != 1 or not values[0].startswith(scheme):
+        raise AuthenticationFailed(reason="no credentials of the wanted scheme, or several")
+    return values[0][len(scheme) :]

@@ -1,0 +1,136 @@
+"""The daemon's life: take the home, open the vault, answer, and end without losing a request.
+
+Rule: the order is what makes it safe. The home's lock first, so that nobody else opens the vault; then the port, so
+that nothing is unlocked for a daemon that cannot listen; the state file last, so that whoever reads it meets a daemon
+that answers.
+"""
+
+import json
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from datetime import timedelta
+from typing import Final
+
+from authsome import __version__, archive, clock, transport
+from authsome.address import AddressPolicy
+from authsome.broker import broker as brokers
+from authsome.broker.catalog import Catalog, bundled_directory
+from authsome.broker.context import Context
+from authsome.daemon import hardening, log
+from authsome.daemon.api import Api
+from authsome.daemon.api.system import Nameplate
+from authsome.daemon.server import Server
+from authsome.errors import AuthsomeError
+from authsome.home import Settings, write_private
+from authsome.message import HttpRequest, HttpResponse
+from authsome.transport import Outbound, Trust
+from authsome.vault import logins, replay, runs, vaults
+from authsome.vault.database import Database
+from authsome.vault.lock import HomeLock
+
+DRAIN: Final = timedelta(seconds=5)
+UPKEEP: Final = timedelta(seconds=60)
+
+_log: Final = logging.getLogger("authsome.daemon")
+
+
+def serve(settings: Settings, *, outbound: Outbound, supervised: bool, on_ready: Callable[[str], None]) -> None:
+    """Run the daemon until SIGTERM, SIGINT or `POST /daemon/stop`.
+
+    Args:
+        settings: where the home is, where to listen, and the master key if the environment gave one.
+        outbound: the company's proxy, if there is one.
+        supervised: a client started us in the background: the log goes to the home's log file.
+        on_ready: told the daemon's URL once it answers.
+
+    Raises:
+        AuthsomeError: it could not start; nothing that is stored has changed.
+    """
+    hardening.no_core_dumps()
+    os.umask(0o077)
+    with ExitStack() as stack:
+        lock = stack.enter_context(HomeLock.acquire(settings.home))
+        log.start(settings.log_level, path=settings.home.daemon_log if supervised else None)
+        server = Server(settings.host, settings.port, base_url=settings.base_url)
+        stack.callback(server.stop, DRAIN)
+        database = Database.open(lock, clock=clock.now)
+        stack.callback(database.close)
+        context = Context(
+            database=database,
+            sealers=vaults.unlock(database, settings, clock=clock.now),
+            catalog=Catalog(bundled=bundled_directory(), custom=settings.home.providers),
+            clock=clock.now,
+            send=_sender(settings, server, outbound),
+        )
+        url = settings.base_url or server.url
+        broker = brokers.wire(context, settings.home, base_url=url)
+        broker.principals.offer_bootstrap()
+        broker.logins.recover()
+        nameplate = Nameplate(
+            url=url,
+            build=archive.build_id(),
+            home=str(settings.home.root),
+            master_key_source=vaults.source(database),
+        )
+        api = Api(broker, audiences=frozenset(server.origins.values()), nameplate=nameplate, stop=server.begin_stop)
+        _write_state(settings, server)
+        stack.callback(_remove_state, settings)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: server.begin_stop())
+        threading.Thread(target=_upkeep, args=(context, server.stopping), name="upkeep", daemon=True).start()
+        _log.info("listening at %s, home %s", server.url, settings.home.root)
+        on_ready(server.url)
+        server.serve(api.handle)
+        _log.info("stopping")
+        if abandoned := server.stop(DRAIN):
+            _log.warning("%d requests did not end in time and were cut off", abandoned)
+
+
+def _sender(settings: Settings, server: Server, outbound: Outbound) -> Callable[[HttpRequest, bool], HttpResponse]:
+    trust = Trust(settings.ca_bundle)
+
+    def send(request: HttpRequest, allow_private: bool) -> HttpResponse:  # noqa: FBT001  # the shape of `Send`
+        policy = AddressPolicy(allow_private=allow_private, own_ports=frozenset({server.server_port}))
+        return transport.send(request, policy=policy, trust=trust, outbound=outbound)
+
+    return send
+
+
+def _write_state(settings: Settings, server: Server) -> None:
+    path = archive.archive_path()
+    state = {
+        "pid": os.getpid(),
+        "url": server.url,
+        "version": __version__,
+        "build": archive.build_id(),
+        "archive": str(path) if path else None,
+    }
+    write_private(settings.home.daemon_state, json.dumps(state).encode() + b"\n")
+
+
+def _remove_state(settings: Settings) -> None:
+    with suppress(OSError):
+        settings.home.daemon_state.unlink(missing_ok=True)
+
+
+def _upkeep(context: Context, stopping: threading.Event) -> None:
+    """Forget, once a minute, what has expired."""
+    while not stopping.wait(UPKEEP.total_seconds()):
+        now = context.clock()
+        try:
+            with context.database.transaction(durable=False) as tx:
+                logins.purge(tx, now)
+                runs.purge(tx, before=now)
+            while _forget(context, int(now.timestamp())):
+                pass
+        except AuthsomeError as error:
+            _log.warning("upkeep: %s", error.message)
+
+
+def _forget(context: Context, before: int) -> bool:
+    with context.database.transaction(durable=False) as tx:
+        return replay.forget(tx, before) > 0

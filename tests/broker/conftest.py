@@ -1,0 +1,180 @@
+"""A broker for each test: a real vault, real definitions, real connections to servers on loopback."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from authsome import transport
+from authsome.address import AddressPolicy
+from authsome.broker.broker import Broker, wire
+from authsome.broker.catalog import Catalog, bundled_directory
+from authsome.broker.context import Context
+from authsome.broker.logins import Wanted
+from authsome.crypto import aead
+from authsome.home import Home, make_private_directory
+from authsome.message import HttpRequest, HttpResponse
+from authsome.models.audit import Event, Recorded
+from authsome.models.connection import ACCESS_TOKEN, REFRESH_TOKEN, Connection, Kind
+from authsome.models.login import Login
+from authsome.models.principal import Caller
+from authsome.secret import Secret
+from authsome.transport import Trust
+from authsome.vault import audit, connections, principals
+from authsome.vault.database import Database
+from authsome.vault.lock import HomeLock
+from authsome.vault.vaults import Sealers
+
+START = datetime(2026, 6, 1, 12, 0, 0, tzinfo=UTC)
+BASE_URL = "http://127.0.0.1:7998"
+
+
+@dataclass
+class SetClock:
+    """A clock that the test sets."""
+
+    moment: datetime = START
+
+    def __call__(self) -> datetime:
+        return self.moment
+
+    def advance(self, by: timedelta) -> None:
+        self.moment += by
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """A broker and its owner, with what tests do to them."""
+
+    home: Home
+    clock: SetClock
+    context: Context
+    broker: Broker
+    owner: Caller
+    sent: list[str] = field(default_factory=list)
+
+    def define(self, definition: Mapping[str, object]) -> None:
+        """Put a custom definition where a user would."""
+        make_private_directory(self.home.providers)
+        (self.home.providers / f"{definition['name']}.json").write_text(json.dumps(definition))
+
+    def oauth(self, name: str, token_url: str, **oauth: object) -> None:
+        """Define an OAuth provider whose token endpoint is the given one."""
+        self.define(
+            {
+                "schema_version": 1,
+                "name": name,
+                "auth_type": "oauth2",
+                "api_url": f"https://{name}.example.localhost",
+                "allow_private_addresses": True,
+                "oauth": {
+                    "authorization_url": token_url.replace("/token", "/authorize"),
+                    "token_url": token_url,
+                    "scopes": ["read"],
+                    "token_endpoint_auth_method": "none",
+                    **oauth,
+                },
+            }
+        )
+
+    def connect(self, provider: str, *, lifetime: timedelta | None, name: str = "default") -> Connection:
+        """Store an OAuth connection as a finished login would."""
+        sealer = self.context.sealers.for_vault(self.owner.vault_id)
+        with self.context.database.transaction() as tx:
+            return connections.put(
+                tx,
+                sealer,
+                provider=provider,
+                name=name,
+                kind=Kind.OAUTH2,
+                secrets={ACCESS_TOKEN: Secret("old-access"), REFRESH_TOKEN: Secret("old-refresh")},
+                scopes=("read",),
+                expires_at=self.clock() + lifetime if lifetime is not None else None,
+                now=self.clock(),
+            )
+
+    def key(self, provider: str, key: str, *, name: str = "default") -> Login:
+        """Log in with an API key."""
+        login = self.broker.logins.begin(self.owner, Wanted(provider=provider, connection=name, variables={}))
+        return self.broker.logins.submit(login, {"api_key": Secret(key)})
+
+    def stored(self, provider: str, name: str = "default") -> Connection:
+        """The connection as it is stored now."""
+        return self.broker.credentials.get(self.owner, provider, name)
+
+    def secrets(self, provider: str, name: str = "default") -> dict[str, str]:
+        """Its secrets in clear."""
+        with self.context.database.read() as reader:
+            sealer = self.context.sealers.for_vault(self.owner.vault_id)
+            held = connections.secrets(reader, sealer, self.stored(provider, name))
+        return {field: value.reveal() for field, value in held.items()}
+
+    def events(self, event: Event | None = None) -> list[Recorded]:
+        """The log, oldest first."""
+        with self.context.database.read() as reader:
+            found = audit.page(reader, None, audit.Filter(event=event), limit=1000)
+        return found[::-1]
+
+
+@pytest.fixture
+def open_house(home: Path) -> Iterator[Callable[[], House]]:
+    """Opens a house on the test's home; opened again it is the same one after a restart."""
+    clock = SetClock()
+    key = aead.new_key()
+    trust = Trust()
+    with ExitStack() as stack:
+        previous = ExitStack()
+
+        def opened() -> House:
+            previous.close()
+            held = Home(home)
+            lock = previous.enter_context(HomeLock.acquire(held))
+            database = Database.open(lock, clock=clock)
+            previous.callback(database.close)
+            sent: list[str] = []
+
+            def send(request: HttpRequest, allow_private: bool) -> HttpResponse:  # noqa: FBT001
+                sent.append(request.url)
+                return transport.send(
+                    request,
+                    policy=AddressPolicy(allow_private=allow_private),
+                    trust=trust,
+                    timeout=timedelta(seconds=3),
+                )
+
+            context = Context(
+                database=database,
+                sealers=Sealers(database, key),
+                catalog=Catalog(bundled=bundled_directory(), custom=held.providers),
+                clock=clock,
+                send=send,
+            )
+            broker = wire(context, held, base_url=BASE_URL)
+            return House(
+                home=held, clock=clock, context=context, broker=broker, owner=_owner(context), sent=sent
+            )
+
+        stack.callback(previous.close)
+        yield opened
+
+
+@pytest.fixture
+def house(open_house: Callable[[], House]) -> House:
+    """A broker with an owner."""
+    return open_house()
+
+
+def _owner(context: Context) -> Caller:
+    with context.database.transaction() as tx:
+        if principals.identity_by_handle(tx, "owner") is None:
+            owner = principals.create_owner(tx, context.sealers, now=START)
+            principals.add_identity(tx, handle="owner", did="did:key:zOwner", now=START)
+            principals.claim_identity(tx, handle="owner", principal_id=owner.id)
+        identity, principal = principals.caller(tx, "owner") or (None, None)
+    assert identity is not None
+    assert principal is not None
+    return Caller(identity=identity, principal=principal)
