@@ -3,7 +3,6 @@
 `reveal()` is the one way out; a test lists the files that may call it.
 """
 
-import hmac
 from typing import Generic, Never, TypeVar
 
 Value = TypeVar("Value", str, bytes)
@@ -27,6 +26,8 @@ class Secret(Generic[Value]):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
+        import hmac  # noqa: PLC0415  # loads all of OpenSSL, which most commands have no use for
+
         mine, theirs = self._value, other._value
         if isinstance(mine, str) and isinstance(theirs, str):
             return hmac.compare_digest(mine.encode(), theirs.encode())

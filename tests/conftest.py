@@ -1,0 +1,158 @@
+"""What every test may ask for: real servers on loopback, a clean environment, Authsome as a process."""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Final
+
+import pytest
+
+from browser import chromium
+from fakes import api, endpoint, oidc, program
+from fakes.authority import Authority
+from fakes.ports import free_port as find_free_port
+
+_KEPT: Final = frozenset({"CI", "COLUMNS", "LANG", "LC_ALL", "PATH", "TERM", "TMPDIR", "USER"})
+_SET_UP: Final = pytest.StashKey[Mapping[str, str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Leave nothing of the developer's environment to the tests, and an empty home."""
+    config.stash[_SET_UP] = dict(os.environ)
+    for name in set(os.environ) - _KEPT:
+        del os.environ[name]
+    home = tempfile.TemporaryDirectory(prefix="home-of-tests-")
+    config.add_cleanup(home.cleanup)
+    os.environ["HOME"] = home.name
+
+
+@pytest.fixture(scope="session")
+def set_up_environment(pytestconfig: pytest.Config) -> Mapping[str, str]:
+    """The environment before it was scrubbed: for pip and npm, which may need its certificates and indexes."""
+    return pytestconfig.stash[_SET_UP]
+
+
+# ---- values ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A loopback port that nothing listens on."""
+    return find_free_port()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """An AUTHSOME_HOME that nothing has made yet."""
+    return tmp_path / "authsome home"
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The certificate authority that the tests' clients trust."""
+    return Authority.create(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="session")
+def rogue(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """A certificate authority that nobody trusts."""
+    return Authority.create(tmp_path_factory.mktemp("rogue"), name="Rogue")
+
+
+# ---- servers -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[AbstractContextManager[object]], object]]:
+    """Keeps any server of the fakes running for the length of the test.
+
+    As in `server = serve(oidc.serve(redirect_uris=[callback]))`.
+    """
+    with ExitStack() as stack:
+        yield stack.enter_context
+
+
+@pytest.fixture
+def api_server(authority: Authority) -> Iterator[api.ApiServer]:
+    """An API server with TLS, named api.example.localhost (and *.example.localhost, localhost, 127.0.0.1)."""
+    leaf = authority.issue("api.example.localhost", "*.example.localhost", "localhost", "127.0.0.1")
+    with api.serve(leaf=leaf) as server:
+        yield server
+
+
+@pytest.fixture
+def plain_api_server() -> Iterator[api.ApiServer]:
+    """An API server without TLS."""
+    with api.serve() as server:
+        yield server
+
+
+@pytest.fixture
+def hostile() -> Iterator[endpoint.Endpoint]:
+    """A token endpoint, plain http, whose `script` the test sets; it answers tokens until then."""
+    with endpoint.serve(endpoint.tokens()) as server:
+        yield server
+
+
+@pytest.fixture
+def oidc_server(program: program.Program) -> Iterator[oidc.OidcServer]:
+    """An OAuth server, plain http, whose clients may redirect to the `program` fixture's daemon."""
+    with oidc.serve(redirect_uris=[program.callback]) as server:
+        yield server
+
+
+@pytest.fixture
+def oidc_tls(program: program.Program, authority: Authority) -> Iterator[oidc.OidcServer]:
+    """An OAuth server with TLS, named login.example.localhost, for the `program` fixture's daemon."""
+    leaf = authority.issue("login.example.localhost", "127.0.0.1")
+    trust = authority.client_context()
+    with oidc.serve(redirect_uris=[program.callback], leaf=leaf, trust=trust, host="login.example.localhost") as server:
+        yield server
+
+
+# ---- authsome as a process ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(name="program")
+def fixture_program(tmp_path: Path, authority: Authority) -> Iterator[program.Program]:
+    """Authsome of this checkout with a fresh home and port, trusting `authority`; leaves no process behind."""
+    variables = {"AUTHSOME_CA_BUNDLE": str(authority.certificate)}
+    with program.installed(tmp_path / "user", variables=variables) as installation:
+        yield installation
+
+
+@pytest.fixture
+def run_cli(program: program.Program) -> Callable[..., CompletedProcess[str]]:
+    """Runs a command of the `program` fixture to its end.
+
+    As in `done = run_cli("login", "openai", "--stdin", input=key)`.
+    """
+    return program
+
+
+@pytest.fixture
+def daemon(program: program.Program) -> program.Program:
+    """The `program` fixture with its daemon running."""
+    started = program("daemon", "start")
+    assert started.returncode == 0, started.stderr
+    return program
+
+
+# ---- a browser ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def chromium_browser(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[chromium.Browser]:
+    """One headless Chromium, trusting `authority`, for all tests; each takes profiles of its own from it."""
+    with chromium.launch(tmp_path_factory.mktemp("chromium"), accept=[authority.spki]) as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(chromium_browser: chromium.Browser) -> Iterator[chromium.Page]:
+    """A page in a fresh browser profile."""
+    with chromium_browser.profile() as profile:
+        yield profile.new_page()

@@ -1,0 +1,202 @@
+"""Authsome as a user starts it: a process of its own, a clean environment, a home of its own.
+
+Nothing of the developer's environment reaches it but PATH. What it would open in a browser is written down instead.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from fakes import terminal
+from fakes.ports import free_port
+
+CHECKOUT: Final = Path(__file__).resolve().parents[2]
+_OPENER: Final = """#!/bin/sh
+printf '%s\\n' "$1" >> "{record}"
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """One installation: what to run, and the environment it runs in."""
+
+    command: tuple[str, ...]
+    directory: Path
+    """Everything below it is this installation's: the user's home, AUTHSOME_HOME, temporary files."""
+    port: int
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Added to the environment of every command."""
+
+    @property
+    def home(self) -> Path:
+        """AUTHSOME_HOME; it does not exist before the program makes it."""
+        return self.directory / "authsome home"
+
+    @property
+    def url(self) -> str:
+        """The daemon's URL."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def callback(self) -> str:
+        """The redirect URI of OAuth logins."""
+        return f"{self.url}/auth/callback/oauth"
+
+    @property
+    def opened(self) -> list[str]:
+        """The URLs that were opened in the browser, oldest first."""
+        record = self.directory / "opened"
+        return record.read_text().splitlines() if record.exists() else []
+
+    def wait_opened(self, *, count: int = 1, timeout: float = 20) -> str:
+        """Wait until the `count`th URL is opened, and return it."""
+        deadline = time.monotonic() + timeout
+        while len(self.opened) < count:
+            assert time.monotonic() < deadline, f"no browser was opened; so far: {self.opened}"
+            time.sleep(0.02)
+        return self.opened[count - 1]
+
+    def environment(self, env: Mapping[str, str | None] | None = None) -> dict[str, str]:
+        """The environment of a command; `env` adds variables, and takes away those that are None."""
+        base: dict[str, str | None] = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.directory),
+            "TMPDIR": str(self.directory / "tmp"),
+            "LANG": "C.UTF-8",
+            "BROWSER": str(self.directory / "open"),
+            "AUTHSOME_HOME": str(self.home),
+            "AUTHSOME_PORT": str(self.port),
+            **self.variables,
+            **(env or {}),
+        }
+        return {name: value for name, value in base.items() if value is not None}
+
+    def argv(self, *args: str) -> list[str]:
+        """The command line of one command; signals act on it as in a shell, whatever the tests were started with."""
+        return ["env", "--default-signal", *self.command, *args]
+
+    def __call__(
+        self,
+        *args: str,
+        input: str | bytes | None = None,  # noqa: A002  # the word of subprocess.run
+        env: Mapping[str, str | None] | None = None,
+        timeout: float = 60,
+        cwd: Path | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one command to its end, without a terminal; without `input` there is nothing on standard input."""
+        text = input.decode() if isinstance(input, bytes) else input
+        return subprocess.run(
+            self.argv(*args),
+            input="" if text is None else text,
+            env=self.environment(env),
+            cwd=cwd or self.directory,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=timeout,
+            check=False,
+        )
+
+    def json(self, *args: str, env: Mapping[str, str | None] | None = None) -> dict[str, object]:
+        """Run one command with `--json` and return its object; it has to succeed."""
+        done = self(*args, "--json", env=env)
+        assert done.returncode == 0, f"{args} ended with {done.returncode}:\n{done.stdout}{done.stderr}"
+        value: dict[str, object] = json.loads(done.stdout)
+        return value
+
+    def on_terminal(
+        self, *args: str, env: Mapping[str, str | None] | None = None, cwd: Path | None = None
+    ) -> AbstractContextManager[terminal.Terminal]:
+        """Run one command on a terminal."""
+        return terminal.spawn(self.argv(*args), environment=self.environment(env), directory=cwd or self.directory)
+
+    def start(
+        self, *args: str, env: Mapping[str, str | None] | None = None, cwd: Path | None = None
+    ) -> "subprocess.Popen[str]":
+        """Start one command and leave it running, its standard streams as pipes."""
+        return subprocess.Popen(
+            self.argv(*args),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=self.environment(env),
+            cwd=cwd or self.directory,
+            encoding="utf-8",
+        )
+
+    def processes(self) -> dict[int, str]:
+        """The processes of this installation, command line by pid: daemon, proxy workers, children."""
+        mark = os.fsencode(self.directory)
+        found = {}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit() or int(entry.name) == os.getpid():
+                continue
+            with suppress(OSError):
+                line = (entry / "cmdline").read_bytes()
+                zombie = not line
+                if not zombie and (mark in line or mark in (entry / "environ").read_bytes()):
+                    found[int(entry.name)] = line.replace(b"\0", b" ").decode("utf-8", "replace").strip()
+        return found
+
+    def wait_gone(self, *, timeout: float = 10) -> dict[int, str]:
+        """Wait until no process of this installation is left; returns those that are."""
+        deadline = time.monotonic() + timeout
+        while (left := self.processes()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        return left
+
+    def wait_daemon(self, *, timeout: float = 20) -> int:
+        """Wait until a daemon runs, and return its pid."""
+        state = self.home / "server" / "daemon.json"
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            with suppress(OSError, ValueError):
+                pid = int(json.loads(state.read_bytes())["pid"])
+                os.kill(pid, 0)
+                return pid
+            time.sleep(0.02)
+        raise AssertionError("no daemon runs")
+
+
+@contextmanager
+def installed(
+    directory: Path,
+    *,
+    command: Sequence[str] = (sys.executable, str(CHECKOUT / "authsome.py")),
+    variables: Mapping[str, str] | None = None,
+    patience: float = 10,
+) -> Iterator[Program]:
+    """An installation below `directory`. When the block ends its daemon is stopped, and no process may be left.
+
+    Args:
+        directory: an empty directory, or one that does not exist.
+        command: what to run; default: the launcher of this checkout.
+        variables: added to the environment of every command, such as AUTHSOME_CA_BUNDLE.
+        patience: how many seconds its processes may take to end.
+    """
+    (directory / "tmp").mkdir(parents=True)
+    opener = directory / "open"
+    opener.write_text(_OPENER.format(record=directory / "opened"))
+    opener.chmod(0o700)
+    program = Program(command=tuple(command), directory=directory, port=free_port(), variables=variables or {})
+    try:
+        yield program
+    finally:
+        for log in sorted(program.home.rglob("*.log")):  # pytest shows it with a test that failed
+            print(f"--- {log.relative_to(program.home)}\n{log.read_text(errors='replace')[-8000:]}")
+        if program.processes():
+            stopped = program("daemon", "stop")
+            if left := program.wait_gone(timeout=patience):
+                for pid in left:
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                raise AssertionError(
+                    f"left after `daemon stop` (status {stopped.returncode}, {stopped.stderr.strip()}): {left}"
+                )
