@@ -1,12 +1,11 @@
 """HTTP requests and responses as plain values, for code that does no I/O, and the strict reading of what others sent.
 
-Bodies and headers may hold secrets, so neither shows in a repr.
+Bodies and headers may hold secrets, so neither shows in a repr. Named tuples, as in `home`: every command loads this.
 """
 
 import json
 import re
-from dataclasses import dataclass, field
-from typing import Final, Never
+from typing import Final, NamedTuple, Never
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -18,23 +17,27 @@ _TERMINAL_SEQUENCE: Final = re.compile(
 _JSON_BRACKET: Final = re.compile(r'"(?:[^"\\]++|\\.)*+"?|([\[{])|[\]}]', re.DOTALL)  # possessive: linear in the text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpRequest:
+class HttpRequest(NamedTuple):
     """A request to send: absolute URL, header pairs in order, body bytes."""
 
     method: str
-    url: str = field(repr=False)
-    headers: Headers = field(default=(), repr=False)
-    body: bytes = field(default=b"", repr=False)
+    url: str
+    headers: Headers = ()
+    body: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"HttpRequest(method={self.method!r})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HttpResponse:
+class HttpResponse(NamedTuple):
     """A response as it came, its body decoded from any content coding."""
 
     status: int
-    headers: Headers = field(default=(), repr=False)
-    body: bytes = field(default=b"", repr=False)
+    headers: Headers = ()
+    body: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"HttpResponse(status={self.status!r})"
 
     def header(self, name: str) -> str | None:
         """The first header of that name (any case), or None."""

@@ -6,6 +6,7 @@ overrides the bundled definition under its own name, in a file that belongs to t
 
 import os
 import stat
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from authsome.models.route import HostPattern, canonical_host
 
 Source = Literal["bundled", "custom", "override"]
 
+FRESHNESS: Final = 0.05  # seconds for which routing may overlook an edited file
 FILE_LIMIT: Final = 256 * 1024  # bytes; the largest bundled definition has under 3 KiB
 
 _Stamp = tuple[int, int, int, int]
@@ -73,6 +75,7 @@ class Catalog:
         self._custom_directory = custom
         self._bundled: Mapping[str, Entry] | None = None
         self._snapshot: _Snapshot | None = None
+        self._looked_at = 0.0
 
     def names(self) -> tuple[str, ...]:
         """The names of all providers, broken ones included, in order."""
@@ -122,7 +125,7 @@ class Catalog:
 
     def naming(self, host: str, port: int) -> tuple[Provider, ...]:
         """The providers that name this address, and those that may, depending on a connection's variables."""
-        snapshot = self._current()
+        snapshot = self._recent()
         name = canonical_host(host)
         if name is None:
             return ()
@@ -136,7 +139,15 @@ class Catalog:
         fitting.update((provider.name, provider) for provider in snapshot.templated)
         return tuple(fitting.values())
 
+    def _recent(self) -> _Snapshot:
+        """What was known a moment ago: requests come by the thousand a second, edits of a file do not."""
+        snapshot = self._snapshot
+        if snapshot is not None and time.monotonic() - self._looked_at < FRESHNESS:
+            return snapshot
+        return self._current()
+
     def _current(self) -> _Snapshot:
+        self._looked_at = time.monotonic()
         stamps = _stamps(self._custom_directory)
         snapshot = self._snapshot
         if snapshot is None or {file: read.stamp for file, read in snapshot.reads.items()} != stamps:

@@ -63,15 +63,16 @@ class Principals:
             raise RequestInvalid("the did is not one of an Ed25519 key") from error
         now = self.context.clock()
         with self.context.database.transaction() as tx:
+            is_owner = bootstrap is not None and principals.count(tx) == 0 and self._is_bootstrap(bootstrap)
             known = principals.identity_by_handle(tx, name)
             if known is not None and known.did != key:
                 raise NotAllowed(f"the handle {name} belongs to another key", hint="choose another handle")
             if known is None:
                 principals.purge_unclaimed(tx, before=now - UNCLAIMED_LIFETIME)
-                if principals.count_unclaimed(tx) >= UNCLAIMED_LIMIT:
+                if not is_owner and principals.count_unclaimed(tx) >= UNCLAIMED_LIMIT:
                     raise NotAllowed("too many identities wait to be claimed", hint="try again in an hour")
                 principals.add_identity(tx, handle=name, did=key, now=now)
-            if bootstrap is not None and principals.count(tx) == 0 and self._is_bootstrap(bootstrap):
+            if is_owner:
                 self._claim_first(tx, name, now)
             identity = principals.identity_by_handle(tx, name)
         assert identity is not None

@@ -24,7 +24,7 @@ from authsome.vault.database import Transaction
 PROOF_SCHEME: Final = "PoP "
 RUN_SCHEME: Final = "Run "
 DENIED_BURST: Final = 100  # entries about refused callers; a flood of them must not fill the disk
-DENIED_PER_SECOND: Final = 10.0
+DENIED_PER_SECOND: Final = 0.2  # 17,000 a day at most: any page or user of this machine can be refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Admission:
         Raises:
             AuthenticationFailed: it was spent before.
         """
-        if self.spend is not None and not replay.remember(tx, self.spend.expires_at, self.spend.jti_hash):
+        if self.spend is not None and not _remember(tx, self.spend):
             raise AuthenticationFailed(reason="replayed")
         return self.caller
 
@@ -93,7 +93,8 @@ class Authentication:
             now=self._context.clock(),
         )
         if caller is None:
-            raise AuthenticationFailed(reason="unclaimed or revoked identity")
+            is_revoked = known is not None and known.revoked_at is not None
+            raise AuthenticationFailed(reason="revoked identity" if is_revoked else "unclaimed identity")
         return Admission(caller, None, verified)
 
     def run(self, request: Request) -> Admission:
@@ -111,7 +112,7 @@ class Authentication:
 
     def either(self, request: Request) -> Admission:
         """An identity or a run, by the scheme that was used."""
-        if (request.header("authorization") or "").startswith(RUN_SCHEME):
+        if request.headers.get("authorization", ("",))[0].startswith(RUN_SCHEME):
             return self.run(request)
         return self.identity(request)
 
@@ -138,7 +139,7 @@ class Authentication:
             now=self._context.clock(),
         )
         with self._context.database.transaction(durable=False) as tx:
-            if not replay.remember(tx, verified.expires_at, verified.jti_hash):
+            if not _remember(tx, verified):
                 raise AuthenticationFailed(reason="replayed")
 
     def record(self, request: Request, error: AuthenticationFailed) -> None:
@@ -154,6 +155,12 @@ class Authentication:
         )
         with self._context.database.transaction(durable=False) as tx:
             audit.append(tx, entry)
+
+
+def _remember(tx: Transaction, spent: proof.Proof) -> bool:
+    """Note a proof as used; False when it was. What expired longer ago than a proof can live makes room for it."""
+    forgotten = spent.expires_at - 3 * proof.MAX_LIFETIME
+    return replay.remember(tx, spent.expires_at, spent.jti_hash, forget_before=forgotten)
 
 
 def _credentials(request: Request, scheme: str) -> str:

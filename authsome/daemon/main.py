@@ -24,8 +24,9 @@ from authsome.daemon import hardening, log
 from authsome.daemon.api import Api
 from authsome.daemon.api.system import Nameplate
 from authsome.daemon.server import Server
-from authsome.errors import AuthsomeError
+from authsome.errors import AuthsomeError, DaemonUnavailable
 from authsome.home import Settings, write_private
+from authsome.identity import proof
 from authsome.message import HttpRequest, HttpResponse
 from authsome.transport import Outbound, Trust
 from authsome.vault import logins, replay, runs, vaults
@@ -52,6 +53,8 @@ def serve(settings: Settings, *, outbound: Outbound, supervised: bool, on_ready:
     """
     hardening.no_core_dumps()
     os.umask(0o077)
+    if damage := archive.verify_cache():
+        raise DaemonUnavailable(f"the unpacked archive is damaged: {damage[0]}", hint="remove that directory, and try again")
     with ExitStack() as stack:
         lock = stack.enter_context(HomeLock.acquire(settings.home))
         log.start(settings.log_level, path=settings.home.daemon_log if supervised else None)
@@ -125,7 +128,7 @@ def _upkeep(context: Context, stopping: threading.Event) -> None:
             with context.database.transaction(durable=False) as tx:
                 logins.purge(tx, now)
                 runs.purge(tx, before=now)
-            while _forget(context, int(now.timestamp())):
+            while _forget(context, int(now.timestamp()) - proof.MAX_LIFETIME):  # a clock may be set back
                 pass
         except AuthsomeError as error:
             _log.warning("upkeep: %s", error.message)

@@ -48,7 +48,7 @@ class Connection:
     variables: Mapping[str, str]
     """Values of the provider's variables (`base_url`, …) that this connection was made with."""
     revision: int
-    """Grows by one with each write of the secrets, and is part of what they are sealed with."""
+    """Grows with each write of the secrets, and is part of what they are sealed with."""
     created_at: datetime
     updated_at: datetime
 

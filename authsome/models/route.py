@@ -56,10 +56,12 @@ class HostPattern:
 
     def matches_address(self, host: str, port: int) -> bool:
         """Whether requests to this host and port may match at all (and so TLS to it is opened)."""
-        name = canonical_host(host)
-        if name is None or port != self.port:
+        if port != self.port or not host.isascii():
             return False
-        return name.endswith("." + self.host) if self.is_suffix else name == self.host
+        name = host.lower()
+        if not self.is_suffix:
+            return name == self.host  # which is canonical
+        return name.endswith("." + self.host) and canonical_host(name) is not None
 
     def matches_path(self, path: str) -> bool:
         """Whether a request path (without query) lies below the prefix, for whoever reads it.

@@ -8,9 +8,9 @@ from typing import Final
 from authsome.vault.database import Transaction
 
 _STEP: Final = 128
-"""How much is forgotten at once: short enough for any request to wait for."""
+"""How much is forgotten at once: little enough for any request to wait for."""
 _ONE_IN: Final = 64
-"""How many proofs of 256 make room; twice as much room as they take, as each makes it for `_STEP`."""
+"""One proof in so many makes room for `_STEP`: twice the room that all of them take."""
 
 
 def remember(transaction: Transaction, expires_at: int, jti_hash: bytes, *, forget_before: int | None = None) -> bool:

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -74,7 +73,7 @@ class InEnvironment(Source):
         self.settings = settings_from(environ)
 
     def remove(self) -> None:
-        self.settings = replace(self.settings, master_key=None)
+        self.settings = self.settings._replace(master_key=None)
 
     def look(self) -> str | None:
         key = self.settings.master_key
@@ -85,7 +84,7 @@ class InNamedFile(Source):
     makes_keys = False
 
     def prepare(self) -> None:
-        self.settings = replace(self.settings, master_key_file=self.settings.home.root / "elsewhere.key")
+        self.settings = self.settings._replace(master_key_file=self.settings.home.root / "elsewhere.key")
 
     @property
     def path(self) -> Path:

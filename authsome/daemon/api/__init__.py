@@ -1,5 +1,6 @@
 """The HTTP API: which endpoint serves a request, after its caller has shown who it is."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -13,7 +14,7 @@ from authsome.daemon.api.runs import RunsApi
 from authsome.daemon.api.system import Nameplate, System
 from authsome.daemon.authentication import Admission, Authentication
 from authsome.daemon.dashboard import assets
-from authsome.daemon.messages import Request, Response, json_response, problem
+from authsome.daemon.messages import Request, Response, problem
 from authsome.daemon.router import Access, Endpoint, Router
 from authsome.errors import AuthenticationFailed, NotFound
 
@@ -90,4 +91,6 @@ class Api:
         return admission
 
     def _describe(self, _call: Call) -> Response:
-        return json_response(openapi.document(self.router, version=__version__))
+        # the table's schemas are read-only mappings, which `json` does not know
+        text = json.dumps(openapi.document(self.router, version=__version__), separators=(",", ":"), default=dict)
+        return Response(status=200, content_type="application/json", body=text.encode())
