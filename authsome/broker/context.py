@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from authsome.broker.catalog import Catalog
-
 from authsome.clock import Clock
 from authsome.message import HttpRequest, HttpResponse
 from authsome.vault.database import Database

@@ -33,7 +33,7 @@ Key = tuple[str, str, str]
 
 
 def due(connection: Connection, now: datetime) -> bool:
-    """Whether the token should be refreshed before it is used: within a minute, or a quarter of its life, of its end."""
+    """Whether the token is to be refreshed before use: within a minute, or a quarter of its life, of its end."""
     if connection.kind is not Kind.OAUTH2 or connection.expires_at is None or not connection.has_refresh_token:
         return False
     margin = min(MARGIN, max(timedelta(0), connection.expires_at - connection.updated_at) / 4)
@@ -49,6 +49,11 @@ class _Turn:
     failures: int = 0
     not_before: float = 0.0
     cause: str = ""
+
+    def check_pause(self) -> None:
+        """Raise what the last attempt failed with, while it is too early for the next one."""
+        if time.monotonic() < self.not_before:
+            raise EndpointUnreachable(self.cause)
 
 
 class Refresher:
@@ -83,8 +88,7 @@ class Refresher:
             if not (due(current, now) or (rejected and _may_force(current, now))):
                 return current
             try:
-                if time.monotonic() < turn.not_before:
-                    raise EndpointUnreachable(turn.cause)
+                turn.check_pause()
                 return self._refresh(caller, provider, current, turn)
             except (EndpointUnreachable, EndpointRefused) as error:
                 if current.expires_at is None or current.expires_at > now:
@@ -107,7 +111,7 @@ class Refresher:
         request = token.refresh_request(oauth, credentials, refresh_token=held[REFRESH_TOKEN], scopes=())
         try:
             response = context.send(request, provider.allow_private_addresses)
-            sent = (held[REFRESH_TOKEN], credentials.client_secret or Secret(""))
+            sent = (held[REFRESH_TOKEN], held[ACCESS_TOKEN], credentials.client_secret or Secret(""))
             tokens = token.parse_token_response(response, oauth, now=context.clock(), sent=sent)
         except LoginRequired as error:
             self._give_up(caller, connection, error)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from authsome.broker.catalog import Catalog
-
 from authsome.errors import NotFound, RouteAmbiguous
 from authsome.models.connection import Connection
 from authsome.models.provider import Provider

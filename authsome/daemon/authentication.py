@@ -6,6 +6,7 @@ spent in the same transaction as the act that it proves.
 
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from authsome.broker.context import Context
@@ -85,7 +86,7 @@ class Authentication:
             known = caller.identity if caller else principals.identity_by_handle(reader, claimed.handle)
         verified = proof.verify(
             claimed,
-            public_key=did.public_key_from_did(known.did) if known else None,
+            public_key=_registered_key(known.did) if known else None,
             audiences=self._audiences,
             method=request.method,
             target=request.target,
@@ -161,6 +162,12 @@ def _remember(tx: Transaction, spent: proof.Proof) -> bool:
     """Note a proof as used; False when it was. What expired longer ago than a proof can live makes room for it."""
     forgotten = spent.expires_at - 3 * proof.MAX_LIFETIME
     return replay.remember(tx, spent.expires_at, spent.jti_hash, forget_before=forgotten)
+
+
+@lru_cache(maxsize=256)
+def _registered_key(key: str) -> bytes:
+    """The public key of a did:key that is registered; what anybody may name is decoded each time."""
+    return did.public_key_from_did(key)
 
 
 def _credentials(request: Request, scheme: str) -> str:

@@ -54,7 +54,7 @@ def serve(settings: Settings, *, outbound: Outbound, supervised: bool, on_ready:
     hardening.no_core_dumps()
     os.umask(0o077)
     if damage := archive.verify_cache():
-        raise DaemonUnavailable(f"the unpacked archive is damaged: {damage[0]}", hint="remove that directory, and try again")
+        raise DaemonUnavailable(f"the unpacked archive is damaged: {damage[0]}", hint="remove that directory")
     with ExitStack() as stack:
         lock = stack.enter_context(HomeLock.acquire(settings.home))
         log.start(settings.log_level, path=settings.home.daemon_log if supervised else None)
@@ -80,10 +80,10 @@ def serve(settings: Settings, *, outbound: Outbound, supervised: bool, on_ready:
             master_key_source=vaults.source(database),
         )
         api = Api(broker, audiences=frozenset(server.origins.values()), nameplate=nameplate, stop=server.begin_stop)
-        _write_state(settings, server)
-        stack.callback(_remove_state, settings)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.begin_stop())
+        _write_state(settings, server)
+        stack.callback(_remove_state, settings)
         threading.Thread(target=_upkeep, args=(context, server.stopping), name="upkeep", daemon=True).start()
         _log.info("listening at %s, home %s", server.url, settings.home.root)
         on_ready(server.url)

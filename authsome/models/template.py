@@ -6,7 +6,7 @@ definition is read, not when a request waits for it.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 TOKEN: Final = "token"  # noqa: S105  # a name
@@ -20,6 +20,11 @@ class Template:
     """A text with `{names}`."""
 
     text: str
+    names: frozenset[str] = field(init=False, repr=False, compare=False)
+    """The names that the template needs."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", frozenset(_PART.findall(self.text)))  # once: each request asks for them
 
     @classmethod
     def parse(cls, text: str) -> "Template":
@@ -31,11 +36,6 @@ class Template:
         if set(_PART.sub("", text)) & set("{}"):
             raise ValueError("has a brace that belongs to no {name}")
         return cls(text)
-
-    @property
-    def names(self) -> frozenset[str]:
-        """The names that the template needs."""
-        return frozenset(_PART.findall(self.text))
 
     def render(self, values: Mapping[str, str]) -> str:
         """The text with each name replaced by its value.

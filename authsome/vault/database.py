@@ -14,7 +14,7 @@ import sqlite3
 import stat
 from collections import deque
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
 
@@ -30,7 +30,8 @@ __all__ = ["Database", "Reader", "Transaction"]
 
 _BUSY_SECONDS: Final = 10.0
 """How long another program (a backup, the sqlite3 shell) may keep us waiting."""
-_IDLE_READERS: Final = 8
+_IDLE_READERS: Final = 32
+"""More at once than that are opened for one use each, which costs three times what they read."""
 _CHECKPOINT_PAGES: Final = 2000
 """A checkpoint costs two syncs: one per some hundred requests, while the log stays at 8 MiB."""
 _SIDE_FILES: Final = ("-wal", "-shm", "-journal")
@@ -86,8 +87,7 @@ class Database:
                     _migrate(path, connection, migrations, clock)
             return cls(path, writable=writable)
 
-    @contextmanager
-    def transaction(self, *, durable: bool = True) -> Iterator[Transaction]:
+    def transaction(self, *, durable: bool = True) -> AbstractContextManager[Transaction]:
         """Run a body in a transaction; see `Writer.transaction`.
 
         Raises:
@@ -98,8 +98,7 @@ class Database:
                 "the vault cannot be written: its directory or file is read-only",
                 hint=faults.READ_ONLY_HINT,
             )
-        with self._writer.transaction(durable=durable) as transaction:
-            yield transaction
+        return self._writer.transaction(durable=durable)
 
     @contextmanager
     def read(self) -> Iterator[Reader]:

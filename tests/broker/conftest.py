@@ -154,9 +154,7 @@ def open_house(home: Path) -> Iterator[Callable[[], House]]:
                 send=send,
             )
             broker = wire(context, held, base_url=BASE_URL)
-            return House(
-                home=held, clock=clock, context=context, broker=broker, owner=_owner(context), sent=sent
-            )
+            return House(home=held, clock=clock, context=context, broker=broker, owner=_owner(context), sent=sent)
 
         stack.callback(previous.close)
         yield opened

@@ -6,7 +6,6 @@ from datetime import timedelta
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
-from fakes import endpoint
 
 from authsome.broker.logins import LIFETIME, Wanted
 from authsome.errors import (
@@ -23,6 +22,7 @@ from authsome.models.login import AwaitingCallback, AwaitingInput, Completed, Ex
 from authsome.oauth import pkce
 from authsome.secret import Secret
 from authsome.vault import logins as stored_logins
+from fakes import endpoint
 
 KEY = "sk-" + "a" * 40
 
@@ -157,7 +157,7 @@ def test_the_issuer_is_compared(house, hostile, issuer, accepted):
     right = hostile.url("")
     house.oauth("acme", hostile.url(), issuer=right)
     login = at_provider(house)
-    extra = {} if issuer is None else {"iss": right if issuer == "right" else right + "/" if issuer == "right/" else "x"}
+    extra = {} if issuer is None else {"iss": {"right": right, "right/": right + "/"}.get(issuer, "x")}
     outcome = call_back(house, login, answer(login, **extra))
     assert isinstance(outcome, Completed if accepted else Failed)
     assert bool(hostile.requests) is accepted

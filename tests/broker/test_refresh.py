@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
-from fakes import endpoint
 
 from authsome.broker.credentials import Target
 from authsome.broker.refresh import due
@@ -13,6 +12,7 @@ from authsome.broker.routing import DEFAULT_CHOICE
 from authsome.errors import AuthsomeError, CredentialUnavailable, LoginRequired, RefreshFailed
 from authsome.models.audit import Event
 from authsome.models.connection import Status
+from fakes import endpoint
 
 HOUR = timedelta(hours=1)
 PASSING = ("500", "502", "503", "429", "half", "nothing", "hang", "not http")
@@ -22,9 +22,7 @@ NONSENSE = ("html", "empty", "array", "no token", "null token", "number token", 
 def resolve(house, *, rejected: bool = False) -> str:
     """What the proxy would put on a request."""
     target = Target(method="GET", host="acme.example.localhost", port=443, path="/")
-    found = house.broker.credentials.resolve(
-        lambda _: house.owner, DEFAULT_CHOICE, target, rejected=rejected, run=None
-    )
+    found = house.broker.credentials.resolve(lambda _: house.owner, DEFAULT_CHOICE, target, rejected=rejected, run=None)
     (header,) = found.injected.headers
     return header[1].reveal()
 

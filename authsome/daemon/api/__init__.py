@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 
 from authsome import __version__
 from authsome.broker.broker import Broker
@@ -66,11 +65,11 @@ class Api:
             AuthsomeError: what is to be answered as a problem.
         """
         match = self.router.match(request.method, request.path)
-        call = Call(request=request, values=match.values)
+        endpoint = match.endpoint
         try:
-            if match.endpoint.access not in {Access.OPEN, Access.BROWSER}:
-                call = replace(call, admission=self._admission(request, match.endpoint))
-            return match.endpoint.handler(call)
+            is_open = endpoint.access in {Access.OPEN, Access.BROWSER}
+            admission = None if is_open else self._admission(request, endpoint)
+            return endpoint.handler(Call(request=request, values=match.values, admission=admission))
         except AuthenticationFailed as error:
             if error.reason is None:  # a page's own words, not a refused caller
                 raise

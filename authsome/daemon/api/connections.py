@@ -100,9 +100,7 @@ class Connections:
                 handler=self.provider,
                 access=Access.PROOF,
                 summary="A provider's definition and where it comes from",
-                response=views.shape(
-                    {"source": views.TEXT, "path": views.TEXT, "definition": {"type": "object"}}
-                ),
+                response=views.shape({"source": views.TEXT, "path": views.TEXT, "definition": {"type": "object"}}),
                 errors=(ProviderNotFound,),
             ),
         )

@@ -1,0 +1,1 @@
+"""The roof: words in, words out. The only part that knows both towers."""

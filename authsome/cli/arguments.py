@@ -1,0 +1,266 @@
+"""What a command takes, declared once for the parser and for the help page; argparse takes the words apart.
+
+Rule: a value that was not understood is never repeated in an error: it may be a key that somebody typed in the wrong
+place. So argparse's own messages, which repeat it, do not leave this file.
+"""
+
+import argparse
+from collections.abc import Sequence
+from typing import Final, NoReturn
+
+from authsome.cli.main import GLOBAL_FLAGS
+from authsome.errors import UsageError
+
+
+class Positional:
+    """A word that is known by its place. A plain class, because `dataclasses` would cost each start 12 ms."""
+
+    def __init__(self, name: str, help: str, *, required: bool, many: bool) -> None:  # noqa: A002
+        self.name = name
+        self.help = help
+        self.required = required
+        self.many = many
+
+
+class Option:
+    """A word that begins with a dash; with a `metavar` it takes a value."""
+
+    def __init__(  # noqa: PLR0913  # each by name
+        self,
+        names: tuple[str, ...],
+        help: str,  # noqa: A002
+        *,
+        metavar: str | None = None,
+        choices: tuple[str, ...] = (),
+        many: bool = False,
+        hidden: bool = False,
+    ) -> None:
+        self.names = names
+        self.help = help
+        self.metavar = metavar
+        self.choices = choices
+        self.many = many
+        self.hidden = hidden
+
+    @property
+    def key(self) -> str:
+        """The name that the value is asked for by."""
+        return self.names[-1].lstrip("-")
+
+
+class Arguments:
+    """What was on the command line."""
+
+    def __init__(self, values: dict[str, tuple[str, ...]]) -> None:
+        self._values = values
+
+    def text(self, name: str) -> str:
+        """The value of an argument that must be there."""
+        return self._values[name][0]
+
+    def optional(self, name: str) -> str | None:
+        """The value, or None."""
+        found = self._values.get(name)
+        return found[-1] if found else None
+
+    def many(self, name: str) -> tuple[str, ...]:
+        """Every value, in order."""
+        return self._values.get(name, ())
+
+    def flag(self, name: str) -> bool:
+        """Whether the flag was given."""
+        return name in self._values
+
+
+class Parser:
+    """The arguments that one command takes; every command also takes the global flags."""
+
+    def __init__(self, command: str, summary: str) -> None:
+        self.command = command
+        self.summary = summary
+        self.examples: tuple[str, ...] = ()
+        self.positionals: list[Positional] = []
+        self.options: list[Option] = []
+        self.remainder: Positional | None = None
+        self.too_many: str | None = None
+        """The hint for somebody who gave more words than are taken."""
+
+    def argument(self, name: str, help: str, *, required: bool = True, many: bool = False) -> None:  # noqa: A002
+        """Take a word by its place; the last one may take all that are left."""
+        self.positionals.append(Positional(name, help, required=required, many=many))
+
+    def option(
+        self,
+        *names: str,
+        metavar: str,
+        help: str,  # noqa: A002  # the word everybody knows
+        choices: tuple[str, ...] = (),
+        many: bool = False,
+    ) -> None:
+        """Take an option with a value; asked for by its last name without dashes."""
+        self.options.append(Option(names, help, metavar=metavar, choices=choices, many=many))
+
+    def flag(self, *names: str, help: str, hidden: bool = False) -> None:  # noqa: A002
+        """Take an option without a value."""
+        self.options.append(Option(names, help, hidden=hidden))
+
+    def rest(self, name: str, help: str) -> None:  # noqa: A002
+        """Take everything from the first word that is no option, or from `--` on, as it is."""
+        self.remainder = Positional(name, help, required=True, many=True)
+
+    def parse(self, words: Sequence[str]) -> tuple[Arguments, set[str]]:
+        """The arguments, and the global flags among them.
+
+        Raises:
+            UsageError: the words are not such a command line.
+        """
+        found = _Found()
+        try:
+            unknown = self._take_apart(list(words), found)
+        except argparse.ArgumentError as error:
+            raise self._wrong(self._complaint(error)) from None
+        if "help" in found.flags:
+            return Arguments({}), found.flags
+        self._check(found, unknown)
+        given = {key: tuple(value for _, value in pairs) for key, pairs in found.options.items()}
+        return Arguments({**given, **found.placed}), found.flags
+
+    def _take_apart(self, words: list[str], found: "_Found") -> list[str]:
+        """Let argparse sort the words into `found`; returns those that it has no use for."""
+        parser = _Quiet(prog=self.command, add_help=False, allow_abbrev=False, exit_on_error=False)
+        for option in self.options:
+            nargs = 0 if option.metavar is None else None
+            parser.add_argument(*option.names, action=_Note, dest=option.key, nargs=nargs, found=found)
+        for name in GLOBAL_FLAGS:
+            parser.add_argument(name, action=_Note, dest=GLOBAL_FLAGS[name], nargs=0, found=found, is_global=True)
+        if self.remainder is not None:
+            parser.add_argument("rest", nargs=argparse.REMAINDER)
+            space, unknown = parser.parse_known_args(words)
+            rest = space.rest[1:] if space.rest[:1] == ["--"] else space.rest
+            found.placed[self.remainder.name] = tuple(rest)
+            return unknown
+        parser.add_argument("words", nargs="*")
+        space, unknown = parser.parse_known_intermixed_args(words)
+        self._place(space.words, unknown, found)
+        return unknown
+
+    def _place(self, words: list[str], unknown: list[str], found: "_Found") -> None:
+        for positional in self.positionals:
+            taken, words = (words, []) if positional.many else (words[:1], words[1:])
+            found.placed[positional.name] = tuple(taken)
+        unknown.extend(words)
+
+    def _check(self, found: "_Found", unknown: Sequence[str]) -> None:
+        for word in unknown:
+            if _is_option(word):
+                name = word.partition("=")[0] if word.startswith("--") else word[:2]
+                known = [each.names[-1] for each in self.options if not each.hidden] + list(GLOBAL_FLAGS)
+                raise self._wrong(f"{self.command} has no option {_shown(name)}", suggestion(name, known))
+        for option in self.options:
+            self._check_option(option, found.options.get(option.key, []))
+        for positional in (*self.positionals, *([self.remainder] if self.remainder else [])):
+            if positional.required and not found.placed[positional.name]:
+                if positional is self.remainder:
+                    raise self._wrong(f"no {positional.name} to {self.command} was given")
+                raise self._wrong(f"{self.command} needs {_article(positional.name)} {positional.name}")
+        if unknown:
+            takes = _count(len(self.positionals))
+            raise self._wrong(f"{self.command} takes {takes}, and was given more", self.too_many)
+
+    def _check_option(self, option: Option, given: Sequence[tuple[str, str]]) -> None:
+        if len(given) > 1 and option.metavar is not None and not option.many:
+            raise self._wrong(f"{given[0][0]} is given twice")
+        for name, value in given:
+            if option.choices and value not in option.choices:
+                hint = suggestion(value, option.choices) or f"one of {', '.join(option.choices)}"
+                raise self._wrong(f"{name} does not know that value", hint)
+
+    def _complaint(self, error: argparse.ArgumentError) -> str:
+        """Argparse's complaint in our words: the only ones that are left to it are values missing and too many."""
+        names = (error.argument_name or "").split("/")
+        for option in self.options:
+            if option.metavar is not None and set(names) & set(option.names):
+                return f"{option.names[-1]} takes a value: {option.names[-1]} {option.metavar}"
+        return f"{names[-1]} takes no value"
+
+    def _wrong(self, message: str, hint: str | None = None) -> UsageError:
+        return UsageError(message, hint=hint or f"see `authsome {self.command} --help`")
+
+
+class _Found:
+    """What the words were sorted into."""
+
+    def __init__(self) -> None:
+        self.flags: set[str] = set()
+        self.options: dict[str, list[tuple[str, str]]] = {}
+        self.placed: dict[str, tuple[str, ...]] = {}
+
+
+class _Note(argparse.Action):
+    """Notes an option as it was written, with its value."""
+
+    def __init__(  # the shape that argparse calls
+        self,
+        option_strings: Sequence[str],
+        dest: str,
+        *,
+        nargs: int | None,
+        found: _Found,
+        is_global: bool = False,
+    ) -> None:
+        super().__init__(option_strings, dest, nargs=nargs)
+        self._found = found
+        self._is_global = is_global
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,  # noqa: ARG002  # the shape that argparse calls
+        namespace: argparse.Namespace,  # noqa: ARG002
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Take one occurrence."""
+        if self._is_global:
+            self._found.flags.add(self.dest)
+        else:
+            value = values if isinstance(values, str) else ""
+            self._found.options.setdefault(self.dest, []).append((option_string or "", value))
+
+
+class _Quiet(argparse.ArgumentParser):
+    """An argparse that neither prints nor exits."""
+
+    def _get_formatter(self) -> argparse.HelpFormatter:
+        return argparse.HelpFormatter(self.prog, width=80)  # without a width it imports shutil to ask the terminal
+
+    def error(self, message: str) -> NoReturn:
+        """Turn what argparse would print into its exception."""
+        raise argparse.ArgumentError(None, message)
+
+
+_ARTICLES: Final = {False: "a", True: "an"}
+
+
+def suggestion(word: str, known: Sequence[str]) -> str | None:
+    """The question `did you mean …?` when a known word is near."""
+    import difflib  # noqa: PLC0415  # only for those who mistyped
+
+    near = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {near[0]}?" if near else None
+
+
+def _is_option(word: str) -> bool:
+    return word.startswith("-") and word != "-"
+
+
+def _shown(name: str) -> str:
+    """An option's name as it may be repeated: only what looks like a name."""
+    return name if len(name) <= 32 and name.replace("-", "").isalnum() and name.isascii() else "like that"
+
+
+def _count(number: int) -> str:
+    return {0: "no argument", 1: "one argument"}.get(number, f"{number} arguments")
+
+
+def _article(name: str) -> str:
+    return _ARTICLES[name[:1].lower() in "aeiou"]

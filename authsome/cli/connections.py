@@ -1,0 +1,302 @@
+"""`list`, `get`, `inspect`, `export`, `set-default`, `logout`: what is stored, and what becomes of it."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from authsome import clock
+from authsome.cli import prompt, quoting, times
+from authsome.cli.arguments import Arguments, Parser
+from authsome.cli.context import Context
+from authsome.client.api import JsonObject
+from authsome.errors import ConnectionNotFound, CredentialUnavailable, NotAllowed, UsageError
+
+DEFAULT = "-"
+"""Stands for the default connection in the daemon's addresses."""
+
+_NOTHING = "-"
+_ORDER = {"connected": 0, "expired": 1, "invalid": 2}
+_STATUS_WORDS = {"invalid": "login needed"}
+
+
+# ---- list ------------------------------------------------------------------------------------------------------------
+
+
+def configure_list(parser: Parser) -> None:
+    """The arguments of `list`."""
+    parser.flag("--connected", help="only what is connected")
+
+
+def run_list(args: Arguments, context: Context) -> int:
+    """Show the providers and their connections."""
+    providers = _with_connections(context)
+    if args.flag("connected"):
+        providers = [provider for provider in providers if provider["connections"]]
+    output = context.output
+    if output.as_json:
+        output.result({"providers": providers})
+        return 0
+    now = clock.now()
+    rows = [row for provider in providers for row in _rows(provider, now)]
+    if rows:
+        output.table(("PROVIDER", "CONNECTION", "STATUS", "EXPIRES", "KIND", "SOURCE"), rows)
+    if not any(provider["connections"] for provider in providers):
+        output.hint("nothing is connected yet; start with: authsome login PROVIDER")
+    for provider in providers:
+        if provider.get("problem"):
+            output.note(f"authsome: warning: {provider['problem']}")
+    return 0
+
+
+def _with_connections(context: Context) -> list[dict[str, object]]:
+    """Each provider with its connections: the connected ones first, then by name."""
+    connections = _objects(context.daemon.call("GET", "/connections"), "connections")
+    providers = [dict(each) for each in _objects(context.daemon.call("GET", "/providers"), "providers")]
+    known = {provider["name"] for provider in providers}
+    orphaned = sorted({str(each["provider"]) for each in connections} - known)
+    providers += [{"name": name, "source": "missing", "auth_type": "", "problem": None} for name in orphaned]
+    for provider in providers:
+        own = [each for each in connections if each["provider"] == provider["name"]]
+        provider["connections"] = sorted(own, key=lambda each: (not each.get("default"), str(each["connection"])))
+    return sorted(providers, key=lambda provider: (not provider["connections"], str(provider["name"])))
+
+
+def _rows(provider: Mapping[str, object], now: datetime) -> list[tuple[str, ...]]:
+    name, source = str(provider["name"]), str(provider.get("source", ""))
+    connections = provider["connections"]
+    if not isinstance(connections, list) or not connections:
+        status = "broken" if provider.get("problem") else _NOTHING
+        return [(name, _NOTHING, status, _NOTHING, str(provider.get("auth_type") or _NOTHING), source)]
+    return [
+        (
+            name,
+            str(each["connection"]) + (" *" if each.get("default") and len(connections) > 1 else ""),
+            _status(each),
+            _expiry(each, now),
+            str(each.get("kind") or _NOTHING),
+            source,
+        )
+        for each in connections
+    ]
+
+
+def _status(connection: Mapping[str, object]) -> str:
+    status = str(connection.get("status"))
+    return _STATUS_WORDS.get(status, status)
+
+
+def _expiry(connection: Mapping[str, object], now: datetime) -> str:
+    moment = times.parse_time(connection.get("expires_at"))
+    return times.until(moment, now) if moment else _NOTHING
+
+
+# ---- get -------------------------------------------------------------------------------------------------------------
+
+
+def configure_get(parser: Parser) -> None:
+    """The arguments of `get`."""
+    parser.argument("provider", "a provider's name")
+    parser.option("--connection", metavar="NAME", help="which connection (default: the provider's default)")
+    parser.option("--field", metavar="FIELD", help="just this field")
+    parser.flag("--show-secret", help="show the secrets, on a terminal, after asking; it is written to the audit log")
+
+
+def run_get(args: Arguments, context: Context) -> int:
+    """Show one connection."""
+    provider, output = args.text("provider"), context.output
+    path = _path(provider, args.optional("connection"))
+    if args.flag("show-secret"):
+        _may_show(context)
+    answer = context.daemon.call("GET", path)
+    connection, fields = _object(answer, "connection"), _object(answer, "fields")
+    wanted = args.optional("field")
+    if wanted is not None and wanted not in fields and wanted not in connection:
+        known = sorted({*fields, *connection})
+        raise ConnectionNotFound(f"{provider} has no field {wanted[:64]}", hint=f"it has {', '.join(known)}")
+    if args.flag("show-secret") and (wanted is None or wanted in fields):
+        name = str(connection["connection"])
+        if not prompt.confirm(output, f"show the secrets of {provider} ({name}) on this terminal?"):
+            raise NotAllowed("nothing was shown")
+        fields |= _object(
+            context.daemon.call("POST", f"{_path(provider, name)}/secrets", {"purpose": "show"}), "fields"
+        )
+    if wanted is not None:
+        value = fields.get(wanted, connection.get(wanted))
+        if output.as_json:
+            output.result({wanted: value})
+        else:
+            output.line(_plain(value))
+        return 0
+    if output.as_json:
+        output.result(connection | {"fields": fields})
+        return 0
+    _show(connection, fields, context)
+    return 0
+
+
+def _may_show(context: Context) -> None:
+    if context.inside_run:
+        raise NotAllowed("a run's child gets no secret in clear", hint="its requests carry the credential without it")
+    if context.output.as_json or not (prompt.possible() and sys.stdout.isatty()):
+        raise NotAllowed(
+            "--show-secret shows on a terminal, to somebody who is there",
+            hint="for scripts: authsome run -- COMMAND, or authsome export",
+        )
+
+
+def _show(connection: Mapping[str, object], fields: Mapping[str, object], context: Context) -> None:
+    now, output = clock.now(), context.output
+    variables = _object(connection, "variables")
+    shown: list[tuple[str, str]] = [
+        ("provider", str(connection["provider"])),
+        ("connection", str(connection["connection"]) + (" (default)" if connection.get("default") else "")),
+        ("status", _status(connection)),
+        ("kind", str(connection.get("kind", ""))),
+        ("account", _plain(connection.get("account"))),
+        ("scopes", _plain(connection.get("scopes"))),
+        ("expires", _when(connection.get("expires_at"), now)),
+        ("stored", _when(connection.get("updated_at"), now)),
+        *((name, str(value)) for name, value in variables.items()),
+        *((name, str(value)) for name, value in fields.items()),
+    ]
+    shown = [(name, value) for name, value in shown if value]
+    size = max(len(name) for name, _ in shown)
+    for name, value in shown:
+        output.line(f"{name.ljust(size)}  {value}")
+
+
+def _when(value: object, now: datetime) -> str:
+    moment = times.parse_time(value)
+    return f"{moment.astimezone():%Y-%m-%d %H:%M:%S} ({times.until(moment, now)})" if moment else ""
+
+
+def _plain(value: object) -> str:
+    if value is None:
+        return ""
+    return " ".join(str(each) for each in value) if isinstance(value, list) else str(value)
+
+
+# ---- inspect ---------------------------------------------------------------------------------------------------------
+
+
+def configure_inspect(parser: Parser) -> None:
+    """The arguments of `inspect`."""
+    parser.argument("provider", "a provider's name")
+
+
+def run_inspect(args: Arguments, context: Context) -> int:
+    """Show a provider's definition."""
+    answer = context.daemon.call("GET", f"/providers/{_segment(args.text('provider'))}")
+    output = context.output
+    if output.as_json:
+        output.result(answer)
+        return 0
+    place = f", {answer['path']}" if answer.get("path") else ""
+    output.note(f"{args.text('provider')}: {answer.get('source')} definition{place}")
+    output.result(_object(answer, "definition"))
+    return 0
+
+
+# ---- export ----------------------------------------------------------------------------------------------------------
+
+
+def configure_export(parser: Parser) -> None:
+    """The arguments of `export`."""
+    parser.argument("provider", "which providers (default: all that are connected)", required=False, many=True)
+    parser.option("--connection", metavar="NAME", help="which connection, of one provider")
+    parser.option("--format", metavar="FORMAT", help=", ".join(quoting.STYLES), choices=quoting.STYLES)
+    parser.examples = (
+        'eval "$(authsome export openai --format shell)"',
+        "authsome export --format dotenv > .env",
+    )
+
+
+def run_export(args: Arguments, context: Context) -> int:
+    """Print credentials as variables."""
+    if context.inside_run:
+        raise NotAllowed("a run's child gets no secret in clear", hint="its requests carry the credential without it")
+    named, chosen = args.many("provider"), args.optional("connection")
+    if chosen is not None and len(named) != 1:
+        raise UsageError("--connection goes with exactly one provider")
+    variables: dict[str, str] = {}
+    for provider in dict.fromkeys(named) if named else _connected(context):
+        answer = context.daemon.call("POST", f"{_path(provider, chosen)}/secrets", {"purpose": "export"})
+        found = _object(answer, "env")
+        if not found:
+            context.output.note(f"{provider} names no environment variable, so there is nothing to export")
+            continue
+        for name in sorted(found.keys() & variables.keys()):
+            context.output.note(f"{name} is set by more than one provider; {provider} has the last word")
+        variables |= {str(name): str(value) for name, value in found.items()}
+    if not variables and not named:
+        raise CredentialUnavailable("nothing is connected", hint="log in first: authsome login PROVIDER")
+    style = "json" if context.output.as_json else args.optional("format") or "env"
+    context.output.raw(quoting.render(variables, style))
+    return 0
+
+
+def _connected(context: Context) -> Sequence[str]:
+    connections = _objects(context.daemon.call("GET", "/connections"), "connections")
+    return sorted({str(each["provider"]) for each in connections if each.get("default")})
+
+
+# ---- set-default, logout ---------------------------------------------------------------------------------------------
+
+
+def configure_set_default(parser: Parser) -> None:
+    """The arguments of `set-default`."""
+    parser.argument("provider", "a provider's name")
+    parser.argument("connection", "the connection that is used when none is named")
+
+
+def run_set_default(args: Arguments, context: Context) -> int:
+    """Choose a provider's default connection."""
+    provider, name = args.text("provider"), args.text("connection")
+    answer = context.daemon.call("POST", f"{_path(provider, name)}/default", {})
+    if context.output.as_json:
+        context.output.result(answer)
+    context.output.line(f"{provider} uses {name} unless told otherwise")
+    return 0
+
+
+def configure_logout(parser: Parser) -> None:
+    """The arguments of `logout`."""
+    parser.argument("provider", "a provider's name")
+    parser.option("--connection", metavar="NAME", help="which connection (default: the provider's default)")
+
+
+def run_logout(args: Arguments, context: Context) -> int:
+    """Forget a connection."""
+    provider = args.text("provider")
+    answer = context.daemon.call("POST", f"{_path(provider, args.optional('connection'))}/logout", {})
+    output = context.output
+    if output.as_json:
+        output.result(answer)
+    output.line(f"forgot {provider} ({answer.get('connection', args.optional('connection'))})")
+    output.hint(f"the credential itself lives on at {provider} until it expires or is revoked there")
+    return 0
+
+
+# ---- the daemon's addresses ------------------------------------------------------------------------------------------
+
+
+def _path(provider: str, connection: str | None) -> str:
+    return f"/connections/{_segment(provider)}/{DEFAULT if connection is None else _segment(connection)}"
+
+
+def _segment(text: str) -> str:
+    """A name as one segment of a path; one that could be taken for something else is no name of ours."""
+    plain = text.isascii() and text.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    if not plain or not text[0].isalnum() or len(text) > 64:
+        raise UsageError("that is not a name", hint="letters, digits, `-`, `_` and `.`, 64 at most")
+    return text
+
+
+def _object(answer: JsonObject, name: str) -> dict[str, object]:
+    found = answer.get(name)
+    return dict(found) if isinstance(found, dict) else {}
+
+
+def _objects(answer: JsonObject, name: str) -> list[dict[str, object]]:
+    found = answer.get(name)
+    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []

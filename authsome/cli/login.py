@@ -1,0 +1,280 @@
+"""`login`: get a credential and wait until it is stored.
+
+Rule: a key is typed, piped or put into the form, never an argument; and leaving a login half-way stores nothing.
+"""
+
+import json
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+from authsome.cli import browser, prompt
+from authsome.cli.arguments import Arguments, Parser
+from authsome.cli.context import Context
+from authsome.cli.output import Stopwatch
+from authsome.client.api import Daemon, JsonObject
+from authsome.errors import (
+    AuthsomeError,
+    CredentialUnavailable,
+    KeyRejected,
+    UsageError,
+    from_code,
+)
+from authsome.secret import Secret
+
+FLOWS = ("pkce", "api_key")
+_INPUT_LIMIT = 64 * 1024  # characters on standard input
+_WAIT = 20  # seconds of one long poll; the progress line moves between polls
+_TRIES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Field:
+    """One thing that a login asks for."""
+
+    name: str
+    label: str
+    secret: bool
+    required: bool
+    hint: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A login as the daemon tells it."""
+
+    id: str
+    status: str
+    provider: str
+    connection: str
+    browser_url: str
+    fields: tuple[Field, ...]
+    problem: str | None
+    error: JsonObject | None
+    stored: JsonObject | None
+
+    @classmethod
+    def from_json(cls, value: JsonObject) -> "Session":
+        """Read the daemon's answer; what a newer daemon adds is left alone."""
+        error, stored, fields = value.get("error"), value.get("connection_view"), value.get("fields")
+        return cls(
+            id=str(value["id"]),
+            status=str(value["status"]),
+            provider=str(value["provider"]),
+            connection=str(value["connection"]),
+            browser_url=str(value.get("browser_url") or ""),
+            fields=tuple(_field(each) for each in fields if isinstance(each, dict)) if isinstance(fields, list) else (),
+            problem=str(value["problem"]) if value.get("problem") else None,
+            error=error if isinstance(error, dict) else None,
+            stored=stored if isinstance(stored, dict) else None,
+        )
+
+
+def configure_login(parser: Parser) -> None:
+    """The arguments of `login`."""
+    parser.argument("provider", "a provider's name, as `authsome list` shows it")
+    parser.option("--flow", metavar="FLOW", help="how to get the credential, when there is a choice", choices=FLOWS)
+    parser.option("--connection", metavar="NAME", help="name of the connection (default: default)")
+    parser.option("--scopes", metavar="a,b", help="scopes to ask for instead of the usual ones")
+    parser.option("--base-url", metavar="URL", help="where a self-hosted provider is")
+    parser.flag("--force", help="log in again although the connection exists")
+    parser.flag("--no-browser", help="ask on the terminal; show links instead of opening them")
+    parser.flag("--stdin", help="read the key, or a JSON object of fields, from standard input")
+    parser.too_many = "a key is never an argument (others can read those): leave it away to be asked, or use --stdin"
+    parser.examples = (
+        "authsome login openai",
+        "authsome login github --connection work --scopes repo,read:org",
+        "pass show openai | authsome login openai --stdin",
+    )
+
+
+def run_login(args: Arguments, context: Context) -> int:
+    """Log in, and wait for the end of it."""
+    given = _read_stdin() if args.flag("stdin") else None
+    daemon = context.daemon
+    body: dict[str, object] = {"provider": args.text("provider"), "force": args.flag("force")}
+    for name in ("connection", "flow"):
+        if (value := args.optional(name)) is not None:
+            body[name] = value
+    if (base_url := args.optional("base-url")) is not None:
+        body["base_url"] = base_url
+    if (scopes := args.optional("scopes")) is not None:
+        body["scopes"] = [scope for scope in scopes.replace(",", " ").split() if scope]
+    attempt = _Attempt(context, daemon, no_browser=args.flag("no-browser"), given=given)
+    session = Session.from_json(daemon.call("POST", "/auth/sessions", body))
+    try:
+        session = attempt.finish(session)
+    except (KeyboardInterrupt, AuthsomeError):
+        with suppress(AuthsomeError):
+            daemon.call("POST", f"/auth/sessions/{session.id}/cancel", {}, timeout=5)
+        raise
+    return _tell(session, context)
+
+
+class _Attempt:
+    """One login on its way from the first question to its end."""
+
+    def __init__(
+        self,
+        context: Context,
+        daemon: Daemon,
+        *,
+        no_browser: bool,
+        given: Mapping[str, Secret[str]] | Secret[str] | None,
+    ) -> None:
+        self._context = context
+        self._output = context.output
+        self._daemon = daemon
+        self._given = given
+        self._browser = not no_browser and browser.available(context.environ)
+        self._no_browser = no_browser
+        self._shown = False
+        self._tries = 0
+
+    def finish(self, session: Session) -> Session:
+        """Do what each state asks for, until the last."""
+        while True:
+            match session.status:
+                case "input":
+                    session = self._input(session)
+                case "callback" | "exchanging":
+                    self._show(session, "to log in, open")
+                    session = self._wait(session)
+                case "completed":
+                    return session
+                case _:
+                    raise _failure(session)
+
+    def _input(self, session: Session) -> Session:
+        if session.problem and (self._given is not None or self._tries >= _TRIES):
+            raise _rejected(session)
+        if self._given is not None:
+            return self._resume(session, _assigned(self._given, session))
+        if self._browser and not self._tries:
+            self._show(session, f"{_title(session)} is asked for in your browser:")
+            return self._wait(session)
+        if prompt.possible() and not self._output.as_json:
+            self._tries += 1
+            return self._resume(session, self._ask(session))
+        names = ", ".join(field.name for field in session.fields)
+        raise CredentialUnavailable(
+            f"logging in to {session.provider} needs {names}, and there is neither a browser nor a terminal to ask on",
+            hint=f"pipe it in: authsome login {session.provider} --stdin",
+        )
+
+    def _ask(self, session: Session) -> dict[str, Secret[str]]:
+        if session.problem:
+            self._output.note(session.problem)
+        answers = {}
+        for field in session.fields:
+            if field.hint and field.hint not in (session.problem or ""):
+                self._output.note(f"({field.hint})")
+            label = f"{field.label}: "
+            answers[field.name] = (
+                prompt.secret(self._output, label) if field.secret else Secret(prompt.text(self._output, label))
+            )
+        return answers
+
+    def _resume(self, session: Session, fields: Mapping[str, Secret[str]]) -> Session:
+        body = {"fields": {name: value.reveal() for name, value in fields.items() if value}}
+        return Session.from_json(self._daemon.call("POST", f"/auth/sessions/{session.id}/resume", body))
+
+    def _show(self, session: Session, what: str) -> None:
+        """Say where to go, once, and open it where that is possible."""
+        if self._shown:
+            return
+        self._shown = True
+        opened = self._browser and browser.open_url(session.browser_url, self._context.environ)
+        self._output.note(f"{what if not opened else 'your browser should open; if it does not, open'}")
+        self._output.note(f"  {session.browser_url}")
+        if not opened and self._context.environ.get("SSH_CONNECTION"):
+            port = session.browser_url.split("/")[2].rpartition(":")[2]
+            self._output.hint(f"from another machine, first: ssh -L {port}:127.0.0.1:{port} THIS-MACHINE")
+
+    def _wait(self, session: Session) -> Session:
+        """Wait until the login has moved on, showing for how long already."""
+        watch = Stopwatch()
+        status = session.status
+        patience = 1 if self._output.progress_shown else _WAIT
+        while session.status == status:
+            self._output.progress(f"waiting for you to finish in the browser … {watch}, Ctrl-C stops")
+            target = f"/auth/sessions/{session.id}?wait={patience}&status={status}"
+            session = Session.from_json(self._daemon.call("GET", target, timeout=patience + 15.0))
+        return session
+
+
+def _tell(session: Session, context: Context) -> int:
+    stored = session.stored or {}
+    if context.output.as_json:
+        context.output.result(stored or {"provider": session.provider, "connection": session.connection})
+        return 0
+    account = f" ({stored['account']})" if stored.get("account") else ""
+    context.output.line(good=f"logged in to {session.provider} as {session.connection}{account}")
+    context.output.hint("next: authsome run -- COMMAND, and its requests carry this credential")
+    return 0
+
+
+def _read_stdin() -> Mapping[str, Secret[str]] | Secret[str]:
+    """A key on one line, or a JSON object of fields."""
+    if sys.stdin.isatty():
+        raise UsageError(
+            "--stdin reads from a pipe or a file, not from the terminal", hint="leave --stdin away to be asked"
+        )
+    try:
+        text = sys.stdin.buffer.read(4 * _INPUT_LIMIT + 1).decode().strip()
+    except UnicodeDecodeError:
+        raise UsageError("standard input is not text in UTF-8") from None
+    if not text:
+        raise UsageError("there is nothing on standard input", hint="the key is to be its only line")
+    if len(text) > _INPUT_LIMIT:
+        raise UsageError("there is more on standard input than any key holds")
+    if text.startswith("{"):
+        try:
+            fields = json.loads(text)
+        except ValueError:
+            raise UsageError("standard input begins like a JSON object, but is none") from None
+        if not all(isinstance(value, str) for value in fields.values()):
+            raise UsageError("each field on standard input is to be a text", hint='{"FIELD": "VALUE", …}')
+        return {name: Secret(value) for name, value in fields.items()}
+    if "\n" in text:
+        raise UsageError(
+            "there is more than one line on standard input", hint="one line with the key, or a JSON object"
+        )
+    return Secret(text)
+
+
+def _assigned(given: Mapping[str, Secret[str]] | Secret[str], session: Session) -> Mapping[str, Secret[str]]:
+    if not isinstance(given, Secret):
+        return given
+    required = [field for field in session.fields if field.required]
+    if len(required) != 1:
+        example = json.dumps({field.name: "…" for field in session.fields}, ensure_ascii=False)
+        raise UsageError(f"{session.provider} asks for more than a key", hint=f"give a JSON object: {example}")
+    return {required[0].name: given}
+
+
+def _title(session: Session) -> str:
+    labels = [field.label for field in session.fields]
+    return " and ".join(labels) if labels else f"what {session.provider} needs"
+
+
+def _rejected(session: Session) -> KeyRejected:
+    return KeyRejected(session.problem, hint="nothing was stored")
+
+
+def _failure(session: Session) -> AuthsomeError:
+    error = session.error or {}
+    hint = error.get("hint")
+    message = str(error.get("message") or "the login ended without a credential")
+    return from_code(str(error.get("code", "")), message, str(hint) if hint else None)
+
+
+def _field(value: JsonObject) -> Field:
+    return Field(
+        name=str(value["name"]),
+        label=str(value.get("label") or value["name"]),
+        secret=value.get("secret") is not False,
+        required=value.get("required") is not False,
+        hint=str(value["hint"]) if value.get("hint") else None,
+    )

@@ -1,0 +1,160 @@
+"""The command line: the table of commands, and the way from words to an exit status.
+
+Rule: this file imports nothing that `--version` has no use for; a command's file is imported when it is called.
+No error leaves here as a traceback.
+"""
+
+import os
+import sys
+
+CANCELLED = 11
+"""Exit status of a command that the user broke off (`errors.Cancelled`)."""
+
+
+class Command:
+    """A line of the command table. A plain class, because `dataclasses` would cost each start 12 ms."""
+
+    __slots__ = ("function", "group", "hidden", "module", "name", "summary")
+
+    def __init__(self, name: str, module: str, group: str, summary: str, *, hidden: bool = False) -> None:
+        self.name = name
+        """The words that call it."""
+        self.module = module
+        """The file below `authsome/cli`; it holds `configure_<last word>` and `run_<last word>`."""
+        self.function = name.rpartition(" ")[2].replace("-", "_")
+        self.group = group
+        self.summary = summary
+        self.hidden = hidden
+
+
+MAIN, CREDENTIALS, MACHINE = "Main", "Credentials", "This machine"
+
+COMMANDS = (
+    Command("tour", "tour", MAIN, "see the main job in a minute, without any account"),
+    Command("login", "login", MAIN, "log in to a provider, or store its key"),
+    Command("run", "run", MAIN, "run a command whose requests carry the credentials"),
+    Command("list", "connections", CREDENTIALS, "providers and what is connected"),
+    Command("get", "connections", CREDENTIALS, "one connection, its secrets hidden"),
+    Command("inspect", "connections", CREDENTIALS, "a provider's definition and where it comes from"),
+    Command("export", "connections", CREDENTIALS, "print credentials as environment variables"),
+    Command("set-default", "connections", CREDENTIALS, "choose a provider's default connection"),
+    Command("logout", "connections", CREDENTIALS, "forget a connection"),
+    Command("init", "status", MACHINE, "make this machine's vault and identity ready"),
+    Command("whoami", "status", MACHINE, "who you are to the daemon"),
+    Command("doctor", "status", MACHINE, "check everything, and say how to mend it"),
+    Command("log", "log", MACHINE, "what happened: logins, uses, refusals"),
+    Command("daemon status", "daemon", MACHINE, "whether the daemon runs, and where"),
+    Command("daemon start", "daemon", MACHINE, "start the daemon in the background"),
+    Command("daemon stop", "daemon", MACHINE, "stop the daemon"),
+    Command("daemon restart", "daemon", MACHINE, "stop the daemon and start it anew"),
+    Command("daemon logs", "daemon", MACHINE, "what the daemon wrote to its log"),
+    Command("daemon serve", "daemon", MACHINE, "run the daemon in the foreground"),
+    Command("proxy-worker", "run", MACHINE, "the injecting proxy of a run", hidden=True),
+)
+
+_WOUND_UP = frozenset({"threading", "atexit", "logging", "tempfile"})
+"""Modules that have something to do at the end of a process that used them."""
+
+GLOBAL_FLAGS = {
+    "--json": "json",
+    "--quiet": "quiet",
+    "-q": "quiet",
+    "--verbose": "verbose",
+    "-v": "verbose",
+    "--no-color": "no-color",
+    "--version": "version",
+    "--help": "help",
+    "-h": "help",
+}
+"""Flags that stand before or after the command."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command that `argv` (without the program's name) asks for, and return the exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _finish(_dispatch(words))
+    except KeyboardInterrupt:
+        sys.stderr.write("\nauthsome: error: cancelled\n")
+        return CANCELLED
+    except BrokenPipeError:
+        return _reader_left()
+
+
+def program() -> int:
+    """What the launcher calls: `main` as the whole process, which then ends at once where nothing has to be wound up.
+
+    The interpreter's own end takes apart every module that was loaded, a tenth of the time of a short command.
+    """
+    import gc  # noqa: PLC0415
+
+    gc.disable()  # what a command allocates lives as long as it does; the daemon turns this on again
+    status = main(sys.argv[1:])
+    if not sys.modules.keys() & _WOUND_UP:
+        sys.stderr.flush()
+        os._exit(status)
+    return status
+
+
+def _dispatch(words: list[str]) -> int:
+    flags: set[str] = set()
+    while words and words[0] in GLOBAL_FLAGS:
+        flags.add(GLOBAL_FLAGS[words.pop(0)])
+    if "version" in flags or words == ["--version"]:
+        return _version(as_json="json" in flags)
+    command = _find(words)
+    if "version" in _flags_of(command, words):
+        return _version(as_json="json" in flags | _flags_of(command, words))
+    from authsome.cli import start  # noqa: PLC0415  # everything that `--version` does without
+
+    return start.start(command, words, flags)
+
+
+def _find(words: list[str]) -> Command | None:
+    """The command that the first words name."""
+    for length in (2, 1):
+        name = " ".join(words[:length])
+        for command in COMMANDS:
+            if command.name == name:
+                return command
+    return None
+
+
+def _flags_of(command: Command | None, words: list[str]) -> set[str]:
+    """Global flags after the command; those of a command that `run` is to start are not ours."""
+    if command is None or command.name == "run":
+        return set()
+    return {GLOBAL_FLAGS[word] for word in words if word in GLOBAL_FLAGS}
+
+
+def _version(*, as_json: bool) -> int:
+    from authsome import __version__  # noqa: PLC0415
+
+    sys.stdout.write(f'{{"version": "{__version__}"}}\n' if as_json else f"authsome {__version__}\n")
+    return 0
+
+
+def _finish(status: int) -> int:
+    """Let out what is still buffered, while a failure to can be told."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard_output()
+        sys.stderr.write(f"authsome: error: the output could not be written: {(error.strerror or '').lower()}\n")
+        return 1
+    return status
+
+
+def _reader_left() -> int:
+    """`authsome list | head -1`: who reads has enough, which is no error and nothing to talk about."""
+    _discard_output()
+    return 0
+
+
+def _discard_output() -> None:
+    """Point standard output nowhere, so that the interpreter's own last flush does not fail again."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)

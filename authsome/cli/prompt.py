@@ -1,0 +1,121 @@
+"""Questions on the terminal.
+
+Rule: whatever ends a question (Enter, Ctrl-C, Ctrl-D, a signal), the terminal is left as it was found.
+"""
+
+import os
+import signal
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from authsome.cli.output import Output
+from authsome.errors import Cancelled
+from authsome.secret import Secret
+
+_LIMIT = 64 * 1024  # characters; a service account's JSON key on one line has under 4,000
+_ENTER, _END, _ERASE, _KILL = "\r\n", "\x04", "\x08\x7f", "\x15"
+
+
+def possible() -> bool:
+    """Whether somebody can be asked: both what is typed and what is asked go by a terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def secret(output: Output, label: str) -> Secret[str]:
+    """Ask for a secret; a star stands for each character.
+
+    Raises:
+        Cancelled: Ctrl-C, or Ctrl-D on an empty line.
+    """
+    return Secret(_ask(output, label, masked=True))
+
+
+def text(output: Output, label: str) -> str:
+    """Ask for something that may be seen; errors as `secret`."""
+    return _ask(output, label, masked=False)
+
+
+def confirm(output: Output, question: str) -> bool:
+    """Ask a question that only a plain yes says yes to."""
+    return _ask(output, f"{question} [y/N] ", masked=False).strip().lower() in {"y", "yes"}
+
+
+def _ask(output: Output, label: str, *, masked: bool) -> str:
+    descriptor = sys.stdin.fileno()
+    typed: list[str] = []
+    with _unechoed(descriptor):
+        output.prompt(label)  # only now, when what is typed in answer is no longer shown
+        while True:
+            for char in _read(descriptor):
+                if char in _ENTER:
+                    _echo("\r\n")
+                    return "".join(typed)
+                if char == _END and not typed:
+                    _echo("\r\n")
+                    raise Cancelled("cancelled")
+                _edit(typed, char, masked=masked)
+            if len(typed) > _LIMIT:
+                _echo("\r\n")
+                raise Cancelled(f"more than {_LIMIT} characters were typed")
+
+
+def _edit(typed: list[str], char: str, *, masked: bool) -> None:
+    if char in _ERASE:
+        if typed:
+            typed.pop()
+            _echo("\b \b")
+    elif char == _KILL:
+        _echo("\b \b" * len(typed))
+        typed.clear()
+    elif char.isprintable():
+        typed.append(char)
+        _echo("*" if masked else char)
+
+
+def _read(descriptor: int) -> str:
+    """At least one whole character; the end of the input counts as Ctrl-D."""
+    data = os.read(descriptor, 1024)
+    if not data:
+        raise Cancelled("cancelled")
+    while True:
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            if error.reason != "unexpected end of data":
+                return data.decode("utf-8", "replace")
+            data += os.read(descriptor, 1)
+
+
+def _echo(text_: str) -> None:
+    sys.stderr.write(text_)
+    sys.stderr.flush()
+
+
+@contextmanager
+def _unechoed(descriptor: int) -> Iterator[None]:
+    """The terminal without echo and line editing: a line of more than 4,095 characters gets through, too.
+
+    Ctrl-Z is off: a shell that gets the terminal back would turn the echo on for the rest of the secret.
+    """
+    before = termios.tcgetattr(descriptor)
+    during = termios.tcgetattr(descriptor)
+    during[3] &= ~(termios.ECHO | termios.ICANON)
+    during[6][termios.VSUSP] = b"\0"
+    during[6][termios.VMIN], during[6][termios.VTIME] = 1, 0
+    handler = signal.signal(signal.SIGTERM, _terminated)
+    try:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, during)
+        yield
+    except KeyboardInterrupt:
+        _echo("\r\n")
+        raise Cancelled("cancelled") from None
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _terminated(_number: int, _frame: FrameType | None) -> None:
+    raise Cancelled("terminated")

@@ -1,0 +1,94 @@
+"""`run`: a command behind the injecting proxy, whose place this process takes."""
+
+from datetime import timedelta
+
+from authsome.cli import times
+from authsome.cli.arguments import Arguments, Parser
+from authsome.cli.context import Context
+from authsome.errors import AuthsomeError, Cancelled, UsageError
+
+UNMATCHED = ("tunnel", "deny")
+FAILED = 125
+"""Exit status when authsome itself failed, so that it is not taken for the command's (as in `env` and `docker run`)."""
+_INTERRUPTED = 130  # Ctrl-C before the command began: what a shell says of SIGINT
+_NO_COMMAND = frozenset({126, 127})
+
+
+def configure_run(parser: Parser) -> None:
+    """The arguments of `run`."""
+    parser.option("--connection", metavar="PROVIDER=NAME", help="use this connection of a provider", many=True)
+    parser.option("--only", metavar="PROVIDER,…", help="carry only these providers' credentials", many=True)
+    parser.option("--for", metavar="TIME", help="carry them for so long only: 90s, 15m, 2h")
+    parser.option(
+        "--unmatched", metavar="WHAT", help="requests to other hosts: tunnel (default) or deny", choices=UNMATCHED
+    )
+    parser.rest("command", "the command and its arguments, as they are")
+    parser.examples = (
+        "authsome run -- curl https://api.github.com/user",
+        "authsome run --only openai -- python my_agent.py",
+        "authsome run --connection github=work -- git push",
+    )
+
+
+def run_run(args: Arguments, context: Context) -> int:
+    """Become the command."""
+    from authsome import archive  # noqa: PLC0415
+    from authsome.proxy import launch  # noqa: PLC0415  # not for `proxy-worker`
+    from authsome.proxy.rules import Unmatched  # noqa: PLC0415
+
+    wish = launch.Wish(
+        command=args.many("command"),
+        connections=_pinned(args.many("connection")),
+        only=tuple(name for text in args.many("only") for name in text.split(",") if name),
+        duration=_duration(args.optional("for")),
+        unmatched=Unmatched(args.optional("unmatched") or Unmatched.TUNNEL),
+    )
+    with context.daemon as daemon:
+        launch.run(
+            wish,
+            daemon=daemon,
+            settings=context.settings,
+            environ=context.environ,
+            worker_command=[*archive.launch_command(), launch.WORKER],
+        )
+
+
+def exit_status(error: AuthsomeError) -> int:
+    """What `run` ends with when there was no command, or none that could be started."""
+    if isinstance(error, Cancelled):
+        return _INTERRUPTED
+    return error.exit_status if error.exit_status in _NO_COMMAND else FAILED
+
+
+def _pinned(choices: tuple[str, ...]) -> dict[str, str]:
+    pinned: dict[str, str] = {}
+    for choice in choices:
+        provider, equals, name = choice.partition("=")
+        if not (provider and equals and name):
+            raise UsageError("--connection takes PROVIDER=NAME", hint="such as --connection github=work")
+        if pinned.setdefault(provider, name) != name:
+            raise UsageError(f"--connection names two connections of {provider[:64]}")
+    return pinned
+
+
+def _duration(text: str | None) -> timedelta | None:
+    if text is None:
+        return None
+    duration = times.parse_duration(text)
+    if not duration:
+        raise UsageError("--for takes a length of time", hint="such as 90s, 15m or 2h")
+    return duration
+
+
+def configure_proxy_worker(_parser: Parser) -> None:
+    """What the worker needs comes on standard input."""
+
+
+def run_proxy_worker(_args: Arguments, _context: Context) -> int:
+    """Be a run's proxy."""
+    import gc  # noqa: PLC0415
+
+    from authsome.proxy import worker  # noqa: PLC0415  # asyncio, and the engine's library
+
+    gc.enable()  # off in short commands
+    return worker.main()

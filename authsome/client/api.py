@@ -1,0 +1,236 @@
+"""Signed calls to the daemon: JSON in, JSON out, its problems raised as the errors they were.
+
+The first call finds the daemon (and starts it), makes this machine's identity when it has none, and lets the home's
+owner claim it with the bootstrap secret that only the owner can read.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Self
+
+from authsome import clock
+from authsome.client import keys, supervisor
+from authsome.client.supervisor import Notice
+from authsome.client.wire import Channel
+from authsome.errors import (
+    AuthenticationFailed,
+    AuthsomeError,
+    DaemonUnavailable,
+    IdentityUnclaimed,
+    UnsafeFile,
+    from_code,
+)
+from authsome.home import Settings, read_private
+from authsome.identity import signing
+from authsome.message import HttpResponse, json_object
+
+JsonObject = Mapping[str, object]
+
+
+class Daemon:
+    """The daemon, as one identity calls it. Not for two threads at once."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        environ: Mapping[str, str] | None = None,
+        notice: Notice | None = None,
+        now: clock.Clock = clock.now,
+    ) -> None:
+        self.settings = settings
+        self._environ = environ or {}
+        self._notice = notice
+        self._now = now
+        self._channel: Channel | None = None
+        self._is_ours = False
+        self._identity: keys.ActiveIdentity | None = None
+        self._registered = False
+
+    @property
+    def url(self) -> str:
+        """Where the daemon listens; it runs once this is known."""
+        return self._connected().url
+
+    @property
+    def is_supervised(self) -> bool:
+        """Whether it is the daemon of our own home, known by the lock that it holds."""
+        self._connected()
+        return self._is_ours
+
+    @property
+    def identity(self) -> keys.ActiveIdentity:
+        """The identity that signs; made when this machine has none."""
+        if self._identity is None:
+            self._identity = keys.active(self.settings) or self._create_identity()
+        return self._identity
+
+    def call(
+        self,
+        method: str,
+        target: str,
+        body: JsonObject | None = None,
+        *,
+        timeout: float = 30.0,
+        accept: frozenset[int] = frozenset(),
+    ) -> dict[str, object]:
+        """One signed request and its answer.
+
+        Args:
+            method: the method.
+            target: path and query.
+            body: sent as JSON.
+            timeout: seconds for all of it together.
+            accept: statuses from 400 on whose answers are wanted, too, and not raised.
+
+        Raises:
+            AuthsomeError: what the daemon answered, or why it could not be asked.
+        """
+        self._connected()
+        if not self._registered and self._bootstrap() is not None:  # this home has no owner yet
+            self.register()
+        response = self._send(method, target, body, timeout)
+        if response.status == AuthenticationFailed.http_status and not self._registered:
+            self.register()
+            response = self._send(method, target, body, timeout)
+        return _result(response, accept)
+
+    def register(self) -> bool:
+        """Make this identity known to the daemon, and claim it when that is ours to do; whether it is claimed.
+
+        Raises:
+            IdentityUnclaimed: somebody else has to claim it first.
+        """
+        self._registered = True
+        identity = self.identity
+        body: dict[str, object] = {"handle": identity.handle, "did": identity.key.did}
+        if (secret := self._bootstrap()) is not None:
+            body["bootstrap"] = secret
+        answer = _result(self._send("POST", "/identities", body, 30.0))
+        if not answer.get("claimed"):
+            raise IdentityUnclaimed(f"the identity {identity.handle} belongs to no principal yet")
+        return True
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._channel is not None:
+            self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _send(self, method: str, target: str, body: JsonObject | None, timeout: float) -> HttpResponse:
+        data = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
+        channel = self._connected()
+        identity = self.identity
+        token = signing.mint(
+            identity.key,
+            handle=identity.handle,
+            audience=channel.url,
+            method=method,
+            target=target,
+            body=data,
+            now=self._now(),
+        )
+        headers = [("Authorization", f"PoP {token}"), ("Accept", "application/json")]
+        if body is not None:
+            headers.append(("Content-Type", "application/json"))
+        return channel.request(method, target, headers=tuple(headers), body=data, timeout=timeout)
+
+    def _connected(self) -> Channel:
+        if self._channel is None:
+            self._channel = self._connect()
+        return self._channel
+
+    def _connect(self) -> Channel:
+        settings = self.settings
+        given = settings.daemon_url
+        if not supervisor.may_start(settings):
+            assert given is not None
+            return self._opened(Channel(given, ca_bundle=settings.ca_bundle))
+        ours = supervisor.running(settings.home)
+        if given is not None and (ours.url if ours else supervisor.last_url(settings.home)) != given:
+            # Somebody else's daemon (a forwarded port, a container's), or a place where ours is to be started.
+            channel = Channel(given)
+            try:
+                channel.open()
+            except DaemonUnavailable:
+                if ours is not None:
+                    raise DaemonUnavailable(
+                        f"nothing listens at {given}; the daemon of this home is at {ours.url}",
+                        hint="unset AUTHSOME_DAEMON_URL, or run `authsome daemon restart`",
+                    ) from None
+            else:
+                return channel
+        self._is_ours = True
+        return self._supervised()
+
+    def _supervised(self) -> Channel:
+        """A connection to the daemon of our home; one that is just ending is waited for and replaced."""
+        home = self.settings.home
+        state = supervisor.ensure_running(self.settings, environ=self._environ, notice=self._notice)
+        channel = Channel(state.url, guard=supervisor.guard(home, state.url))
+        try:
+            channel.open()
+        except DaemonUnavailable:
+            if not supervisor.wait_for_end(home, state.pid):
+                raise
+            state = supervisor.ensure_running(self.settings, environ=self._environ, notice=self._notice)
+            channel = self._opened(Channel(state.url, guard=supervisor.guard(home, state.url)))
+        return channel
+
+    def _opened(self, channel: Channel) -> Channel:
+        try:
+            channel.open()
+        except DaemonUnavailable as error:
+            given = self.settings.daemon_url
+            if given is None:
+                raise
+            raise DaemonUnavailable(
+                error.message,
+                hint="it is not on this machine, so it is not started from here; check AUTHSOME_DAEMON_URL",
+            ) from error
+        return channel
+
+    def _create_identity(self) -> keys.ActiveIdentity:
+        with supervisor.start_lock(self.settings.home, self._notice):
+            # Another command may have made one while this one waited for the lock.
+            return keys.active(self.settings) or keys.create(self.settings)
+
+    def _bootstrap(self) -> str | None:
+        """The secret that proves the home's owner; only ever sent to the daemon that holds this home."""
+        if not self._is_ours:
+            return None
+        try:
+            return read_private(self.settings.home.bootstrap).decode("ascii").strip()
+        except (OSError, UnsafeFile, UnicodeDecodeError):
+            return None
+
+
+def _result(response: HttpResponse, accept: frozenset[int] = frozenset()) -> dict[str, object]:
+    try:
+        answer = json_object(response.body) if response.body else {}
+    except ValueError:
+        raise _not_ours(response) from None
+    if response.status < 400 or (response.status in accept and "code" not in answer):
+        return answer
+    raise _problem(response, answer)
+
+
+def _problem(response: HttpResponse, answer: JsonObject) -> AuthsomeError:
+    """The error of a problem document (RFC 9457 §3)."""
+    code, hint = answer.get("code"), answer.get("hint")
+    if not isinstance(code, str):
+        return _not_ours(response)
+    message = answer.get("detail") or answer.get("title") or ""
+    return from_code(code, str(message), str(hint) if hint else None)
+
+
+def _not_ours(response: HttpResponse) -> DaemonUnavailable:
+    return DaemonUnavailable(
+        f"the answer (status {response.status}) is not one of an authsome daemon",
+        hint="another program may have the port; set AUTHSOME_PORT or AUTHSOME_DAEMON_URL",
+    )

@@ -1,0 +1,290 @@
+"""A login waits for its end, takes keys from a terminal, a pipe or the form, and stores nothing when left half-way."""
+
+import json
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from fakes.oidc import BASIC, PUBLIC, OidcServer
+from fakes.program import Program
+from fakes.terminal import CTRL_D
+
+KEY = "sk-proj-0123456789abcdefghijABCDEFGHIJ_-k"
+OTHER = "sk-proj-9876543210jihgfedcbaJIHGFEDCBA_-k"
+NO_BROWSER = {"BROWSER": None}
+PLAIN = {"NO_COLOR": "1"}
+
+
+def connections(program: Program) -> list[dict[str, object]]:
+    return [each for provider in program.json("list", "--connected")["providers"] for each in provider["connections"]]
+
+
+def define(program: Program, server: OidcServer, name: str, client=PUBLIC) -> None:
+    """A provider definition of the user's own."""
+    directory = program.home / "providers"
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    program.home.chmod(0o700)
+    path = directory / f"{name}.json"
+    path.touch(0o600)
+    path.write_text(json.dumps(server.definition(name, client=client, api_url="api.example.localhost")))
+
+
+# ---- from a pipe -----------------------------------------------------------------------------------------------------
+
+
+def test_a_key_from_a_pipe(program: Program):
+    # SEC-142
+    done = program("login", "openai", "--stdin", input=KEY + "\n")
+    assert (done.returncode, done.stdout) == (0, "logged in to openai as default\n")
+    assert KEY not in done.stderr
+    stored = connections(program)
+    assert [(each["provider"], each["connection"], each["status"]) for each in stored] == [
+        ("openai", "default", "connected")
+    ]
+
+
+def test_a_key_as_json(program: Program):
+    answer = json.loads(program("login", "openai", "--stdin", "--json", input=KEY).stdout)
+    assert (answer["provider"], answer["connection"], answer["status"]) == ("openai", "default", "connected")
+
+
+def test_several_fields_come_as_an_object(program: Program):
+    fields = {"account_sid": "AC" + "1" * 32, "auth_token": "a" * 32}
+    bare = program("login", "twilio", "--stdin", input="a" * 32)
+    assert bare.returncode == 2
+    assert '{"account_sid": "…", "auth_token": "…"}' in bare.stderr
+    assert connections(program) == []
+    done = program("login", "twilio", "--stdin", input=json.dumps(fields))
+    assert done.returncode == 0, done.stderr
+    unknown = program("login", "twilio", "--stdin", "--force", input=json.dumps(fields | {"colour": "x"}))
+    assert unknown.returncode == 5
+    assert "colour" in unknown.stderr
+
+
+def test_a_key_that_fails_its_pattern_is_refused_with_the_hint(program: Program, said):
+    done = program("login", "openai", "--stdin", input="not-a-key-but-a-secret")
+    assert done.returncode == 5
+    assert done.stdout == ""
+    assert "begins with sk-" in done.stderr
+    assert "not-a-key" not in done.stderr
+    assert len(said(done.stderr)) == 2
+    assert connections(program) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", "there is nothing on standard input"),
+        ("\n \n", "there is nothing on standard input"),
+        (f"{KEY}\n{OTHER}\n", "more than one line"),
+        ("{ not json", "begins like a JSON object"),
+        ('{"api_key": 5}', "each field on standard input is to be a text"),
+        ("x" * 70000, "more on standard input than any key holds"),
+    ],
+)
+def test_what_is_no_key_at_all_is_refused_before_anything_starts(program: Program, text, error):
+    done = program("login", "openai", "--stdin", input=text)
+    assert done.returncode == 2
+    assert error in done.stderr
+    assert program.processes() == {}
+
+
+def test_binary_input_is_refused(program: Program):
+    done = subprocess.run(
+        program.argv("login", "openai", "--stdin"),
+        input=b"\xff\xfe\x00",
+        env=program.environment(),
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, b"not text" in done.stderr) == (2, True)
+
+
+# ---- on a terminal ---------------------------------------------------------------------------------------------------
+
+
+def test_a_key_on_a_terminal_is_masked(program: Program):
+    # SEC-142
+    with program.on_terminal("login", "openai", env=NO_BROWSER) as tty:
+        tty.expect("API key: ")
+        assert not tty.echoes()
+        tty.send_line(KEY)
+        tty.expect("logged in to openai as default")
+        assert tty.wait() == 0
+        assert tty.echoes()
+        assert KEY not in tty.transcript
+
+
+def test_a_wrong_key_is_asked_for_again_and_in_the_end_refused(program: Program):
+    with program.on_terminal("login", "openai", "--no-browser") as tty:
+        for _ in range(3):
+            tty.expect("API key: ")
+            tty.send_line("wrong")
+            tty.expect("begins with sk-")
+        assert tty.wait() == 5
+    with program.on_terminal("login", "openai", "--no-browser") as tty:
+        tty.expect("API key: ")
+        tty.send_line("wrong")
+        tty.expect("API key: ")
+        tty.send_line(KEY)
+        tty.expect("logged in")
+        assert tty.wait() == 0
+
+
+@pytest.mark.parametrize("leave", ["ctrl-c", "ctrl-d", "sigterm"])
+def test_leaving_at_the_prompt_stores_nothing(program: Program, leave):
+    with program.on_terminal("login", "openai", "--no-browser", env=PLAIN) as tty:
+        tty.expect("API key: ")
+        if leave == "ctrl-c":
+            tty.send(b"sk-half")
+            tty.interrupt()
+        elif leave == "ctrl-d":
+            tty.send(CTRL_D)
+        else:
+            tty.process.send_signal(signal.SIGTERM)
+        tty.expect("authsome: error: (cancelled|terminated)")
+        assert tty.wait() == 11
+        assert tty.echoes()
+    assert connections(program) == []
+
+
+def test_an_oauth_client_is_asked_for_on_the_terminal(program: Program, oidc_server: OidcServer, visitor):
+    """Its id is shown, its secret is not; then the link is printed, and the login is finished in a browser."""
+    # SEC-67
+    define(program, oidc_server, "acme", BASIC)
+    with program.on_terminal("login", "acme", "--no-browser") as tty:
+        tty.expect("Client ID: ")
+        tty.send_line(BASIC.id)
+        tty.expect("Client secret: ")
+        tty.send_line(str(BASIC.secret))
+        link = tty.expect(r"(http://127\.0\.0\.1:\d+/auth/\S+)")[1]
+        tty.expect(r"waiting for you to finish in the browser … \d:\d\d, Ctrl-C stops")
+        callback = oidc_server.approve(visitor.open(link, stop_at=oidc_server.issuer))
+        visitor.open(callback)
+        tty.expect("logged in to acme as default")
+        assert tty.wait() == 0
+        assert str(BASIC.secret) not in tty.transcript
+    assert "is connected" in visitor.page
+
+
+# ---- without either --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_without_a_terminal_and_a_browser_it_says_what_to_do(program: Program, words):
+    done = program("login", "openai", *words, env=NO_BROWSER)
+    assert done.returncode == 5
+    assert "authsome login openai --stdin" in done.stdout + done.stderr
+
+
+def test_json_never_asks(program: Program):
+    with program.on_terminal("login", "openai", "--json", "--no-browser") as tty:
+        assert tty.wait() == 5
+        assert "API key:" not in tty.transcript
+
+
+# ---- in the browser --------------------------------------------------------------------------------------------------
+
+
+def test_the_form_opens_in_the_browser_and_the_command_waits_for_it(program: Program, visitor):
+    process = program.start("login", "openai")
+    link = program.wait_opened()
+    visitor.open(link)
+    assert "OpenAI" in visitor.page
+    visitor.submit({"api_key": "wrong"})
+    assert "begins with sk-" in visitor.page
+    assert process.poll() is None
+    visitor.submit({"api_key": KEY})
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "logged in to openai as default\n")
+    assert link in err
+    assert "is connected" in visitor.page
+    assert program.opened == [link]
+
+
+def test_an_oauth_login_with_the_client_from_a_pipe(program: Program, oidc_server: OidcServer, visitor, given):
+    define(program, oidc_server, "acme", BASIC)
+    process = program.start("login", "acme", "--stdin", "--json", "--connection", "work")
+    given(process, json.dumps({"client_id": BASIC.id, "client_secret": BASIC.secret}))
+    link = program.wait_opened()
+    visitor.open(oidc_server.approve(visitor.open(link, stop_at=oidc_server.issuer)))
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    answer = json.loads(out)
+    assert (answer["provider"], answer["connection"], answer["kind"]) == ("acme", "work", "oauth2")
+    assert len(oidc_server.token_requests("authorization_code")) == 1
+
+
+def test_a_refused_login_ends_at_once_and_says_why(program: Program, oidc_server: OidcServer, visitor, given):
+    # SEC-58
+    define(program, oidc_server, "acme")
+    process = program.start("login", "acme", "--stdin", "--no-browser")
+    assert process.stderr is not None
+    given(process, PUBLIC.id)
+    link = next(line.strip() for line in process.stderr if line.strip().startswith("http"))
+    visitor.open(oidc_server.approve(visitor.open(link, stop_at=oidc_server.issuer), decision="deny"))
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 5
+    assert "access_denied" in err
+    assert connections(program) == []
+
+
+def test_ctrl_c_while_waiting_ends_the_login_for_good(program: Program, oidc_server: OidcServer, visitor, given):
+    """The link is dead afterwards: nobody finishes what its owner gave up."""
+    define(program, oidc_server, "acme")
+    process = program.start("login", "acme", "--stdin")
+    given(process, PUBLIC.id)
+    authorization = visitor.open(program.wait_opened(), stop_at=oidc_server.issuer)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=10)
+    assert (process.returncode, out) == (11, "")
+    assert err.splitlines()[-1] == "authsome: error: cancelled"
+    visitor.open(oidc_server.approve(authorization))
+    assert visitor.status >= 400
+    assert oidc_server.token_requests() == ()
+    assert connections(program) == []
+
+
+def test_over_ssh_no_browser_is_opened_and_the_way_in_is_told(program: Program, oidc_server: OidcServer, given):
+    define(program, oidc_server, "acme")
+    ssh = {"SSH_CONNECTION": "10.0.0.1 5 10.0.0.2 22", "BROWSER": None, "DISPLAY": ":0"}
+    process = program.start("login", "acme", "--stdin", env=ssh)
+    assert process.stderr is not None
+    given(process, PUBLIC.id)
+    way = next(line for line in process.stderr if "ssh -L" in line)
+    assert re.search(r"ssh -L (\d+):127\.0\.0\.1:\1", way)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 11
+
+
+# ---- what else can be said -------------------------------------------------------------------------------------------
+
+
+def test_a_provider_that_is_not_there(program: Program):
+    done = program("login", "opnai", "--stdin", input=KEY)
+    assert done.returncode == 4
+    assert "did you mean openai?" in done.stderr
+
+
+def test_a_connection_that_is_there_is_kept_unless_forced(connected: Program):
+    again = connected("login", "openai", "--stdin", input=OTHER)
+    assert again.returncode == 6
+    assert "--force" in again.stderr
+    assert json.loads(connected("export", "openai", "--format", "json").stdout) == {"OPENAI_API_KEY": KEY}
+    assert connected("login", "openai", "--stdin", "--force", input=OTHER).returncode == 0
+    assert json.loads(connected("export", "openai", "--format", "json").stdout) == {"OPENAI_API_KEY": OTHER}
+
+
+def test_a_key_is_nowhere_but_in_the_vault(program: Program, tmp_path: Path):
+    # SEC-144
+    program("login", "openai", "--stdin", "--verbose", input=KEY, env={"AUTHSOME_LOG_LEVEL": "debug"})
+    program("list", "--verbose")
+    program("get", "openai", "--json")
+    program("daemon", "stop")
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            assert KEY.encode() not in path.read_bytes(), path

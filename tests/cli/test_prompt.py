@@ -1,0 +1,119 @@
+"""Secrets are typed unseen, and the terminal is left as it was found, however the question ends."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+
+from fakes import terminal
+from fakes.terminal import CTRL_D, CTRL_Z, Terminal
+
+ASK = """
+import sys
+from authsome.cli import prompt
+from authsome.cli.output import Output
+from authsome.errors import Cancelled
+try:
+    print("got", ascii(prompt.{kind}(Output(), "API key: "){reveal}))
+except Cancelled as error:
+    print("cancelled:", error.message)
+    sys.exit(11)
+"""
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def asked() -> Callable[[str], AbstractContextManager[Terminal]]:
+    """A program on a terminal that asks for a `secret` or a `text`."""
+
+    def start(kind: str) -> AbstractContextManager[Terminal]:
+        code = ASK.format(kind=kind, reveal=".reveal()" if kind == "secret" else "")
+        return terminal.spawn(
+            [sys.executable, "-c", code], environment={"PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT)}
+        )
+
+    return start
+
+
+def test_a_secret_is_not_shown(asked):
+    # SEC-142
+    with asked("secret") as tty:
+        tty.expect("API key: ")
+        tty.send_line("sk-tést-123")
+        tty.expect("got 'sk-t\\\\xe9st-123'")
+        assert tty.wait() == 0
+        assert "*" * 11 in tty.transcript
+        assert tty.transcript.count("sk-t") == 1
+        assert tty.echoes()
+
+
+def test_a_text_is_shown(asked):
+    with asked("text") as tty:
+        tty.expect("API key: ")
+        tty.send_line("my-client")
+        tty.expect("my-client")
+        tty.expect("got 'my-client'")
+
+
+def test_a_long_secret_is_whole(asked):
+    """The terminal's own line editing cuts a line at 4,095 characters."""
+    key = "k" * 9000
+    with asked("secret") as tty:
+        tty.expect("API key: ")
+        for start in range(0, len(key), 500):
+            tty.send(key[start : start + 500].encode())
+            tty.expect(r"\*{500}")
+        tty.send(b"\r")
+        assert "k" * 9000 in tty.expect(r"got '(k+)'")[0]
+
+
+def test_typing_can_be_corrected(asked):
+    with asked("secret") as tty:
+        tty.expect("API key: ")
+        tty.send(b"wrong\x15rigt\x7fht")
+        tty.send(b"\r")
+        tty.expect("got 'right'")
+
+
+@pytest.mark.parametrize("kind", ["secret", "text"])
+@pytest.mark.parametrize(
+    "end", [Terminal.interrupt, lambda tty: tty.send(CTRL_D)], ids=["ctrl-c", "ctrl-d on an empty line"]
+)
+def test_breaking_off_restores_the_terminal(asked, kind, end):
+    with asked(kind) as tty:
+        tty.expect("API key: ")
+        assert not tty.echoes()
+        end(tty)
+        tty.expect("cancelled")
+        assert tty.wait() == 11
+        assert tty.echoes()
+
+
+def test_a_signal_restores_the_terminal(asked):
+    with asked("secret") as tty:
+        tty.expect("API key: ")
+        tty.send(b"half")
+        tty.expect(r"\*{4}")
+        os.kill(child_of(tty), signal.SIGTERM)
+        tty.expect("cancelled: terminated")
+        assert tty.echoes()
+
+
+def test_ctrl_z_does_not_open_the_secret(asked):
+    """A shell that got the terminal back would turn the echo on for the rest of it."""
+    with asked("secret") as tty:
+        tty.expect("API key: ")
+        tty.send(b"a" + CTRL_Z + b"b")
+        tty.expect(r"\*{2}")
+        assert not tty.echoes()
+        tty.send(b"\r")
+        tty.expect("got 'ab'")
+
+
+def child_of(tty: Terminal) -> int:
+    """The program itself: `setsid` and `env` replace themselves by it."""
+    return tty.process.pid

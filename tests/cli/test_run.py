@@ -1,0 +1,59 @@
+"""`run` becomes the command: its status is the command's, and authsome's own failures are told apart from it."""
+
+import json
+import signal
+
+import pytest
+
+from fakes.program import Program
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["true"], 0),
+        (["sh", "-c", "exit 7"], 7),
+        (["sh", "-c", "kill -TERM $$"], -signal.SIGTERM),
+        (["/nonexistent/command"], 127),
+        (["no-such-command-anywhere"], 127),
+        (["/etc/passwd"], 126),
+        (["/"], 126),
+    ],
+)
+def test_the_status(daemon: Program, words, status):
+    done = daemon("run", "--", *words)
+    assert done.returncode == status
+    if status in {126, 127}:
+        assert done.stderr.startswith("authsome: error: ")
+
+
+def test_a_failure_of_our_own_is_125(daemon: Program):
+    for options in (["--connection", "openai=nosuch"], ["--only", "nosuch"], ["--for", "never"]):
+        done = daemon("run", *options, "--", "true")
+        assert done.returncode == 125, options
+        assert done.stderr.startswith("authsome: error: ")
+    told = daemon("run", "--json", "--only", "nosuch", "--", "true")
+    assert (told.returncode, json.loads(told.stdout).keys()) == (125, {"error", "message", "hint"})
+
+
+def test_options_after_the_command_are_the_commands(daemon: Program):
+    done = daemon("run", "echo", "--json", "--help", "-n")
+    assert (done.returncode, done.stdout) == (0, "--json --help -n\n")
+
+
+def test_the_child_finds_the_placeholder_and_nothing_else_of_ours(connected: Program):
+    """No child that it never started, no descriptor of ours, no secret."""
+    code = "env; echo; ls /proc/self/fd; echo; cat /proc/$$/task/$$/children; echo end"
+    done = connected("run", "--", "sh", "-c", code, env={"OPENAI_API_KEY": "sk-the-users-own"})
+    assert done.returncode == 0, done.stderr
+    environment = dict(line.partition("=")[::2] for line in done.stdout.split("\n\n")[0].splitlines())
+    assert environment["OPENAI_API_KEY"] == "sk-authsome-placeholder-000000000000000000000000"
+    assert environment["AUTHSOME_RUN"]
+    assert "sk-proj-" not in done.stdout
+
+
+def test_a_run_inside_a_run_gets_no_secret_out(connected: Program):
+    command = [*connected.command]
+    done = connected("run", "--", *command, "export", "openai")
+    assert done.returncode == 4
+    assert "sk-proj-" not in done.stdout + done.stderr

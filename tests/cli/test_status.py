@@ -1,0 +1,172 @@
+"""`init`, `whoami`, `doctor` and `log` tell the truth about this machine, and mend only what is theirs."""
+
+import base64
+import json
+import os
+import signal
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+
+from fakes.program import Program
+
+KEY = "sk-proj-0123456789abcdefghijABCDEFGHIJ_-k"
+
+
+def checks(program: Program, *words: str, status: int = 0) -> dict[str, list[str]]:
+    done = program("doctor", "--json", *words)
+    assert done.returncode == status, done.stdout
+    found: dict[str, list[str]] = {}
+    for check in json.loads(done.stdout)["checks"]:
+        found.setdefault(check["check"], []).append(check["result"])
+    return found
+
+
+def test_init_makes_everything_once(program: Program):
+    first = program.json("init")
+    second = program.json("init")
+    assert (first["created"], second["created"]) == (True, False)
+    assert first["identity"] == second["identity"]
+    assert first["principal"]["role"] == "admin"
+    assert "the vault is there already" in program("init").stdout
+
+
+def test_the_home_is_private_whatever_the_umask(program: Program):
+    # SEC-118
+    before = os.umask(0)
+    try:
+        assert program("init").returncode == 0
+    finally:
+        os.umask(before)
+    for path in (program.home, *program.home.rglob("*")):
+        mode = stat.S_IMODE(path.lstat().st_mode)
+        assert mode == (0o700 if path.is_dir() else 0o600), path
+
+
+def test_the_key_source_is_chosen_before_there_is_a_vault(program: Program):
+    assert program("init", "--key-source", "file").returncode == 0
+    assert json.loads((program.home / "config.json").read_text())["master_key"] == "file"
+    assert program("init", "--key-source", "file").returncode == 0
+    late = program("init", "--key-source", "keyring")
+    assert late.returncode == 2
+    assert "stays where it is" in late.stderr
+    assert json.loads((program.home / "config.json").read_text())["master_key"] == "file"
+
+
+def test_whoami_says_who(daemon: Program):
+    answer = daemon.json("whoami")
+    assert answer.keys() == {"identity", "principal", "daemon", "home"}
+    text = daemon("whoami").stdout
+    for word in (answer["identity"]["handle"], answer["identity"]["did"], daemon.url, str(daemon.home)):
+        assert word in text
+
+
+def test_an_identity_from_the_environment_is_unclaimed_at_first(daemon: Program):
+    """Only the home's first identity is claimed by its bootstrap secret; a second one waits for the owner."""
+    env = {"AUTHSOME_IDENTITY": "ci", "AUTHSOME_IDENTITY_KEY": base64.b64encode(b"s" * 32).decode()}
+    assert daemon("whoami").returncode == 0
+    done = daemon("whoami", env=env)
+    assert done.returncode == 10
+    assert "ci" in done.stderr
+
+
+def test_doctor_before_anything_is_there(program: Program):
+    found = checks(program)
+    assert found["files"] == ["warn"]
+    assert found["identity"] == ["warn"]
+    assert program.processes() == {}
+    assert not program.home.exists()
+
+
+def test_doctor_when_all_is_well(daemon: Program):
+    daemon("whoami")
+    found = checks(daemon)
+    assert {grade for grades in found.values() for grade in grades} == {"ok"}
+    assert found.keys() == {"files", "daemon", "port", "vault", "identity", "clock", "archive", "proxy CA"}
+    assert all(line.startswith("ok ") for line in daemon("doctor").stdout.splitlines())
+
+
+def test_doctor_finds_what_is_open_and_mends_it(daemon: Program):
+    daemon("whoami")
+    key = next((daemon.home / "identities").iterdir())
+    key.chmod(0o644)
+    (daemon.home / "providers").mkdir(exist_ok=True)
+    (daemon.home / "providers").chmod(0o755)
+    done = daemon("doctor")
+    assert done.returncode == 1
+    assert f"chmod 600 '{key}'" in done.stdout
+    assert daemon("whoami").returncode == 9
+    assert daemon("doctor", "--fix").returncode == 0
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert stat.S_IMODE((daemon.home / "providers").stat().st_mode) == 0o700
+    assert daemon("whoami").returncode == 0
+
+
+def test_doctor_touches_nothing_that_is_not_ours(daemon: Program, tmp_path: Path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("x")
+    elsewhere.chmod(0o644)
+    (daemon.home / "providers").mkdir(mode=0o700, exist_ok=True)
+    (daemon.home / "providers" / "link.json").symlink_to(elsewhere)
+    assert checks(daemon, "--fix", status=1)["files"] == ["fail"]
+    assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o644
+    assert (daemon.home / "providers" / "link.json").is_symlink()
+
+
+def test_doctor_sees_a_taken_port(program: Program):
+    with socket.create_server(("127.0.0.1", program.port)):
+        assert checks(program, status=1)["port"] == ["fail"]
+
+
+def test_doctor_shows_no_secret(connected: Program):
+    # SEC-143
+    text = connected("doctor", "--verbose", env={"AUTHSOME_LOG_LEVEL": "debug"}).stdout
+    master = (connected.home / "server" / "master.key").read_text().strip()
+    seed = next((connected.home / "identities").iterdir()).read_text().strip()
+    for secret in (KEY, master, seed):
+        assert secret not in text
+
+
+def test_the_log_tells_and_filters(connected: Program):
+    connected("export", "openai")
+    connected("logout", "openai")
+    names = [event["event"] for event in connected.json("log")["events"]]
+    assert names[-3:] == ["login", "export", "logout"]
+    assert [event["event"] for event in connected.json("log", "-n", "1")["events"]] == ["logout"]
+    assert [event["event"] for event in connected.json("log", "--event", "export")["events"]] == ["export"]
+    assert len(connected.json("log", "--provider", "openai")["events"]) == 3
+    assert connected.json("log", "--provider", "github")["events"] == []
+    assert len(connected.json("log", "--since", "1h")["events"]) == len(names)
+    assert connected.json("log", "--since", "2100-01-01")["events"] == []
+    handle = connected.json("whoami")["identity"]["handle"]
+    assert len(connected.json("log", "--identity", handle, "--event", "login")["events"]) == 1
+    text = connected("log", "-n", "2").stdout.splitlines()
+    assert len(text) == 2
+    assert "logout" in text[1]
+    assert KEY not in connected("log", "--json").stdout
+
+
+def test_an_event_that_does_not_exist(daemon: Program):
+    done = daemon("log", "--event", "lunch")
+    assert done.returncode == 2
+    assert "login" in done.stderr
+
+
+def test_the_log_can_be_followed(connected: Program):
+    process = connected.start("log", "--follow", "-n", "1")
+    assert process.stdout is not None
+    assert "login" in process.stdout.readline()
+    connected("export", "openai")
+    assert "export" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode == 11
+
+
+@pytest.mark.parametrize("words", [["list"], ["whoami"], ["log"], ["get", "openai"], ["doctor"], ["daemon", "status"]])
+def test_json_is_one_object(connected: Program, words):
+    done = connected(*words, "--json")
+    assert isinstance(json.loads(done.stdout), dict)
+    assert done.stderr == ""
