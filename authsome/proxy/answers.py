@@ -1,0 +1,71 @@
+"""The proxy's own answers to a child: errors as problem details (RFC 9457), the same from every engine."""
+
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from authsome.errors import AuthenticationFailed, AuthsomeError, DaemonUnavailable
+from authsome.proxy.rules import Target
+
+_JSON: Final = b"application/problem+json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A whole response."""
+
+    status: int
+    fields: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+def problem(
+    error: AuthsomeError,
+    *,
+    target: Target | None = None,
+    provider: str | None = None,
+    status: int | None = None,
+    is_closing: bool = False,
+) -> Answer:
+    """The answer that tells a child's program, and whoever reads its output, what went wrong and what to do.
+
+    Args:
+        error: what went wrong.
+        target: where the child wanted to go.
+        provider: the provider whose route it took.
+        status: the status, where it is not the error's own.
+        is_closing: the connection ends after this.
+    """
+    status = status or _status(error)
+    detail: dict[str, object] = {
+        "type": "about:blank",
+        "title": "authsome did not send this request",
+        "status": status,
+        "detail": error.message,
+        "code": error.code,
+    }
+    if error.hint:
+        detail["hint"] = error.hint
+    if target is not None:
+        detail["host"] = target.authority
+    if provider is not None:
+        detail["provider"] = provider
+    body = json.dumps(detail, ensure_ascii=False).encode() + b"\n"
+    fields = [
+        (b"Content-Type", _JSON),
+        (b"Content-Length", str(len(body)).encode()),
+        (b"Cache-Control", b"no-store"),
+    ]
+    if status == 407:
+        fields.append((b"Proxy-Authenticate", b'Basic realm="authsome run"'))
+    if is_closing:
+        fields.append((b"Connection", b"close"))
+    return Answer(status=status, fields=tuple(fields), body=body)
+
+
+def _status(error: AuthsomeError) -> int:
+    if isinstance(error, AuthenticationFailed):
+        return 407  # only the proxy's own check gets here; the daemon's is told as `NotAllowed`
+    if isinstance(error, DaemonUnavailable):
+        return 502  # RFC 9110 §15.6.3; 503 would have programs try again at once
+    return error.http_status

@@ -1,0 +1,122 @@
+"""The environment of a run's child, as a pure function of what it was before.
+
+Rule: whatever would lead a program around the proxy, or past our roots, is overridden; whatever carries a secret of
+ours is gone. A program that ignores all of it reaches its server directly, with a placeholder that the server refuses.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from authsome.models.route import RouteTable
+from authsome.secret import Secret
+
+RUN: Final = "AUTHSOME_RUN"
+"""Marks a run's child; `export` refuses where it is set."""
+
+REPLACED_ROOTS: Final = frozenset(
+    {
+        "AWS_CA_BUNDLE",  # aws, boto3
+        "CARGO_HTTP_CAINFO",
+        "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",  # gcloud
+        "CODEX_CA_CERTIFICATE",
+        "CURL_CA_BUNDLE",
+        "GIT_SSL_CAINFO",
+        "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+        "HTTPLIB2_CA_CERTS",
+        "NIX_SSL_CERT_FILE",
+        "NPM_CONFIG_CAFILE",
+        "PERL_LWP_SSL_CA_FILE",
+        "PIP_CERT",
+        "REQUESTS_CA_BUNDLE",
+        "SSL_CERT_FILE",  # OpenSSL, Go, Ruby, rustls-native-certs, uv, httpx
+        "npm_config_cafile",  # npm reads either case; a global npmrc loses only against it
+    }
+)
+"""Variables whose file takes the place of a program's roots."""
+ADDED_ROOTS: Final = frozenset({"DENO_CERT", "NODE_EXTRA_CA_CERTS"})
+"""Variables whose file is added to a program's roots."""
+
+_PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "WS_PROXY", "WSS_PROXY")
+_TOOL_PROXIES: Final = (
+    "CARGO_HTTP_PROXY",
+    "NPM_CONFIG_HTTPS_PROXY",
+    "NPM_CONFIG_NOPROXY",
+    "NPM_CONFIG_PROXY",
+    "PIP_PROXY",
+    "npm_config_https_proxy",
+    "npm_config_noproxy",
+    "npm_config_proxy",
+)
+"""Variables of single tools that would win over the common ones."""
+_DIRECT: Final = ("localhost", "127.0.0.1", "::1")
+_OURS: Final = frozenset({"AUTHSOME_MASTER_KEY", "AUTHSOME_MASTER_KEY_FILE", "AUTHSOME_IDENTITY_KEY"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """What the daemon's answer to a new run says about the child."""
+
+    run: str
+    password: Secret[str]
+    table: RouteTable
+    placeholders: Mapping[str, str]
+    remove: frozenset[str]
+
+
+def for_child(
+    environ: Mapping[str, str], grant: Grant, *, port: int, bundle: Path, node_preload: Path
+) -> dict[str, str]:
+    """The child's environment.
+
+    Args:
+        environ: the caller's.
+        grant: the run.
+        port: where the worker listens.
+        bundle: the roots, our authority among them.
+        node_preload: the script that has Node's own clients use the proxy.
+    """
+    child = {
+        name: value
+        for name, value in environ.items()
+        if name not in _OURS and name not in grant.remove and name not in _TOOL_PROXIES
+    }
+    child.update(grant.placeholders)
+    proxy = f"http://{grant.run}:{grant.password.reveal()}@127.0.0.1:{port}"
+    for name in _PROXIES:
+        child[name] = child[name.lower()] = proxy
+    exempt = no_proxy((environ.get("NO_PROXY", ""), environ.get("no_proxy", "")), grant.table)
+    child["NO_PROXY"] = child["no_proxy"] = exempt
+    for name in REPLACED_ROOTS | ADDED_ROOTS:
+        child[name] = str(bundle)
+    child["NODE_USE_ENV_PROXY"] = "1"  # Node 24 and later
+    child["NODE_OPTIONS"] = _node_options(environ.get("NODE_OPTIONS", ""), node_preload)
+    child["GIT_HTTP_PROXY_AUTHMETHOD"] = "basic"  # else git asks without the credential first
+    child[RUN] = grant.run
+    return child
+
+
+def no_proxy(inherited: Iterable[str], table: RouteTable) -> str:
+    """The hosts that programs reach directly: this machine, and what the caller exempted, but no host of a route."""
+    entries = [*_DIRECT, *(entry.strip() for text in inherited for entry in text.split(","))]
+    return ",".join(dict.fromkeys(entry for entry in entries if entry and not _exempts_route(entry, table)))
+
+
+def _exempts_route(entry: str, table: RouteTable) -> bool:
+    """Whether any program might take a `NO_PROXY` entry to mean a host of a route; they read suffixes in many ways."""
+    if "*" in entry:
+        return True
+    name = entry.rpartition(":")[0] if entry.rpartition(":")[2].isdigit() and entry.count(":") == 1 else entry
+    name = name.lower().strip(".")
+    for route in table.routes:
+        host = route.pattern.host
+        if host.endswith(name) or (route.pattern.is_suffix and name.endswith("." + host)):
+            return True
+    return False
+
+
+def _node_options(inherited: str, preload: Path) -> str:
+    quoted = str(preload).replace("\\", "\\\\").replace('"', '\\"')
+    option = f'--require "{quoted}"'
+    return inherited if option in inherited else f"{inherited} {option}".strip()

@@ -1,0 +1,208 @@
+"""What happens to the heads of requests and responses on their way through.
+
+Plain values, no I/O and no engine.
+
+Rule: what the child sent under a name that the credential uses, or that any sibling of it uses, in whatever spelling,
+is gone before ours is set; so a placeholder never travels on, and a request carries one credential or none.
+"""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, cast
+from urllib.parse import quote, unquote_plus
+
+from authsome.errors import DaemonUnavailable, RequestInvalid
+from authsome.secret import Secret
+
+Fields = tuple[tuple[bytes, bytes], ...]
+"""Header fields in order, names as they came."""
+
+_HOP_BY_HOP: Final = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authentication-info",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"upgrade",
+    }
+)
+"""RFC 9110 §7.6.1, and what reaches only the next hop by custom. Transfer-Encoding is the engine's business."""
+_FRAMING: Final = frozenset({b"content-length", b"host", b"transfer-encoding", b"content-type", b"content-encoding"})
+_KEPT_OPTIONS: Final = frozenset({b"close", b"keep-alive"})
+_H2C: Final = b"h2c"
+_FORBIDDEN_BYTES: Final = (b"\r", b"\n", b"\0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """The head of a request, without the authority, which is checked and not changed."""
+
+    target: bytes
+    """Path and query as they are sent (origin form, RFC 9112 §3.2.1)."""
+    fields: Fields = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """What the daemon says goes on one request."""
+
+    provider: str
+    connection: str
+    credential_id: str
+    """Names the credential and its revision, and tells nothing about it."""
+    set: tuple[tuple[str, Secret[str]], ...] = ()
+    default: tuple[tuple[str, str], ...] = ()
+    """Companions that the child may choose itself."""
+    remove: tuple[str, ...] = ()
+    query: tuple[tuple[str, Secret[str]], ...] = ()
+    path: Secret[str] | None = None
+    """A path that replaces the request's, without the query."""
+
+
+def forwardable(fields: Fields, *, keep_trailers_option: bool = False) -> Fields:
+    """The fields of a message without those that are meant for one hop only (RFC 9110 §7.6.1).
+
+    Kept are the wish to close the connection, an upgrade (RFC 9110 §7.8) other than to h2c, and with
+    `keep_trailers_option` a `TE` of just `trailers`, which HTTP/2 passes on and gRPC needs (RFC 9113 §8.2.2).
+
+    Raises:
+        RequestInvalid: a field holds CR, LF or NUL (a folded line is that too), or Connection names a field that the
+            message cannot be read without.
+    """
+    for name, value in fields:
+        if any(byte in value or byte in name for byte in _FORBIDDEN_BYTES):
+            raise RequestInvalid("a header holds a line break or a NUL")
+    options = frozenset(
+        option.strip().lower()
+        for name, value in fields
+        if name.lower() == b"connection"
+        for option in value.split(b",")
+    )
+    if options & _FRAMING:
+        raise RequestInvalid("Connection names a header that every hop needs")
+    kept = [(name, value) for name, value in fields if name.lower() not in _HOP_BY_HOP | options]
+    if keep_trailers_option and any(name.lower() == b"te" and value.strip() == b"trailers" for name, value in fields):
+        kept.append((b"te", b"trailers"))
+    stays = sorted(options & _KEPT_OPTIONS)
+    upgrades = [value for name, value in fields if name.lower() == b"upgrade"]
+    if b"upgrade" in options and len(upgrades) == 1 and _H2C not in upgrades[0].lower():
+        kept.append((b"Upgrade", upgrades[0]))
+        stays.append(b"Upgrade")
+    if stays:
+        kept.append((b"Connection", b", ".join(stays)))
+    return tuple(kept)
+
+
+def injected(head: Head, credential: Credential) -> Head:
+    """The head with the credential in place of whatever the child sent in its stead.
+
+    Raises:
+        DaemonUnavailable: the credential cannot be a header's value; it is not sent in part.
+    """
+    replaced = [name for name, _ in credential.set]
+    fields = list(without(head.fields, (*replaced, *credential.remove)))
+    present = {_spelling(name) for name, _ in fields}
+    for name, value in credential.set:
+        fields.append((_ascii(name), _header_value(value.reveal())))
+    for name, text in credential.default:
+        if _spelling(_ascii(name)) not in present:
+            fields.append((_ascii(name), _header_value(text)))
+    path, question, query = head.target.partition(b"?")
+    if credential.path is not None:
+        path = _ascii(credential.path.reveal())
+    if credential.query:
+        question, query = b"?", _with_parameters(query, credential.query)
+    return Head(target=path + question + query, fields=tuple(fields))
+
+
+def without(fields: Fields, names: Iterable[str]) -> Fields:
+    """The fields without any spelling of these names: any case, and `_` for `-`, which CGI-like servers take alike."""
+    gone = {_spelling(_ascii(name)) for name in names}
+    return tuple((name, value) for name, value in fields if _spelling(name) not in gone)
+
+
+def response_fields(fields: Fields) -> Fields:
+    """The fields of an intercepted host's response for the child.
+
+    `Alt-Svc` goes: it would invite the child to HTTP/3, around us.
+    """
+    return without(forwardable(fields), ("Alt-Svc",))
+
+
+def _spelling(name: bytes) -> bytes:
+    return name.strip().lower().replace(b"_", b"-")
+
+
+def _with_parameters(query: bytes, added: tuple[tuple[str, Secret[str]], ...]) -> bytes:
+    ours = {name for name, _ in added}
+    kept = [part for part in query.split(b"&") if part and _parameter(part) not in ours]
+    kept += [f"{quote(name, safe='')}={quote(value.reveal(), safe='')}".encode() for name, value in added]
+    return b"&".join(kept)
+
+
+def _parameter(part: bytes) -> str:
+    return unquote_plus(part.partition(b"=")[0].decode("latin-1"), encoding="utf-8", errors="replace")
+
+
+def _ascii(text: str) -> bytes:
+    try:
+        return text.encode("ascii")
+    except UnicodeEncodeError as error:
+        raise DaemonUnavailable("the daemon answered with a name that is not ASCII") from error
+
+
+def _header_value(text: str) -> bytes:
+    try:
+        value = text.encode("latin-1")
+    except UnicodeEncodeError as error:
+        raise DaemonUnavailable("the daemon answered with a value that no header can hold") from error
+    if any(byte in value for byte in _FORBIDDEN_BYTES):
+        raise DaemonUnavailable("the daemon answered with a value that no header can hold")
+    return value
+
+
+def credential_from_json(data: Mapping[str, object]) -> Credential:
+    """Read the daemon's answer to `/proxy/resolve`.
+
+    Raises:
+        DaemonUnavailable: it is not of the agreed form.
+    """
+    path = data.get("path")
+    return Credential(
+        provider=_text(data, "provider"),
+        connection=_text(data, "connection"),
+        credential_id=_text(data, "credential_id"),
+        set=tuple((name, Secret(value)) for name, value in _pairs(data.get("set", []))),
+        default=_pairs(data.get("default", [])),
+        remove=tuple(_texts(data.get("remove", []))),
+        query=tuple((name, Secret(value)) for name, value in _pairs(data.get("query", []))),
+        path=Secret(path) if isinstance(path, str) else None,
+    )
+
+
+def _text(data: Mapping[str, object], name: str) -> str:
+    value = data.get(name)
+    if not isinstance(value, str):
+        raise DaemonUnavailable(f"the daemon's answer has no {name}")
+    return value
+
+
+def _texts(value: object) -> Collection[str]:
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+        raise DaemonUnavailable("the daemon's answer is not of the agreed form")
+    return cast("list[str]", value)
+
+
+def _pairs(value: object) -> tuple[tuple[str, str], ...]:
+    if not isinstance(value, list):
+        raise DaemonUnavailable("the daemon's answer is not of the agreed form")
+    found = []
+    for pair in value:
+        texts = list(_texts(pair))
+        if len(texts) != 2:
+            raise DaemonUnavailable("the daemon's answer is not of the agreed form")
+        found.append((texts[0], texts[1]))
+    return tuple(found)

@@ -1,0 +1,367 @@
+"""mitmproxy's protocol layers, bent where a credential proxy needs something else.
+
+What is different: the proxy's own answers are problem details, not HTML; a request can be refused before its body is
+read; CONNECT either tunnels or intercepts and never guesses; trailers pass over HTTP/1.1; interim responses are not
+taken for final ones; heads have a limit; what waits for an HTTP/2 window can be counted.
+
+Rule: this is the one file that knows mitmproxy's inside. The layers find one another by names in mitmproxy's modules,
+so `install()` puts ours there; the functional tests fail when a new mitmproxy has moved them.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final, Self, cast
+
+import h11
+from h11._readers import ChunkedReader, Http10Reader
+from mitmproxy import http
+from mitmproxy.net.http import http1, status_codes
+from mitmproxy.options import Options as MitmproxyOptions
+from mitmproxy.proxy import commands, events
+from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layer import CommandGenerator
+from mitmproxy.proxy.layers import http as http_layers
+from mitmproxy.proxy.layers.http import _http1, _http2
+from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
+from mitmproxy.proxy.layers.http._events import (
+    RequestTrailers,
+    ResponseData,
+    ResponseEndOfMessage,
+    ResponseHeaders,
+    ResponseProtocolError,
+    ResponseTrailers,
+)
+from mitmproxy.proxy.layers.tcp import TCPLayer
+from mitmproxy.proxy.layers.tls import ClientTLSLayer, ServerTLSLayer
+from OpenSSL import SSL
+
+from authsome.errors import AuthsomeError, EndpointUnreachable, RequestInvalid
+from authsome.message import clean_line
+from authsome.proxy import answers
+from authsome.proxy.answers import Answer
+from authsome.proxy.rules import Opening, Target
+
+OPENING: Final = "authsome.opening"
+"""Where a CONNECT's flow keeps the decision."""
+_HEAD_LIMIT: Final = 256 * 1024  # nginx, the most generous of the usual servers when tuned, takes 64 KiB by default
+_INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r\n]")
+_FIRST_SILENT_STATUS: Final = 440  # mitmproxy 11 says "answer nothing" by 444 and 499
+_IDLE_SECONDS: Final = 24 * 3600  # a tunnel or a WebSocket may be silent for long; the end of the run ends it
+
+
+class Failure(str):
+    """A text that mitmproxy carries from where a connection failed to where that is answered, with the error itself."""
+
+    __slots__ = ("error",)
+    error: AuthsomeError
+
+    def __new__(cls, error: AuthsomeError) -> Self:
+        """The error's message, and the error."""
+        self = super().__new__(cls, error.message)
+        self.error = error
+        return self
+
+
+@dataclass(slots=True, kw_only=True)
+class Options:
+    """What the layers ask of mitmproxy's options; one object per client connection, so that they can tell it things."""
+
+    body_size_limit: str | None = None
+    connection_strategy: str = "lazy"
+    http2_ping_keepalive: int = 58
+    http3: bool = False
+    http_connect_send_host_header: bool = True
+    keep_host_header: bool = False
+    normalize_outbound_headers: bool = True
+    proxy_debug: bool = False
+    proxyauth: str | None = None
+    rawtcp: bool = True
+    """After a 101 the bytes pass as they are; with `websocket` mitmproxy would take every message apart and keep it."""
+    store_streamed_bodies: bool = False
+    stream_large_bodies: str | None = None
+    tcp_timeout: int = _IDLE_SECONDS
+    validate_inbound_headers: bool = True
+    websocket: bool = False
+    cut: set[str] = field(default_factory=set)
+    """The servers' connections that ended without TLS's goodbye."""
+    windows: list[_http2.Http2Connection] = field(default_factory=list)
+    """Every HTTP/2 connection of this client, with it and with servers."""
+
+    def waiting_bytes(self, side: type[_http2.Http2Connection]) -> int:
+        """How much data waits for the peers on one side to open their windows (RFC 9113 §5.2)."""
+        return sum(
+            len(chunk.data)
+            for connection in self.windows
+            if isinstance(connection, side) and connection.conn.connected
+            for queue in connection.h2_conn.stream_buffers.values()
+            for chunk in queue
+        )
+
+    def for_mitmproxy(self) -> MitmproxyOptions:
+        """The same object under the type that mitmproxy's signatures want."""
+        return cast("MitmproxyOptions", self)
+
+
+def response_of(answer: Answer) -> http.Response:
+    """One of our own answers as mitmproxy has responses."""
+    return http.Response.make(answer.status, answer.body, http.Headers(answer.fields))
+
+
+def bytes_of(answer: Answer) -> bytes:
+    """One of our own answers as it goes over HTTP/1.1."""
+    return cast("bytes", http1.assemble_response(response_of(answer)))  # type: ignore[no-untyped-call]
+
+
+def answer_to(code: object, message: str, address: Sequence[object] | None) -> Answer | None:
+    """What a child is told of a protocol error; None: nothing, the connection just ends.
+
+    Args:
+        code: mitmproxy's: a status (11) or an enumeration (12).
+        message: mitmproxy's text, or a `Failure`.
+        address: where the connection leads, if that is known.
+    """
+    status = code if isinstance(code, int) else cast("Any", code).http_status_code()
+    if status is None or _FIRST_SILENT_STATUS <= status < 500:
+        return None
+    target = Target(host=str(address[0]), port=int(str(address[1]))) if address else None
+    if isinstance(message, Failure):
+        return answers.problem(message.error, target=target, is_closing=True)
+    cause = clean_line(message)
+    if status < 500:
+        return answers.problem(RequestInvalid(cause), target=target, status=status, is_closing=True)
+    where = f"{target.authority}: " if target else ""
+    return answers.problem(EndpointUnreachable(f"{where}{cause}"), target=target, is_closing=True)
+
+
+class Stream(http_layers.HttpStream):
+    """One request and its response."""
+
+    def start_request_stream(self) -> CommandGenerator[None]:
+        """Answer a refused request now and let its body run into the ground, or go on as usual."""
+        response = self.flow.response
+        if response is None:
+            yield from super().start_request_stream()
+            return
+        self.client_state = self.server_state = self.state_errored
+        for event in (
+            ResponseHeaders(self.stream_id, response, end_stream=False),
+            ResponseData(self.stream_id, response.raw_content or b""),
+            ResponseEndOfMessage(self.stream_id),
+        ):
+            yield http_layers.SendHttp(event, self.context.client)
+        self.flow.live = False
+        yield http_layers.DropStream(self.stream_id)
+
+    def handle_connect_regular(self) -> CommandGenerator[None]:
+        """Put a tunnel or our TLS after an accepted CONNECT."""
+        if self.flow.response is None and self.flow.metadata[OPENING] is Opening.TUNNEL:
+            # Dialled before the answer, so that the child learns from the status what is wrong.
+            error = yield commands.OpenConnection(self.context.server)
+            if error:
+                answer = answer_to(status_codes.BAD_GATEWAY, error, self.context.server.address)
+                assert answer is not None
+                self.flow.response = response_of(answer)
+            else:
+                self.child_layer = TCPLayer(self.context, ignore=True)
+        elif self.flow.response is None:
+            outside = ServerTls(self.context)
+            inside = ChildTls(self.context)
+            outside.child_layer = inside
+            inside.child_layer = http_layers.HttpLayer(self.context, http_layers.HTTPMode.transparent)
+            self.child_layer = outside
+        yield from self.handle_connect_finish()  # type: ignore[no-untyped-call]
+
+
+class Abort(commands.CloseConnection):
+    """End a connection in the middle of a message, and let that be seen."""
+
+
+class ChildTls(ClientTLSLayer):
+    """TLS with the child."""
+
+    def send_close(self, command: commands.CloseConnection) -> CommandGenerator[None]:
+        """Say goodbye (RFC 8446 §6.1), by which a body without a length is known to be whole; but not for an abort."""
+        if self.tls is not None and not isinstance(command, Abort):
+            with suppress(SSL.Error):
+                self.tls.shutdown()
+                yield from self.tls_interact()
+        yield from super().send_close(command)
+
+
+class ServerTls(ServerTLSLayer):
+    """TLS with the server."""
+
+    def receive_close(self) -> CommandGenerator[None]:
+        """Take note of an end without a goodbye: somebody may have cut the connection."""
+        if not self.tls.get_shutdown() & SSL.RECEIVED_SHUTDOWN:
+            cast("Options", self.context.options).cut.add(self.conn.id)
+        yield from super().receive_close()
+
+
+class _Chunks(ChunkedReader):
+    """Reads a chunked body and keeps its trailers, at which mitmproxy would give up."""
+
+    trailers: list[tuple[bytes, bytes]] | None = None
+
+    def __call__(self, buf: Any) -> Any:  # noqa: ANN401  # h11's own types are private
+        event = super().__call__(buf)
+        if isinstance(event, h11.EndOfMessage) and event.headers:
+            self.trailers = [(bytes(name), bytes(value)) for name, value in event.headers]
+            return h11.EndOfMessage()
+        return event
+
+
+class _Http1(_http1.Http1Connection):
+    """What both ends of HTTP/1.1 need."""
+
+    ReceiveTrailers: type[RequestTrailers | ResponseTrailers]
+    trailers: http.Headers | None = None
+    """Trailers to send with the end of the message."""
+
+    def read_body(self, event: events.Event) -> CommandGenerator[None]:
+        """Pass trailers on, before the end of the message (RFC 9112 §7.1.2)."""
+        for command in super().read_body(event):
+            if isinstance(command, ReceiveHttp) and isinstance(command.event, self.ReceiveEndOfMessage):
+                trailers = getattr(self.body_reader, "trailers", None)
+                if trailers:
+                    yield ReceiveHttp(self.ReceiveTrailers(command.event.stream_id, http.Headers(trailers)))
+            yield command
+
+    def send_message(self, event: HttpEvent, is_chunked: bool) -> CommandGenerator[None]:  # noqa: FBT001
+        """Send, and put trailers where a chunked body has them; another body has no place for them."""
+        if isinstance(event, RequestTrailers | ResponseTrailers):
+            self.trailers = event.trailers if is_chunked else None
+            return
+        for command in super().send(event):
+            if self.trailers is not None and isinstance(command, commands.SendData) and command.data == b"0\r\n\r\n":
+                lines = b"".join(b"%b: %b\r\n" % pair for pair in self.trailers.fields)
+                command.data = b"0\r\n%b\r\n" % lines
+                self.trailers = None
+            yield command
+
+    @property
+    def has_endless_head(self) -> bool:
+        """Whether a head has grown past all use without ending."""
+        return len(self.buf) > _HEAD_LIMIT
+
+
+def _is_chunked(message: http.Message | None) -> bool:
+    return message is not None and "chunked" in message.headers.get("transfer-encoding", "").lower()
+
+
+class Http1Server(_Http1, _http1.Http1Server):
+    """HTTP/1.1 with the child."""
+
+    ReceiveTrailers = RequestTrailers
+
+    def send(self, event: HttpEvent) -> CommandGenerator[None]:
+        """Send a response, or our own answer where mitmproxy has an HTML page."""
+        if isinstance(event, ResponseProtocolError) and self.response is None:
+            answer = answer_to(event.code, event.message, self.context.server.address)
+            if answer is not None and self.conn.connected:
+                yield commands.SendData(self.conn, bytes_of(answer))
+                yield commands.CloseConnection(self.conn)
+                return
+        if isinstance(event, ResponseProtocolError):
+            yield Abort(self.conn)
+            return
+        yield from self.send_message(event, _is_chunked(self.response))
+
+    def read_headers(self, event: events.ConnectionEvent) -> CommandGenerator[None]:
+        """Read a request's head, if it ends some day."""
+        yield from super().read_headers(event)
+        if self.state == self.read_headers and self.has_endless_head:
+            yield commands.SendData(self.conn, make_error_response(431, "the request's headers are too large"))
+            yield commands.CloseConnection(self.conn)
+            self.state = self.done
+
+
+class Http1Client(_Http1, _http1.Http1Client):
+    """HTTP/1.1 with the server."""
+
+    ReceiveTrailers = ResponseTrailers
+
+    def read_body(self, event: events.Event) -> CommandGenerator[None]:
+        """Read on; a body that ends with the connection has ended well only if TLS says so (RFC 9112 §9.8)."""
+        is_end = isinstance(event, events.ConnectionClosed) and isinstance(self.body_reader, Http10Reader)
+        if is_end and self.conn.id in cast("Options", self.context.options).cut and self.stream_id is not None:
+            message = "the server's connection was cut"
+            yield commands.CloseConnection(self.conn)
+            yield ReceiveHttp(self.ReceiveProtocolError(self.stream_id, message, self.ReceiveProtocolError.code))
+            return
+        yield from super().read_body(event)
+
+    def send(self, event: HttpEvent) -> CommandGenerator[None]:
+        """Send a request."""
+        yield from self.send_message(event, _is_chunked(self.request))
+
+    def read_headers(self, event: events.ConnectionEvent) -> CommandGenerator[None]:
+        """Read a response's head; interim ones (RFC 9110 §15.2) end here, as 100 was answered by us already."""
+        if isinstance(event, events.DataReceived):
+            while _INTERIM.match(bytes(self.buf)):
+                if self.buf.maybe_extract_lines() is None:
+                    return
+            if self.has_endless_head:
+                yield commands.CloseConnection(self.conn)
+                if self.stream_id is not None:
+                    message = "the response's headers are too large"
+                    yield ReceiveHttp(
+                        self.ReceiveProtocolError(self.stream_id, message, self.ReceiveProtocolError.code)
+                    )
+                self.state = self.done
+                return
+        yield from super().read_headers(event)
+
+
+class _Http2(_http2.Http2Connection):
+    """What both ends of HTTP/2 need."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)  # type: ignore[call-arg]  # the concrete class comes in between
+        cast("Options", context.options).windows.append(self)
+
+
+class Http2Server(_Http2, _http2.Http2Server):
+    """HTTP/2 with the child."""
+
+    def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        if isinstance(event, ResponseProtocolError) and self.is_open_for_us(event.stream_id):
+            stream = self.h2_conn.streams[event.stream_id]
+            answer = answer_to(event.code, event.message, self.context.server.address)
+            if answer is not None and not stream.state_machine.headers_sent:
+                fields = [(name.lower(), value) for name, value in answer.fields if name != b"Connection"]
+                self.h2_conn.send_headers(event.stream_id, [(b":status", b"%d" % answer.status), *fields])
+                self.h2_conn.send_data(event.stream_id, answer.body, end_stream=True)
+                yield commands.SendData(self.conn, self.h2_conn.data_to_send())
+                return
+        yield from super()._handle_event(event)
+
+
+class Http2Client(_Http2, _http2.Http2Client):
+    """HTTP/2 with the server."""
+
+
+def make_error_response(status_code: int, message: str = "") -> bytes:
+    """The whole response to a request that cannot be read."""
+    answer = answer_to(status_code, message, None)
+    assert answer is not None
+    return bytes_of(answer)
+
+
+def install() -> None:
+    """Put our layers where mitmproxy's look for one another."""
+    for name, ours in _REPLACED.items():
+        setattr(http_layers, name, ours)
+    _http1.ChunkedReader = _Chunks  # type: ignore[attr-defined]
+    _http1.make_error_response = make_error_response
+
+
+_REPLACED: Final[Mapping[str, type]] = {
+    "Http1Client": Http1Client,
+    "Http1Server": Http1Server,
+    "Http2Client": Http2Client,
+    "Http2Server": Http2Server,
+    "HttpStream": Stream,
+}

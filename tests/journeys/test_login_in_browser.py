@@ -1,0 +1,158 @@
+"""`login` with a real browser and a certified OAuth server."""
+
+import re
+
+import pytest
+
+from fakes import oidc
+
+API = "https://api.example.localhost"
+
+
+def wait(process) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+def finish_at_provider(page) -> None:
+    """Log in and consent at the provider."""
+    page.wait_for("#login")
+    page.fill("#login", "octocat")
+    page.click("#allow")
+
+
+def fill_client(page, client: oidc.Client) -> None:
+    """Give the OAuth client that the form asks for."""
+    page.wait_for("[name=client_id]")
+    page.fill("[name=client_id]", client.id)
+    if client.secret:
+        page.fill("[name=client_secret]", client.secret)
+    page.click("button[type=submit]")
+
+
+def test_pkce_from_the_form_to_the_stored_token(program, start, define, oidc_tls, page):
+    """The form takes the client, the provider the consent; page and terminal both say so. # SEC-50 # SEC-54
+
+    The client authenticates by HTTP Basic with reserved characters in its secret. # SEC-63
+    """
+    define(oidc_tls.definition("acme", client=oidc.BASIC))
+    login = start("login", "acme")
+    page.open(program.wait_opened())
+    fill_client(page, oidc.BASIC)
+    finish_at_provider(page)
+    page.wait_for_text("Test acme is connected")
+    assert page.url.startswith(program.url + "/auth/sessions/")
+    assert not re.search(r"code=|state=|key=", page.url)  # SEC-41
+    status, out, err = wait(login)
+    assert (status, "logged in to acme" in out + err) == (0, True)
+    assert page.violations == []  # SEC-36
+    origins = {re.match(r"https?://[^/]+", request.url)[0] for request in page.requests}
+    assert origins <= {program.url, oidc_tls.issuer}  # SEC-41: nothing from elsewhere
+    ((listed,),) = [each["connections"] for each in program.json("list", "--connected")["providers"]]
+    assert (listed["connection"], listed["status"]) == ("default", "connected")
+    (request,) = oidc_tls.token_requests("authorization_code")
+    assert request.form["code_verifier"]
+    assert request.status == 200
+
+
+def test_the_client_is_asked_for_once(program, start, define, oidc_server, page):
+    """The second login goes straight from the link to the provider."""
+    define(oidc_server.definition("acme", api_url=API))
+    first = start("login", "acme")
+    page.open(program.wait_opened())
+    fill_client(page, oidc.PUBLIC)
+    finish_at_provider(page)
+    assert wait(first)[0] == 0
+    second = start("login", "acme", "--connection", "work")
+    page.open(program.wait_opened(count=2))
+    finish_at_provider(page)
+    page.wait_for_text("Test acme is connected")
+    assert wait(second)[0] == 0
+    (acme,) = program.json("list", "--connected")["providers"]
+    assert {row["connection"] for row in acme["connections"]} == {"default", "work"}
+
+
+def test_refusing_at_the_provider(program, start, define, oidc_server, page):
+    """Who says no at the provider is told so on the page and on the terminal, at once. # SEC-58"""
+    define(oidc_server.definition("acme", api_url=API))
+    login = start("login", "acme")
+    page.open(program.wait_opened())
+    fill_client(page, oidc.PUBLIC)
+    page.wait_for("#deny")
+    page.click("#deny")
+    page.wait_for_text("was not connected")
+    status, _, err = wait(login)
+    assert status == 5
+    assert "access_denied" in err
+    assert oidc_server.token_requests() == ()
+
+
+def test_another_browser_cannot_take_part(start, define, oidc_server, chromium_browser):
+    """The answer to a login is taken only in the browser that began it. # SEC-54"""
+    define(oidc_server.definition("acme", api_url=API))
+    login = start("login", "acme", "--no-browser", "--stdin")
+    login.stdin.write('{"client_id": "public"}')
+    login.stdin.close()
+    login.stdin = None
+    with chromium_browser.profile() as mine, chromium_browser.profile() as theirs:
+        page, other = mine.new_page(), theirs.new_page()
+        link = re.search(r"http://127\.0\.0\.1:\S+", read_until_link(login))[0]
+        page.open(link)
+        page.wait_for("#login")
+        other.open(link.partition("?")[0].replace("/open", "/input"))
+        other.wait_for_text("expired")
+        callback = oidc_server.approve(authorization_url(page))
+        other.open(callback)
+        other.wait_for_text("another browser")
+        assert oidc_server.token_requests() == ()
+        page.open(callback)
+        page.wait_for_text("Test acme is connected")
+    assert wait(login)[0] == 0
+
+
+def read_until_link(process) -> str:
+    """What the command says up to the link that is to be opened."""
+    said = ""
+    while "http://127.0.0.1" not in said:
+        line = process.stderr.readline()
+        assert line, f"the command ended: {said}"
+        said += line
+    return said
+
+
+def authorization_url(page) -> str:
+    """Where the page was sent on its way to the provider."""
+    return next(request.url for request in page.requests if "/auth?" in request.url)
+
+
+@pytest.mark.usefixtures("keyed")
+def test_a_key_by_the_form(program, start, page):
+    """The form refuses a key of the wrong form with the hint, without showing it again; then it takes the right one."""
+    login = start("login", "keyed")
+    page.open(program.wait_opened())
+    page.wait_for("[name=api_key]")
+    assert page.attribute("[name=api_key]", "type") == "password"  # SEC-48
+    page.fill("[name=api_key]", "wrong-key-0000")
+    page.click("button[type=submit]")
+    page.wait_for("#problem")
+    assert "begins with kk-" in page.text("#problem")
+    assert page.value("[name=api_key]") == ""
+    page.fill("[name=api_key]", "kk-aaaaaaaaaaaaaaaaaaaaaaaa")
+    page.click("button[type=submit]")
+    page.wait_for_text("is connected")
+    assert wait(login)[0] == 0
+    assert page.violations == []
+
+
+def test_closing_the_browser_half_way(program, define, oidc_server, page):
+    """The command goes on waiting until it is interrupted; nothing is stored, and the login is dead."""
+    define(oidc_server.definition("acme", api_url=API))
+    with program.on_terminal("login", "acme") as terminal:
+        link = program.wait_opened()
+        page.open(link)
+        page.close()
+        terminal.expect("browser")
+        terminal.interrupt()
+        assert terminal.wait() == 11
+        assert "Traceback" not in terminal.transcript
+    assert program.json("list", "--connected")["providers"] == []

@@ -1,0 +1,178 @@
+"""`run` through the whole product: the child holds placeholders, the server gets the credential."""
+
+import shutil
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from fakes import api, oidc
+
+KEY = "kk-0123456789abcdefghijklmnop"
+
+
+@pytest.fixture
+def logged_in(program, keyed):
+    """The `keyed` provider, connected."""
+    done = program("login", "keyed", "--stdin", input=KEY)
+    assert done.returncode == 0, done.stderr
+    return keyed
+
+
+def test_curl_gets_the_credential_put_on(program, logged_in):
+    """The server gets the key, the child's environment and arguments do not hold it. # SEC-141 # SEC-154"""
+    url = logged_in.url("/v1/models", host="api.example.localhost")
+    script = f'env; cat /proc/self/environ; curl -sf -H "Authorization: Bearer $KEYED_API_KEY" {url}'
+    done = program("run", "--", "sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    (request,) = logged_in.requests
+    assert request.header("authorization") == f"Bearer {KEY}"
+    assert "KEYED_API_KEY=kk-placeholder" in done.stdout
+    assert KEY not in done.stdout.partition('{"')[0]
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_a_tunnel_does_not_lead_to_this_machine(program, authority):
+    """A host that no provider names is not opened, and loopback is no place that a tunnel leads to. # SEC-160"""
+    with api.serve(leaf=authority.issue("other.example.localhost")) as other:
+        url = other.url("/", host="other.example.localhost")
+        done = program("run", "--", "curl", "-sv", "--noproxy", "", url)
+        assert other.requests == []
+    assert done.returncode != 0
+    assert KEY not in done.stdout + done.stderr
+
+
+def test_without_the_runs_credential_the_proxy_says_407(program, logged_in):
+    """Another process of this machine cannot use the run's proxy. # SEC-149"""
+    url = logged_in.url("/", host="api.example.localhost")
+    script = f'curl -sk -o /dev/null -w "%{{http_connect}}" -x "http://127.0.0.1:${{HTTPS_PROXY##*:}}" {url}'
+    done = program("run", "--", "sh", "-c", script)
+    assert done.stdout == "407"
+    assert logged_in.requests == []
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        pytest.param("import urllib.request as u; print(u.urlopen('{url}').status)", id="urllib"),
+        pytest.param("import requests; print(requests.get('{url}').status_code)", id="requests"),
+        pytest.param("import httpx; print(httpx.get('{url}').status_code)", id="httpx"),
+    ],
+)
+def test_python_clients(program, logged_in, client):
+    """Python's clients need nothing but the environment that `run` gives them."""
+    url = logged_in.url("/v1/x", host="api.example.localhost")
+    done = program("run", "--", sys.executable, "-c", client.format(url=url))
+    assert (done.stdout.strip(), done.returncode) == ("200", 0), done.stderr
+    assert logged_in.requests[-1].header("authorization") == f"Bearer {KEY}"
+
+
+@pytest.mark.parametrize(
+    "client",
+    [
+        pytest.param("fetch('{url}').then(r => console.log(r.status))", id="fetch"),
+        pytest.param("require('https').get('{url}', r => {{ console.log(r.statusCode); r.resume() }})", id="https"),
+    ],
+)
+def test_node_clients(program, logged_in, client):
+    """So do Node's."""
+    url = logged_in.url("/v1/x", host="api.example.localhost")
+    done = program("run", "--", shutil.which("node") or "node", "-e", client.format(url=url))
+    assert (done.stdout.strip(), done.returncode) == ("200", 0), done.stderr
+    assert logged_in.requests[-1].header("authorization") == f"Bearer {KEY}"
+
+
+def test_logging_out_takes_effect_at_once(program, start, logged_in):
+    """A child that is running gets an answer that names the command, not an unauthenticated request. # SEC-162"""
+    url = logged_in.url("/", host="api.example.localhost")
+    child = start("run", "--", "sh", "-c", f"echo ready; read go; curl -s -w ' %{{http_code}}' {url}")
+    assert child.stdout.readline() == "ready\n"
+    assert program("logout", "keyed").returncode == 0
+    out, _ = child.communicate("go\n", timeout=20)
+    assert "authsome login keyed" in out
+    assert logged_in.requests == []
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_the_proxy_ends_with_its_child(program):
+    """When the command has ended, no process and no live run is left. # SEC-137 # SEC-138"""
+    done = program("run", "--", "true")
+    assert done.returncode == 0
+    deadline = time.monotonic() + 10
+    while any("daemon serve" not in line for line in program.processes().values()):
+        assert time.monotonic() < deadline, program.processes()
+        time.sleep(0.05)
+    events = {event["event"] for event in program.json("log")["events"]}
+    assert {"run", "run_ended"} <= events
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [
+        (["true"], 0),
+        (["sh", "-c", "exit 7"], 7),
+        (["sh", "-c", "kill -TERM $$"], -15),
+        (["no-such-command-anywhere"], 127),
+        (["/etc/hostname"], 126),
+    ],
+)
+@pytest.mark.usefixtures("logged_in")
+def test_exit_status(program, command, status):
+    """The status is the child's own, or the shell's word for why there was none. # SEC-180"""
+    done = program("run", "--", *command)
+    assert done.returncode == status, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_expired_token_is_refreshed_once(program, start, define, api_server):
+    """Five runs at once at expiry cause one refresh, and all requests carry the new token. # SEC-77"""
+    with oidc.serve(redirect_uris=[program.callback], access_token_ttl=20) as server:
+        define(server.definition("acme", api_url=api_server.url("/", host="api.example.localhost")))
+        login = start("login", "acme", "--no-browser", "--stdin")
+        login.stdin.write('{"client_id": "public"}')
+        login.stdin.close()
+        line = ""
+        while "http://127.0.0.1" not in line:
+            line = login.stderr.readline()
+            assert line
+        link = next(word for word in line.split() if word.startswith("http://127.0.0.1"))
+        _visit(link, server)
+        assert login.wait(20) == 0
+        time.sleep(16)  # a quarter of the lifetime before its end it is due
+        url = api_server.url("/", host="api.example.localhost")
+        with ThreadPoolExecutor(5) as pool:
+            done = list(pool.map(lambda _: program("run", "--", "curl", "-sf", url), range(5)))
+        assert [each.returncode for each in done] == [0] * 5, [each.stderr for each in done]
+        (refresh,) = server.token_requests("refresh_token")
+        token = refresh.answer["access_token"]
+        assert {request.header("authorization") for request in api_server.requests} == {f"Bearer {token}"}
+
+
+def _visit(link: str, server: oidc.OidcServer) -> None:
+    """Go from the link to the provider and back, with curl as the browser."""
+    with subprocess.Popen(["mktemp"], stdout=subprocess.PIPE, text=True) as made:
+        jar = made.communicate()[0].strip()
+
+    def curl(url: str) -> str:
+        command = ["curl", "-s", "-c", jar, "-b", jar, "-o", "/dev/stderr", "-w", "%{redirect_url}", url]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout or done.stderr
+
+    page = curl(curl(link))
+    start = page.index(server.authorization_url)
+    url = page[start : page.index('"', start)].replace("&amp;", "&")
+    curl(server.approve(url))
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_the_child_cannot_ask_for_the_credential_itself(program):
+    """What its proxy URL holds is worthless to the daemon: neither it nor the run's id resolves anything. # SEC-141"""
+    script = (
+        'pair=${HTTPS_PROXY#http://}; pair=${pair%@*}; '
+        'curl -s -o /dev/null -w "%{http_code}" -H "Authorization: Run $pair" -H "Content-Type: application/json" '
+        f'-d \'{{"method":"GET","host":"api.example.localhost","path":"/"}}\' {program.url}/proxy/resolve'
+    )
+    done = program("run", "--", "sh", "-c", script)
+    assert done.stdout == "401", done.stderr

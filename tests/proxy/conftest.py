@@ -1,0 +1,78 @@
+"""Runs' children behind the real worker, with a fake daemon behind that and an API server in front of it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from fakes import api, daemon_api
+from fakes.api import ApiServer
+from fakes.authority import Authority
+from fakes.daemon_api import DaemonApi
+from proxy.support import HOST, PLACEHOLDER, TOKEN, Proxy, Runner
+
+
+@contextmanager
+def _runner(directory: Path, authority: Authority) -> Iterator[Runner]:
+    leaf = authority.issue(HOST, "*.example.localhost")
+    with daemon_api.serve() as daemon, api.serve(leaf=leaf) as server:
+        environ = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(directory),
+            "AUTHSOME_HOME": str(directory / "authsome home"),
+            "AUTHSOME_CA_BUNDLE": str(authority.certificate),
+            "LANG": "C.UTF-8",
+        }
+        home = directory / "authsome home"
+        runner = Runner(daemon=daemon, server=server, home=home, directory=directory, environ=environ)
+        _reset(runner)
+        yield runner
+
+
+def _reset(runner: Runner) -> None:
+    """A route to the server, a credential, and no memories."""
+    daemon, server = runner.daemon, runner.server
+    daemon.routes = [daemon_api.route(HOST, port=server.port)]
+    daemon.credentials = {HOST: daemon_api.bearer(TOKEN)}
+    daemon.environment = {"EXAMPLE_API_KEY": PLACEHOLDER}
+    daemon.refreshed.clear()
+    daemon.resolved.clear()
+    daemon.requests.clear()
+    server.requests.clear()
+    server.protected.clear()
+    server.answers.clear()
+    server.connections = 0
+
+
+@pytest.fixture
+def runner(tmp_path: Path, authority: Authority) -> Iterator[Runner]:
+    """Runs commands behind a proxy of their own, with a daemon and a server of their own."""
+    with _runner(tmp_path, authority) as runner:
+        yield runner
+
+
+@pytest.fixture(scope="module", name="_standing")
+def fixture_standing(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[tuple[Runner, Proxy]]:
+    with _runner(tmp_path_factory.mktemp("standing"), authority) as runner, runner.proxy() as proxy:
+        yield runner, proxy
+
+
+@pytest.fixture
+def proxy(_standing: tuple[Runner, Proxy]) -> Proxy:
+    """One worker for all tests of a module; its daemon and server begin each test without memories."""
+    _reset(_standing[0])
+    return _standing[1]
+
+
+@pytest.fixture
+def daemon_fake(_standing: tuple[Runner, Proxy]) -> DaemonApi:
+    """The daemon behind `proxy`."""
+    return _standing[0].daemon
+
+
+@pytest.fixture
+def api_server(_standing: tuple[Runner, Proxy]) -> ApiServer:
+    """The server in front of `proxy`."""
+    return _standing[0].server

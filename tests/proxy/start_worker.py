@@ -1,0 +1,40 @@
+"""The worker of this checkout; with `--open-tunnels` its tunnels may reach loopback, where the tests' servers are.
+
+`--without=NAME,…` has it find those libraries missing, as they are in the built archive.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from authsome.address import AddressPolicy
+from authsome.proxy import worker
+
+
+class Without(MetaPathFinder):
+    """Stands for the usual finder, and does not find these."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """What the usual finder finds, or nothing."""
+        hidden = fullname.partition(".")[0] in self._names
+        return None if hidden else PathFinder.find_spec(fullname, path, target)
+
+
+if __name__ == "__main__":
+    for option in sys.argv[1:]:
+        if option.startswith("--without="):
+            usual = sys.meta_path.index(PathFinder)
+            sys.meta_path[usual] = Without(option.partition("=")[2].split(","))
+    if "--open-tunnels" in sys.argv:
+        sys.exit(worker.main(tunnel_policy=AddressPolicy(allow_private=True)))
+    sys.exit(worker.main())

@@ -1,0 +1,277 @@
+"""Runs of the real proxy for tests: whole commands behind it, and its bare socket for clients that lie."""
+
+import base64
+import json
+import re
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Final, Self
+from urllib.parse import urlsplit
+
+from fakes.api import ApiServer
+from fakes.daemon_api import DaemonApi
+
+START_RUN: Final = Path(__file__).with_name("start_run.py")
+TOKEN: Final = "sk-real-4f1d0c9b7a6e5d3c2b1a"
+PLACEHOLDER: Final = "sk-placeholder-000000000000"
+HOST: Final = "api.example.localhost"
+OTHER_HOST: Final = "other.example.localhost"
+"""A host that no route names."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Runner:
+    """Runs commands as children of runs."""
+
+    daemon: DaemonApi
+    server: ApiServer
+    """What answers for `HOST`."""
+    home: Path
+    directory: Path
+    environ: dict[str, str]
+    worker_options: list[str] = field(default_factory=lambda: ["--open-tunnels"])
+    unmatched: str = "tunnel"
+    python: str = sys.executable
+
+    def plan(self, *command: str) -> list[str]:
+        """The command line that becomes `command` behind the proxy."""
+        plan = {
+            "command": command,
+            "daemon_url": self.daemon.url,
+            "answer": dict(self.daemon.call("POST", "/proxy/runs", {})),
+            "worker_options": self.worker_options,
+            "unmatched": self.unmatched,
+        }
+        path = self.directory / "plan.json"
+        path.write_text(json.dumps(plan))
+        return [self.python, str(START_RUN), str(path)]
+
+    def __call__(
+        self, *command: str, stdin: bytes = b"", environ: Mapping[str, str] | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command to its end."""
+        return subprocess.run(
+            self.plan(*command),
+            input=stdin,
+            capture_output=True,
+            env={**self.environ, **(environ or {})},
+            cwd=self.directory,
+            timeout=timeout,
+            check=False,
+        )
+
+    def output(self, *command: str, **more: object) -> bytes:
+        """Run a command that must succeed; what it wrote."""
+        done = self(*command, **more)  # type: ignore[arg-type]
+        assert done.returncode == 0, (done.returncode, done.stdout[-2000:], done.stderr[-4000:], self.log())
+        return done.stdout
+
+    def log(self) -> str:
+        """The workers' log."""
+        path = self.home / "proxy" / "proxy.log"
+        return path.read_text() if path.exists() else ""
+
+    def start(self, *command: str) -> subprocess.Popen[bytes]:
+        """Start a command, its standard streams in our hands."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen(self.plan(*command), env=self.environ, cwd=self.directory, stdin=pipe, stdout=pipe)
+
+    def worker_pid(self) -> int:
+        """The process of the worker that was started last."""
+        return int(re.findall(r"^\S+ \S+ (\d+) INFO .*listening", self.log(), re.MULTILINE)[-1])
+
+    @contextmanager
+    def proxy(self) -> Iterator["Proxy"]:
+        """A worker to talk to directly: its child only waits."""
+        code = "import json, os, sys; print(json.dumps(dict(os.environ)), flush=True); sys.stdin.read()"
+        with subprocess.Popen(
+            self.plan(self.python, "-c", code),
+            env=self.environ,
+            cwd=self.directory,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as child:
+            assert child.stdout is not None
+            assert child.stdin is not None
+            line = child.stdout.readline()
+            assert line, self.log()
+            try:
+                yield Proxy(child=child, environ=json.loads(line))
+            finally:
+                child.stdin.close()
+                child.wait(timeout=20)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A response, read by a client that hides nothing."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        """The first header of that name."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
+
+    def json(self) -> dict[str, object]:
+        """The body as JSON."""
+        value = json.loads(self.body)
+        assert isinstance(value, dict)
+        return value
+
+
+class Wire:
+    """A client's connection, on which anything can be sent."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self.reader: IO[bytes] = connection.makefile("rb")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it."""
+        self.reader.close()
+        self.socket.close()
+
+    def send(self, data: bytes | str) -> Self:
+        """Send bytes as they are."""
+        self.socket.sendall(data.encode("latin-1") if isinstance(data, str) else data)
+        return self
+
+    def answer(self, method: str = "GET") -> Answer:
+        """Read one response."""
+        line = self.reader.readline()
+        assert line, "the connection ended without an answer"
+        status = int(line.split()[1])
+        headers = []
+        while (line := self.reader.readline()) not in {b"\r\n", b""}:
+            name, _, value = line.decode("latin-1").partition(":")
+            headers.append((name, value.strip()))
+        lowered = {name.lower(): value for name, value in headers}
+        body = b""
+        if method not in {"HEAD", "CONNECT"} or status != 200:
+            if lowered.get("transfer-encoding") == "chunked":
+                while size := int(self.reader.readline(), 16):
+                    body += self.reader.read(size)
+                    self.reader.readline()
+                self.reader.readline()
+            elif "content-length" in lowered and method != "HEAD":
+                body = self.reader.read(int(lowered["content-length"]))
+        return Answer(status=status, headers=tuple(headers), body=body)
+
+    def request(self, method: str, target: str, *headers: str, body: bytes = b"") -> Answer:
+        """Send a request with exactly these headers, and read its response."""
+        self.send("".join(f"{line}\r\n" for line in (f"{method} {target} HTTP/1.1", *headers, "")).encode() + body)
+        return self.answer(method)
+
+    def secure(self, context: ssl.SSLContext, server_name: str | None) -> "Wire":
+        """Begin TLS."""
+        return Wire(context.wrap_socket(self.socket, server_hostname=server_name))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """A running worker."""
+
+    child: subprocess.Popen[bytes]
+    environ: Mapping[str, str]
+
+    @property
+    def url(self) -> str:
+        """The child's HTTPS_PROXY."""
+        return self.environ["HTTPS_PROXY"]
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        port = urlsplit(self.url).port
+        assert port is not None
+        return port
+
+    @property
+    def authorization(self) -> str:
+        """The header that the run's child sends."""
+        parts = urlsplit(self.url)
+        pair = f"{parts.username}:{parts.password}".encode()
+        return f"Proxy-Authorization: Basic {base64.b64encode(pair).decode()}"
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """A client that trusts what the child is told to trust."""
+        return ssl.create_default_context(cafile=self.environ["SSL_CERT_FILE"])
+
+    @property
+    def pid(self) -> int:
+        """The worker's process."""
+        return listener_pid(self.port)
+
+    def connect(self) -> Wire:
+        """A connection to the proxy itself."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return Wire(connection)
+
+    def tunnel(self, authority: str) -> Wire:
+        """A connection that CONNECT has opened."""
+        wire = self.connect()
+        answer = wire.request("CONNECT", authority, f"Host: {authority}", self.authorization)
+        assert answer.status == 200, answer
+        return wire
+
+    def open(self, host: str, port: int, *, server_name: str | None = None) -> Wire:
+        """TLS to a host through the proxy."""
+        return self.tunnel(f"{host}:{port}").secure(self.context, server_name or host)
+
+    def end(self) -> None:
+        """End the child, as a crash would."""
+        self.child.send_signal(signal.SIGKILL)
+        self.child.wait(timeout=20)
+
+
+def listener_pid(port: int) -> int:
+    """The process that listens on a loopback port (Linux)."""
+    wanted = f"0100007F:{port:04X}"
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    inodes = {row[9] for row in rows if row[1] == wanted and row[3] == "0A"}
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            try:
+                links = [link.readlink() for link in (process / "fd").iterdir()]
+            except OSError:
+                continue
+            if any(str(link) == f"socket:[{inode}]" for inode in inodes for link in links):
+                return int(process.name)
+    raise LookupError(port)
+
+
+def eventually(condition: object, *, timeout: float = 15) -> bool:
+    """Whether a condition comes true in time."""
+    assert callable(condition)
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def resident(pid: int) -> int:
+    """A process's resident memory, in bytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) * 1024
+    raise LookupError(pid)

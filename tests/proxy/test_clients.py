@@ -1,0 +1,238 @@
+"""Real programs as children: each uses the proxy by its environment alone, and none of them sees the credential."""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from fakes import daemon_api
+from fakes.authority import Authority
+from proxy import git_server, websocket_server
+from proxy.support import HOST, PLACEHOLDER, TOKEN, Runner
+
+SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
+
+
+def authorized(runner: Runner) -> set[tuple[str, ...]]:
+    """The Authorization headers that the server was sent."""
+    return {request.all("authorization") for request in runner.server.requests}
+
+
+PYTHON_CLIENTS = {
+    "urllib": "import sys, urllib.request as u; print(u.urlopen(sys.argv[1]).read().decode())",
+    "requests": "import sys, requests; print(requests.get(sys.argv[1], headers={'Authorization': H}).text)",
+    "requests session": "import sys, requests; s = requests.Session(); u = sys.argv[1]; s.get(u); print(s.get(u).text)",
+    "httpx": "import sys, httpx; print(httpx.get(sys.argv[1], headers={'Authorization': H}).text)",
+    "httpx http2": "import sys, httpx; print(httpx.Client(http2=True).get(sys.argv[1]).text)",
+    "httpx async": (
+        "import sys, httpx, asyncio\n"
+        "async def main():\n"
+        "    async with httpx.AsyncClient() as c: print((await c.get(sys.argv[1])).text)\n"
+        "asyncio.run(main())"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PYTHON_CLIENTS)
+def test_python(runner: Runner, name: str):
+    """Python's HTTP libraries, synchronous and not."""
+    # SEC-167
+    code = f"import os; H = 'Bearer ' + os.environ['EXAMPLE_API_KEY']\n{PYTHON_CLIENTS[name]}"
+    url = runner.server.url("/echo?x=1", host=HOST)
+    answer = json.loads(runner.output(runner.python, "-c", code, url))
+    assert answer["target"] == "/echo?x=1"
+    assert authorized(runner) == {(f"Bearer {TOKEN}",)}
+
+
+@pytest.mark.parametrize("options", [("--http1.1",), ("--http2",), ("-H", f"Authorization: Bearer {PLACEHOLDER}")])
+def test_curl(runner: Runner, options: tuple[str, ...]):
+    """Curl, whatever it offers."""
+    url = runner.server.url("/echo", host=HOST)
+    runner.output("curl", "-sS", "--fail", *options, url)
+    assert authorized(runner) == {(f"Bearer {TOKEN}",)}
+
+
+def test_wget_fails_closed(runner: Runner):
+    """A program that takes no roots from its environment sends nothing."""
+    # SEC-168
+    done = runner("wget", "-q", "-O-", "--tries=1", runner.server.url("/echo", host=HOST))
+    if done.returncode:  # GnuTLS builds
+        assert runner.server.requests == []
+    else:  # OpenSSL builds read SSL_CERT_FILE
+        assert authorized(runner) == {(f"Bearer {TOKEN}",)}
+
+
+NODE_CLIENTS = {
+    "fetch": "const r = await fetch(url, {headers: {authorization: key}}); console.log(await r.text())",
+    "fetch twice": "await (await fetch(url)).text(); console.log(await (await fetch(url)).text())",
+    "fetch post": "const r = await fetch(url, {method: 'POST', body: 'hello'}); console.log(await r.text())",
+    "https": "console.log(await get(url, {}))",
+    "https own agent": "console.log(await get(url, {agent: new https.Agent({keepAlive: true})}))",
+    "https headers": "console.log(await get(url, {headers: {Authorization: key}}))",
+}
+
+
+@pytest.mark.parametrize("name", NODE_CLIENTS)
+def test_node(runner: Runner, name: str):
+    """Node's own clients, in a version that ignores HTTPS_PROXY too, and a program's own agent."""
+    # SEC-167 SEC-168
+    code = (
+        "const https = require('https'); const url = process.argv[1]; const key = process.env.EXAMPLE_API_KEY;"
+        "const get = (u, o) => new Promise((ok, no) => https.get(u, o, (r) => {"
+        "  let b = ''; r.on('data', (d) => b += d); r.on('end', () => ok(b)); }).on('error', no));"
+        f"(async () => {{ {NODE_CLIENTS[name]}; process.exit(0); }})()"
+        ".catch((e) => { console.error(e, e.cause); process.exit(1); });"
+    )
+    answer = json.loads(runner.output("node", "-e", code, runner.server.url("/echo", host=HOST)))
+    assert answer["target"] == "/echo"
+    assert authorized(runner) == {(f"Bearer {TOKEN}",)}
+
+
+def test_node_says_why_it_was_refused(runner: Runner, free_port: int):
+    """What the proxy answers to CONNECT reaches the program as its error."""
+    code = "fetch(process.argv[1]).catch((e) => console.log(e.cause.message))"
+    out = runner.output("node", "-e", code, f"https://elsewhere.example.localhost:{free_port}/")
+    assert b"connection refused" in out
+
+
+def test_node_keeps_its_options(runner: Runner):
+    """The caller's NODE_OPTIONS stay in force."""
+    out = runner.output(
+        "node",
+        "-p",
+        "process.title + process.execArgv + process.env.NODE_OPTIONS",
+        environ={"NODE_OPTIONS": "--title=mine"},
+    )
+    assert out.startswith(b"mine")
+
+
+def test_git(runner: Runner, authority: Authority, tmp_path: Path):
+    """Clone, commit four megabytes, push, clone again: Basic by the proxy, nothing in git's hands."""
+    # SEC-179
+    root = tmp_path / "repositories"
+    environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
+
+    def git(*arguments: str, cwd: Path = tmp_path) -> None:
+        command = ["git", "-c", "user.name=T", "-c", "user.email=t@example.com", "-c", "init.defaultBranch=main"]
+        subprocess.run([*command, *arguments], cwd=cwd, env=environ, check=True, capture_output=True)
+
+    git("init", "--bare", str(root / "thing.git"))
+    git("config", "http.receivepack", "true", cwd=root / "thing.git")
+    runner.environ["GIT_TERMINAL_PROMPT"] = "0"
+    with git_server.serve(root, authority.issue(HOST), username="x-access-token", password=TOKEN) as server:
+        runner.daemon.routes = [daemon_api.route(HOST, port=server.port)]
+        runner.daemon.credentials[HOST] = daemon_api.basic("x-access-token", TOKEN)
+        url = f"https://{HOST}:{server.port}/thing.git"
+        runner.output("git", "clone", "-q", url, "first")
+        content = os.urandom(4 * 1024 * 1024)
+        (tmp_path / "first" / "large").write_bytes(content)
+        git("checkout", "-q", "-b", "main", cwd=tmp_path / "first")
+        git("add", "large", cwd=tmp_path / "first")
+        git("commit", "-q", "-m", "large", cwd=tmp_path / "first")
+        runner.output("git", "-C", "first", "push", "-q", "origin", "main")
+        runner.output("git", "clone", "-q", "-b", "main", url, "second")
+    assert (tmp_path / "second" / "large").read_bytes() == content
+    assert len(set(server.authorizations)) == 1
+    assert TOKEN not in (tmp_path / "first" / ".git" / "config").read_text()
+
+
+def test_pip(runner: Runner, tmp_path: Path):
+    """Pip installs from a private index."""
+    # SEC-179
+    wheel = tmp_path / "files" / "thing-1.0-py3-none-any.whl"
+    wheel.parent.mkdir()
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("thing.py", "VALUE = 42\n")
+        archive.writestr("thing-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: thing\nVersion: 1.0\n")
+        archive.writestr("thing-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr("thing-1.0.dist-info/RECORD", "thing.py,,\nthing-1.0.dist-info/METADATA,,\n")
+    page = tmp_path / "files" / "simple" / "thing" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text(f'<a href="../../{wheel.name}">{wheel.name}</a>')
+    runner.server.files = tmp_path / "files"
+    runner.server.protected["/files"] = ("Authorization", f"Bearer {TOKEN}")
+    options = ("--isolated", "--disable-pip-version-check", "--no-cache-dir", "--no-deps", "--target", "installed")
+    index = runner.server.url("/files/simple/", host=HOST)
+    # --isolated ignores PIP_*, so pip has its roots from REQUESTS_CA_BUNDLE or SSL_CERT_FILE here; without it, PIP_CERT
+    for isolated in (options, options[1:]):
+        shutil.rmtree(tmp_path / "installed", ignore_errors=True)
+        runner.output(runner.python, "-m", "pip", "install", "-q", *isolated, "--index-url", index, "thing")
+        assert (tmp_path / "installed" / "thing.py").read_text() == "VALUE = 42\n"
+
+
+def test_npm(runner: Runner, tmp_path: Path):
+    """Npm installs from a private registry."""
+    # SEC-179
+    manifest = {"name": "thing", "version": "1.0.0", "main": "index.js"}
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, text in (("package.json", json.dumps(manifest)), ("index.js", "module.exports = 42;\n")):
+            entry = tarfile.TarInfo(f"package/{name}")
+            entry.size = len(text)
+            archive.addfile(entry, io.BytesIO(text.encode()))
+    files = tmp_path / "files" / "npm"
+    files.mkdir(parents=True)
+    (files / "thing-1.0.0.tgz").write_bytes(packed.getvalue())
+    registry = runner.server.url("/files/npm/", host=HOST)
+    dist = {
+        "tarball": f"{registry}thing-1.0.0.tgz",
+        "shasum": hashlib.sha1(packed.getvalue(), usedforsecurity=False).hexdigest(),
+    }
+    document = {"name": "thing", "dist-tags": {"latest": "1.0.0"}, "versions": {"1.0.0": {**manifest, "dist": dist}}}
+    (files / "thing").write_text(json.dumps(document))
+    runner.server.files = tmp_path / "files"
+    runner.server.protected["/files"] = ("Authorization", f"Bearer {TOKEN}")
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "package.json").write_text('{"name": "project", "version": "1.0.0"}')
+    runner.output(
+        *("npm", "install", "--prefix", str(project), "--registry", registry, "--no-audit", "--no-fund"),
+        *("--cache", str(tmp_path / "cache"), "--loglevel", "error", "thing"),
+    )
+    assert (project / "node_modules" / "thing" / "index.js").read_text() == "module.exports = 42;\n"
+
+
+def test_websocket(runner: Runner, authority: Authority):
+    """Text, 70 kB of bytes, ping and close through an upgraded connection whose handshake got the credential."""
+    # SEC-166
+    code = (
+        "import sys, websocket\n"
+        "ws = websocket.create_connection(sys.argv[1], header=['Authorization: Bearer mine'], timeout=20)\n"
+        "ws.send('hello'); assert ws.recv() == 'hello'\n"
+        "data = bytes(range(256)) * 280\n"
+        "ws.send_binary(data); assert ws.recv() == data\n"
+        "ws.ping(b'x'); op, frame = ws.recv_data_frame(control_frame=True); assert op == 10, op\n"
+        "ws.close(); print('done')"
+    )
+    with websocket_server.serve(authority.issue(HOST)) as server:
+        runner.daemon.routes = [daemon_api.route(HOST, port=server.port)]
+        out = runner.output(runner.python, "-c", code, f"wss://{HOST}:{server.port}/socket")
+    assert out == b"done\n"
+    assert [fields["authorization"] for fields in server.handshakes] == [f"Bearer {TOKEN}"]
+
+
+def test_a_run_inside_a_run(runner: Runner):
+    """A child may start a run of its own: the inner proxy serves the inner child, and both end."""
+    inner = [*runner.plan("curl", "-sS", "--fail", runner.server.url("/echo", host=HOST))]
+    plan = runner.directory / "inner.json"
+    plan.write_text((runner.directory / "plan.json").read_text())
+    runner.output(*inner[:-1], str(plan))
+    assert authorized(runner) == {(f"Bearer {TOKEN}",)}
+
+
+def test_the_child_has_no_secret(runner: Runner):
+    """Neither the credential nor a key of ours is in the child's environment; a placeholder stands for it."""
+    # SEC-141
+    given = {"AUTHSOME_MASTER_KEY": "bWFzdGVyLWtleS1jYW5hcnktMDAwMDAwMDAwMDAwMDA=", "EXAMPLE_API_KEY": "sk-mine"}
+    environ = json.loads(runner.output(runner.python, "-c", SHOW, environ=given))
+    assert environ["EXAMPLE_API_KEY"] == PLACEHOLDER
+    assert TOKEN not in json.dumps(environ)
+    assert "AUTHSOME_MASTER_KEY" not in environ
+    assert environ["AUTHSOME_RUN"] == runner.daemon.run

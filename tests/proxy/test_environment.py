@@ -1,0 +1,137 @@
+"""What the child's environment becomes."""
+
+from pathlib import Path
+
+import pytest
+
+from authsome.models.route import HostPattern, Route, RouteTable
+from authsome.proxy import environment
+from authsome.proxy.environment import Grant
+from authsome.secret import Secret
+
+
+def table(*hosts: str) -> RouteTable:
+    """Routes to these hosts; `*.` for a suffix."""
+    patterns = [HostPattern(host=host.removeprefix("*."), is_suffix=host.startswith("*.")) for host in hosts]
+    return RouteTable(routes=tuple(Route(provider="p", connection="c", pattern=pattern) for pattern in patterns))
+
+
+GRANT = Grant(
+    run="run-1",
+    password=Secret("s3cret"),
+    table=table("api.example.com"),
+    placeholders={"EXAMPLE_API_KEY": "sk-placeholder"},
+    remove=frozenset({"EXAMPLE_TOKEN"}),
+)
+BUNDLE, PRELOAD = Path("/h/bundle.pem"), Path('/h o/pre"load.cjs')
+
+
+def child(environ: dict[str, str]) -> dict[str, str]:
+    """The child's environment for a caller's."""
+    return environment.for_child(environ, GRANT, port=4711, bundle=BUNDLE, node_preload=PRELOAD)
+
+
+@pytest.mark.parametrize("name", ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "WS_PROXY", "WSS_PROXY"])
+def test_proxies_in_both_cases(name):
+    """Every proxy variable leads to the run's proxy with its credential, whatever it was before."""
+    # SEC-167
+    found = child({name: "http://elsewhere", name.lower(): "http://elsewhere"})
+    assert found[name] == found[name.lower()] == "http://run-1:s3cret@127.0.0.1:4711"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "SSL_CERT_FILE",
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "GIT_SSL_CAINFO",
+        "NODE_EXTRA_CA_CERTS",
+        "PIP_CERT",
+        "NPM_CONFIG_CAFILE",
+        "npm_config_cafile",
+        "AWS_CA_BUNDLE",
+        "DENO_CERT",
+        "CARGO_HTTP_CAINFO",
+        "CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE",
+        "HTTPLIB2_CA_CERTS",
+    ],
+)
+def test_roots_override_what_was_inherited(name):
+    """Every name that a tool reads its roots by."""
+    # SEC-167
+    assert child({name: "/company.pem"})[name] == str(BUNDLE)
+
+
+def test_single_tools_settings_do_not_win():
+    """npm, pip and cargo have proxy variables of their own, which would lead around ours."""
+    given = {"npm_config_https_proxy": "x", "NPM_CONFIG_PROXY": "x", "PIP_PROXY": "x", "CARGO_HTTP_PROXY": "x"}
+    assert not child(given).keys() & given.keys()
+
+
+def test_secrets_are_gone_and_placeholders_stand():
+    """Keys of ours, and real values of the variables that stand for a connection, do not reach the child."""
+    given = {
+        "AUTHSOME_MASTER_KEY": "k",
+        "AUTHSOME_IDENTITY_KEY": "k",
+        "AUTHSOME_HOME": "/h",
+        "EXAMPLE_API_KEY": "sk-mine",
+        "EXAMPLE_TOKEN": "mine",
+        "PATH": "/bin",
+    }
+    found = child(given)
+    assert found["EXAMPLE_API_KEY"] == "sk-placeholder"
+    assert not found.keys() & {"AUTHSOME_MASTER_KEY", "AUTHSOME_IDENTITY_KEY", "EXAMPLE_TOKEN"}
+    assert (found["AUTHSOME_HOME"], found["PATH"], found["AUTHSOME_RUN"]) == ("/h", "/bin", "run-1")
+
+
+def test_the_callers_environment_is_left_alone():
+    """A pure function."""
+    given = {"HTTPS_PROXY": "x"}
+    child(given)
+    assert given == {"HTTPS_PROXY": "x"}
+
+
+DIRECT = "localhost,127.0.0.1,::1"
+
+
+@pytest.mark.parametrize(
+    ("inherited", "hosts", "result"),
+    [
+        ("", ("api.example.com",), DIRECT),
+        ("intra.net, .corp", ("api.example.com",), f"{DIRECT},intra.net,.corp"),
+        ("localhost", ("api.example.com",), DIRECT),
+        ("*", ("api.example.com",), DIRECT),
+        ("*.example.com", ("api.example.com",), DIRECT),
+        ("example.com", ("api.example.com",), DIRECT),
+        (".example.com", ("api.example.com",), DIRECT),
+        ("EXAMPLE.com", ("api.example.com",), DIRECT),
+        ("ample.com", ("api.example.com",), DIRECT),
+        ("com", ("api.example.com",), DIRECT),
+        ("api.example.com:443", ("api.example.com",), DIRECT),
+        ("api.example.com.", ("api.example.com",), DIRECT),
+        ("other.example.com", ("api.example.com",), f"{DIRECT},other.example.com"),
+        ("10.0.0.0/8", ("api.example.com",), f"{DIRECT},10.0.0.0/8"),
+        ("a.example.org", ("*.example.org",), DIRECT),
+        ("example.org", ("*.example.org",), DIRECT),
+        ("", ("api.example.localhost",), "127.0.0.1,::1"),
+    ],
+)
+def test_no_proxy_exempts_no_host_of_a_route(inherited, hosts, result):
+    """Entries are read in the widest way that any program reads them."""
+    # SEC-167
+    assert environment.no_proxy((inherited,), table(*hosts)) == result
+
+
+def test_no_proxy_of_both_cases_is_merged():
+    """Programs read one or the other."""
+    found = child({"NO_PROXY": "a.net", "no_proxy": "b.net"})
+    assert found["NO_PROXY"] == found["no_proxy"] == f"{DIRECT},a.net,b.net"
+
+
+def test_node_options_are_added_to():
+    """The caller's options stay, the path is quoted as Node reads it, and nothing is added twice."""
+    wanted = r'--require "/h o/pre\"load.cjs"'
+    assert child({})["NODE_OPTIONS"] == wanted
+    assert child({"NODE_OPTIONS": "--title=x"})["NODE_OPTIONS"] == f"--title=x {wanted}"
+    assert child({"NODE_OPTIONS": wanted})["NODE_OPTIONS"] == wanted

@@ -1,0 +1,487 @@
+"""What passes through the engine passes as it is, in both directions, without being kept."""
+
+import hashlib
+import json
+import ssl
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import h2.config
+import h2.connection
+import h2.events
+import pytest
+
+from fakes import api, daemon_api, wire
+from fakes.api import ApiServer
+from fakes.authority import Authority
+from proxy import h2_server
+from proxy.support import HOST, TOKEN, Proxy, Runner, eventually
+
+MIB = 1024 * 1024
+BULK = 300 * MIB
+GROWTH = 50 * MIB
+DOWNLOAD_GROWTH = 20 * MIB
+
+
+def peak(pid: int) -> int:
+    """The most memory that a process ever had resident, in bytes (Linux)."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    raise LookupError(pid)
+
+
+def descriptors(pid: int) -> int:
+    """How many descriptors a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+# ---- time --------------------------------------------------------------------------------------------------
+
+
+def test_events_arrive_as_they_are_sent(proxy: Proxy, api_server: ApiServer):
+    """Five server-sent events are five reads, each before the next one is sent."""
+    # SEC-164
+    with proxy.open(HOST, api_server.port) as wire_:
+        wire_.send(f"GET /sse?events=5&interval=0.2 HTTP/1.1\r\nHost: {HOST}:{api_server.port}\r\n\r\n")
+        while wire_.reader.readline() != b"\r\n":
+            pass
+        arrived = []
+        for _ in range(5):
+            size = int(wire_.reader.readline(), 16)
+            event = json.loads(wire_.reader.read(size).removeprefix(b"data: "))
+            arrived.append((event["event"], time.monotonic(), event["at"]))
+            wire_.reader.readline()
+    assert [number for number, _, _ in arrived] == list(range(5))
+    sent = [at for _, _, at in arrived]
+    assert all(at < following for (_, at, _), following in zip(arrived, sent[1:], strict=False))
+
+
+def test_idle_connections_delay_nobody(proxy: Proxy, api_server: ApiServer):
+    """With 200 connections open and silent, a request goes through."""
+    # SEC-174
+    idle = [proxy.connect() for _ in range(200)]
+    try:
+        with proxy.open(HOST, api_server.port) as wire_:
+            assert wire_.request("GET", "/echo", f"Host: {HOST}:{api_server.port}").status == 200
+    finally:
+        for each in idle:
+            each.close()
+
+
+# ---- memory ------------------------------------------------------------------------------------------------
+
+
+def test_a_large_download_is_not_kept(runner: Runner):
+    """300 MiB pass, with and without a length, and the worker grows by less than 20 MiB."""
+    # SEC-165
+    with runner.proxy() as proxy:
+        pid = proxy.pid
+        fetch(proxy, runner.server, 16 * MIB)
+        before = peak(pid)
+        fetch(proxy, runner.server, BULK)
+        fetch(proxy, runner.server, BULK, chunked=True)
+        assert peak(pid) - before < DOWNLOAD_GROWTH
+
+
+def fetch(proxy: Proxy, server: ApiServer, size: int, *, chunked: bool = False) -> None:
+    """Download and compare."""
+    wanted, found = hashlib.sha256(), hashlib.sha256()
+    for block in api.pattern(size):
+        wanted.update(block)
+    with proxy.open(HOST, server.port) as wire_:
+        query = f"bytes={size}" + ("&chunked=1" if chunked else "")
+        wire_.send(f"GET /download?{query} HTTP/1.1\r\nHost: {HOST}:{server.port}\r\n\r\n")
+        while wire_.reader.readline() != b"\r\n":
+            pass
+        if chunked:
+            while part := int(wire_.reader.readline(), 16):
+                found.update(wire_.reader.read(part))
+                wire_.reader.readline()
+        else:
+            left = size
+            while left:
+                block = wire_.reader.read(min(left, MIB))
+                assert block
+                left -= len(block)
+                found.update(block)
+    assert found.digest() == wanted.digest()
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_large_upload_is_not_kept(runner: Runner, chunked):
+    """300 MiB go up, with and without a length; the server gets all of it and the worker keeps nothing."""
+    # SEC-165
+    block = bytes(range(256)) * 4096
+    digest = hashlib.sha256()
+    with runner.proxy() as proxy:
+        pid = proxy.pid
+        with proxy.open(HOST, runner.server.port) as wire_:
+            assert wire_.request("GET", "/echo", f"Host: {HOST}:{runner.server.port}").status == 200
+        before = peak(pid)
+        with proxy.open(HOST, runner.server.port) as wire_:
+            framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {BULK}"
+            wire_.send(f"POST /echo HTTP/1.1\r\nHost: {HOST}:{runner.server.port}\r\n{framing}\r\n\r\n")
+            for _ in range(BULK // len(block)):
+                digest.update(block)
+                wire_.send(b"%x\r\n%b\r\n" % (len(block), block) if chunked else block)
+            if chunked:
+                wire_.send("0\r\n\r\n")
+            echo = wire_.answer().json()
+        assert (echo["length"], echo["sha256"]) == (BULK, digest.hexdigest())
+        assert peak(pid) - before < GROWTH
+
+
+def test_clients_that_vanish_leave_nothing(runner: Runner):
+    """Sixty clients go in the middle of a download: their descriptors, and the servers', are free within seconds."""
+    # SEC-173
+    with runner.proxy() as proxy:
+        pid = proxy.pid
+        with proxy.open(HOST, runner.server.port) as wire_:
+            wire_.request("GET", "/echo", f"Host: {HOST}:{runner.server.port}")
+        assert eventually(lambda: descriptors(pid) < 40)
+        before = descriptors(pid)
+        for _ in range(60):
+            wire_ = proxy.open(HOST, runner.server.port)
+            wire_.send(f"GET /download?bytes={BULK} HTTP/1.1\r\nHost: {HOST}:{runner.server.port}\r\n\r\n")
+            wire_.reader.read(1000)
+            wire_.close()
+        assert eventually(lambda: descriptors(pid) <= before + 3, timeout=6), descriptors(pid)
+
+
+# ---- messages ----------------------------------------------------------------------------------------------
+
+Serve = Callable[[AbstractContextManager[object]], object]
+
+
+def scripted(
+    runner: Runner, authority: Authority, response: bytes, *, received: list[bytes]
+) -> AbstractContextManager[int]:
+    """A server that reads one request's head and what comes right with it, answers these bytes, and ends."""
+
+    def handle(connection: wire.Connection) -> None:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += connection.reader.readline()
+        received.append(head)
+        if b"chunked" in head:
+            body = b""
+            while not body.endswith(b"0\r\n\r\n") and not body.endswith(b"-end\r\n\r\n"):
+                body += connection.reader.readline()
+            received.append(body)
+        connection.writer.write(response)
+        connection.writer.flush()
+
+    del runner
+    return wire.listen(handle, leaf=authority.issue(HOST))
+
+
+@pytest.mark.parametrize(
+    ("response", "is_whole"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", False),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", False),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", True),
+    ],
+)
+def test_a_body_that_breaks_off_is_not_made_whole(runner: Runner, authority: Authority, response, is_whole):
+    """When a server dies in the middle of a body, the child sees that it is short."""
+    # SEC-172
+    with scripted(runner, authority, response, received=[]) as port:
+        runner.daemon.routes = [daemon_api.route(HOST, port=port)]
+        done = runner("curl", "-sS", f"https://{HOST}:{port}/")
+    assert (done.returncode == 0) is is_whole
+    assert done.stdout == b"abc"
+
+
+def test_a_body_without_a_length_ends_with_the_goodbye(runner: Runner, authority: Authority):
+    """A body that ends with its connection is whole when TLS was ended properly, and cut short when it was not."""
+    # SEC-172
+    for is_proper in (True, False):
+
+        def handle(connection: wire.Connection, is_proper=is_proper) -> None:
+            while connection.reader.readline() != b"\r\n":
+                pass
+            connection.writer.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nabc")
+            connection.writer.flush()
+            if is_proper:
+                connection.socket.unwrap()  # type: ignore[attr-defined]  # TLS
+
+        with wire.listen(handle, leaf=authority.issue(HOST)) as port:
+            runner.daemon.routes = [daemon_api.route(HOST, port=port)]
+            with runner.proxy() as proxy, proxy.tunnel(f"{HOST}:{port}") as tunnel:
+                secure = proxy.context.wrap_socket(tunnel.socket, server_hostname=HOST, suppress_ragged_eofs=False)
+                secure.sendall(f"GET / HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n".encode())
+                received, is_ended = b"", False
+                try:
+                    while data := secure.recv(4096):
+                        received += data
+                    is_ended = True
+                except ssl.SSLEOFError:
+                    pass
+                secure.close()
+        assert received.endswith(b"\r\n\r\nabc")
+        assert is_ended is is_proper
+
+
+def test_a_server_that_ends_without_an_answer_is_a_502(runner: Runner, authority: Authority):
+    """No answer at all is told as an error, with the host."""
+    with scripted(runner, authority, b"", received=[]) as port:
+        runner.daemon.routes = [daemon_api.route(HOST, port=port)]
+        answer = json.loads(runner.output("curl", "-sS", f"https://{HOST}:{port}/"))
+    assert (answer["status"], answer["code"]) == (502, "endpoint_unreachable")
+
+
+def test_messages_pass_unchanged(runner: Runner, authority: Authority):
+    """Header order, doubled headers, odd case and statuses survive; Alt-Svc and hop-by-hop headers do not."""
+    # SEC-177
+    response = (
+        b"HTTP/1.1 299 Odd Reason\r\nSet-Cookie: a=1; Path=/\r\nX-ODD-case: v\r\nSet-Cookie: b=2\r\n"
+        b'Alt-Svc: h3=":443"\r\nKeep-Alive: timeout=5\r\nX-Hop: 1\r\nConnection: X-Hop\r\nContent-Length: 3\r\n\r\nabc'
+    )
+    received: list[bytes] = []
+    with scripted(runner, authority, response, received=received) as port:
+        runner.daemon.routes = [daemon_api.route(HOST, port=port)]
+        with runner.proxy() as proxy, proxy.open(HOST, port) as wire_:
+            lines = (f"Host: {HOST}:{port}", "Range: bytes=0-2", "cOOKie: a=1", "X-Twice: 1", "X-Twice: 2")
+            answer = wire_.request("GET", "/a%20b;c?d=e+f&&g", *lines)
+    assert (answer.status, answer.body) == (299, b"abc")
+    assert answer.headers == (
+        ("Set-Cookie", "a=1; Path=/"),
+        ("X-ODD-case", "v"),
+        ("Set-Cookie", "b=2"),
+        ("Content-Length", "3"),
+    )
+    wanted = [
+        b"GET /a%20b;c?d=e+f&&g HTTP/1.1",
+        *(line.encode() for line in lines),
+        b"Authorization: Bearer " + TOKEN.encode(),
+    ]
+    assert received[0].split(b"\r\n")[:-2] == wanted
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+@pytest.mark.parametrize("status", [200, 204, 304, 404])
+def test_responses_without_a_body(proxy: Proxy, api_server: ApiServer, method, status):
+    """HEAD, 204 and 304 end with their head, and the connection serves the next request."""
+    # SEC-177
+    with proxy.open(HOST, api_server.port) as wire_:
+        for _ in range(2):
+            answer = wire_.request(method, f"/status/{status}", f"Host: {HOST}:{api_server.port}")
+            assert answer.status == status
+
+
+def test_interim_responses_are_not_final(runner: Runner, authority: Authority):
+    """A 103 before the answer is not taken for it."""
+    response = (
+        b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n"
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc"
+    )
+    with scripted(runner, authority, response, received=[]) as port:
+        runner.daemon.routes = [daemon_api.route(HOST, port=port)]
+        assert runner.output("curl", "-sS", f"https://{HOST}:{port}/") == b"abc"
+
+
+def test_expect_is_answered_before_the_body(proxy: Proxy, api_server: ApiServer):
+    """A client that waits for 100-continue gets it, once there is a credential."""
+    # SEC-177
+    with proxy.open(HOST, api_server.port) as wire_:
+        host = f"Host: {HOST}:{api_server.port}"
+        wire_.send(f"POST /echo HTTP/1.1\r\n{host}\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n")
+        assert wire_.answer().status == 100
+        assert wire_.send("hello").answer().json()["body"] == "hello"
+
+
+def test_trailers_pass_over_http1(runner: Runner, authority: Authority):
+    """Trailers reach the other side in both directions, without any spelling of the credential's headers."""
+    # SEC-177
+    response = (
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\n"
+    )
+    received: list[bytes] = []
+    with scripted(runner, authority, response, received=received) as port:
+        runner.daemon.routes = [daemon_api.route(HOST, port=port)]
+        with runner.proxy() as proxy, proxy.open(HOST, port) as wire_:
+            wire_.send(f"POST / HTTP/1.1\r\nHost: {HOST}:{port}\r\nTransfer-Encoding: chunked\r\n\r\n")
+            wire_.send("2\r\nhi\r\n0\r\nauthorization: Bearer mine\r\nX-Check: the-end\r\n\r\n")
+            head, tail = b"", b""
+            while not head.endswith(b"\r\n\r\n"):
+                head += wire_.reader.readline()
+            while not tail.endswith(b"\r\n\r\n"):
+                tail += wire_.reader.readline()
+    assert tail == b"3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n"
+    assert received[1] == b"2\r\nhi\r\n0\r\nx-check: the-end\r\n\r\n"
+
+
+# ---- HTTP/2 ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server2(runner: Runner, authority: Authority, serve: Serve) -> h2_server.H2Server:
+    """An HTTP/2 server that the runner's route leads to."""
+    server = serve(h2_server.serve(authority.issue(HOST)))
+    assert isinstance(server, h2_server.H2Server)
+    runner.daemon.routes = [daemon_api.route(HOST, port=server.port)]
+    return server
+
+
+def test_http2_on_both_sides(runner: Runner, server2: h2_server.H2Server):
+    """A client that speaks HTTP/2 speaks it to a server that does, with the credential in place of its own."""
+    # SEC-177
+    code = (
+        "import httpx, sys; c = httpx.Client(http2=True, headers={'Authorization': 'Bearer mine', 'x-api-key': 'm'});"
+        "rs = [c.get(sys.argv[1]) for _ in range(3)]; print([r.http_version for r in rs])"
+    )
+    out = runner.output(runner.python, "-c", code, f"https://{HOST}:{server2.port}/echo")
+    assert out.decode().strip() == "['HTTP/2', 'HTTP/2', 'HTTP/2']"
+    for request in server2.requests:
+        headers = request["headers"]
+        assert isinstance(headers, list)
+        assert [value for name, value in headers if name == "authorization"] == [f"Bearer {TOKEN}"]
+        assert [value for name, value in headers if name == "x-api-key"] == []
+
+
+class H2Client:
+    """HTTP/2 by hand, over the proxy."""
+
+    def __init__(self, proxy: Proxy, host: str, port: int) -> None:
+        context = proxy.context
+        context.set_alpn_protocols(["h2"])
+        self.wire = proxy.tunnel(f"{host}:{port}").secure(context, host)
+        self.protocol = h2.connection.H2Connection(
+            h2.config.H2Configuration(
+                client_side=True,
+                header_encoding="utf-8",
+                validate_outbound_headers=False,
+                normalize_outbound_headers=False,
+            )
+        )
+        self.protocol.initiate_connection()
+        self.flush()
+
+    def flush(self) -> None:
+        self.wire.send(self.protocol.data_to_send())
+
+    def headers(self, *more: tuple[str, str], authority: str, path: str = "/echo", end_stream: bool = True) -> int:
+        number: int = self.protocol.get_next_available_stream_id()
+        pseudo = [(":method", "POST"), (":scheme", "https"), (":path", path), (":authority", authority)]
+        self.protocol.send_headers(number, [*pseudo, *more], end_stream=end_stream)
+        self.flush()
+        return number
+
+    def events(self, number: int) -> list[h2.events.Event]:
+        found: list[h2.events.Event] = []
+        while True:
+            data = self.wire.socket.recv(65536)
+            for event in self.protocol.receive_data(data) if data else []:
+                if isinstance(event, h2.events.DataReceived):
+                    self.protocol.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                found.append(event)
+            self.flush()
+            ends = (h2.events.StreamEnded, h2.events.StreamReset, h2.events.ConnectionTerminated)
+            if not data or any(isinstance(e, ends) and getattr(e, "stream_id", number) == number for e in found):
+                return found
+
+
+def test_grpc_like_calls(runner: Runner, server2: h2_server.H2Server):
+    """HTTP/2 alone, `te: trailers`, and trailers after the body: what gRPC needs."""
+    # SEC-177
+    with runner.proxy() as proxy:
+        client = H2Client(proxy, HOST, server2.port)
+        number = client.headers(("te", "trailers"), authority=f"{HOST}:{server2.port}", path="/grpc")
+        events = client.events(number)
+        client.wire.close()
+    (trailers,) = [event.headers for event in events if isinstance(event, h2.events.TrailersReceived)]
+    assert dict(trailers) == {"grpc-status": "0", "grpc-message": "fine"}
+    headers = server2.requests[0]["headers"]
+    assert isinstance(headers, list)
+    assert ["te", "trailers"] in [list(pair) for pair in headers]
+
+
+@pytest.mark.parametrize(
+    ("claimed", "more"),
+    [
+        ("evil.example", ()),
+        ("{host}", (("host", "evil.example"),)),
+        ("{host}", (("connection", "close"),)),
+        ("{host}", (("transfer-encoding", "chunked"),)),
+        ("{host}", (("te", "gzip"),)),
+        ("{host}", (("x-a", "b\r\nauthorization: c"),)),
+        ("{host}", (("x-a", "b\0"),)),
+    ],
+)
+def test_lies_and_smuggling_over_http2(runner: Runner, server2: h2_server.H2Server, claimed, more):
+    """Another authority, a Host that differs, connection headers, line breaks: refused, and no secret is told."""
+    # SEC-151 SEC-157
+    with runner.proxy() as proxy:
+        client = H2Client(proxy, HOST, server2.port)
+        number = client.headers(*more, authority=claimed.format(host=f"{HOST}:{server2.port}"))
+        events = client.events(number)
+        client.wire.close()
+    responses = [event.headers for event in events if isinstance(event, h2.events.ResponseReceived)]
+    assert all(dict(headers)[":status"] in {"400", "421"} for headers in responses), responses
+    assert server2.requests == []
+
+
+def test_http2_refusals_are_problem_details(runner: Runner, server2: h2_server.H2Server):
+    """Over HTTP/2 too a refusal is JSON, for one stream; the connection goes on."""
+    runner.daemon.credentials[HOST] = daemon_api.Problem(status=424, code="login_required", detail="expired")
+    with runner.proxy() as proxy:
+        client = H2Client(proxy, HOST, server2.port)
+        for _ in range(2):
+            events = client.events(client.headers(authority=f"{HOST}:{server2.port}"))
+            body = b"".join(event.data for event in events if isinstance(event, h2.events.DataReceived))
+            assert json.loads(body)["code"] == "login_required"
+        client.wire.close()
+    assert server2.requests == []
+
+
+def test_http2_download_to_a_slow_child_is_not_kept(runner: Runner, server2: h2_server.H2Server):
+    """A child that opens its window slowly holds the server back, not our memory."""
+    # SEC-165
+    code = (
+        "import httpx, sys, time\n"
+        "with httpx.Client(http2=True, timeout=60) as c, c.stream('GET', sys.argv[1]) as r:\n"
+        "    size = 0\n"
+        "    print('ready', flush=True); sys.stdin.readline()\n"
+        "    for block in r.iter_raw(): size += len(block)\n"
+        "print(r.http_version, size)"
+    )
+    size = 100 * MIB
+    with runner.start(runner.python, "-c", code, f"https://{HOST}:{server2.port}/download?bytes={size}") as child:
+        assert child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout.readline() == b"ready\n"
+        pid = runner.worker_pid()
+        time.sleep(1)
+        before = peak(pid)
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+        out = child.stdout.read()
+        after = peak(pid)
+    assert out.decode().split() == ["HTTP/2", str(size)]
+    assert after - before < DOWNLOAD_GROWTH
+    assert before < 150 * MIB
+
+
+def test_http2_upload_to_a_slow_server_is_not_kept(runner: Runner, server2: h2_server.H2Server):
+    """A server that opens its window slowly holds the child back, not our memory."""
+    # SEC-165
+    server2.read_delay = 0.002
+    code = (
+        "import httpx, sys\n"
+        "block = b'x' * 65536\n"
+        "r = httpx.Client(http2=True, timeout=60).post(sys.argv[1], content=(block for _ in range(640)))\n"
+        "print(r.http_version, r.json()['length'], flush=True); sys.stdin.readline()"
+    )
+    with runner.start(runner.python, "-c", code, f"https://{HOST}:{server2.port}/echo") as child:
+        assert child.stdout is not None
+        assert child.stdin is not None
+        line = child.stdout.readline()
+        after = peak(runner.worker_pid())
+        child.stdin.write(b"\n")
+        child.stdin.close()
+    assert line.decode().split() == ["HTTP/2", str(640 * 65536)]
+    assert after < 130 * MIB
