@@ -65,9 +65,7 @@ class MethodNotAllowed(AuthsomeError):
     http_status = 405
     default_hint = None
 
-    def __init__(
-        self, message: str | None = None, *, hint: str | None = None, allowed: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, message: str | None = None, *, hint: str | None = None, allowed: tuple[str, ...] = ()) -> None:
         super().__init__(message, hint=hint)
         self.allowed = allowed
 

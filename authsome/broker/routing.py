@@ -91,8 +91,10 @@ def decide(  # noqa: PLR0913  # a request's address is three values
     """
     found: dict[tuple[str, str], Decision] = {}
     routes: list[Route] = []
-    for provider in catalog.naming(host, port):
-        chosen = choice.connection(provider.name, connections.list_of(reader, vault_id, provider.name))
+    providers = catalog.naming(host, port)
+    stored = connections.list_of_any(reader, vault_id, [provider.name for provider in providers])
+    for provider in providers:
+        chosen = choice.connection(provider.name, stored.get(provider.name, ()))
         if chosen is not None:
             found[provider.name, chosen.name] = Decision(provider=provider, connection=chosen)
             routes.extend(routes_of(provider, chosen))

@@ -65,12 +65,12 @@ class DaemonState(NamedTuple):
 
 
 def guard(home: Home, url: str) -> Callable[[], None]:
-    """What a connection to our own daemon is checked by: that the holder of our home is who listens there."""
+    """What a connection to our own daemon is checked by: that whoever holds our home listens there."""
 
     def check() -> None:
         state = running(home)
         if state is None or state.url != url:
-            raise DaemonUnavailable(f"no daemon of {home.root} listens at {url}", hint="it starts with the next command")
+            raise DaemonUnavailable(f"no daemon of {home.root} listens at {url}", hint="the next command starts it")
 
     return check
 

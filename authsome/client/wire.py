@@ -73,9 +73,7 @@ class Channel:
     Not for two threads at once.
     """
 
-    def __init__(
-        self, url: str, *, guard: "Callable[[], None] | None" = None, ca_bundle: Path | None = None
-    ) -> None:
+    def __init__(self, url: str, *, guard: "Callable[[], None] | None" = None, ca_bundle: Path | None = None) -> None:
         """Take the server's URL.
 
         Args:

@@ -6,7 +6,6 @@ spent in the same transaction as the act that it proves.
 
 import time
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Final
 
 from authsome.broker.context import Context
@@ -24,6 +23,7 @@ from authsome.vault.database import Transaction
 
 PROOF_SCHEME: Final = "PoP "
 RUN_SCHEME: Final = "Run "
+KEPT_KEYS: Final = 256  # identities; to make a key ready costs a third of a proof's check
 DENIED_BURST: Final = 100  # entries about refused callers; a flood of them must not fill the disk
 DENIED_PER_SECOND: Final = 0.2  # 17,000 a day at most: any page or user of this machine can be refused
 
@@ -73,6 +73,7 @@ class Authentication:
         self._runs = runs
         self._audiences = audiences
         self._denied = _Bucket()
+        self._keys: dict[str, proof.PublicKey] = {}
 
     def identity(self, request: Request) -> Admission:
         """The identity behind a proof.
@@ -86,7 +87,7 @@ class Authentication:
             known = caller.identity if caller else principals.identity_by_handle(reader, claimed.handle)
         verified = proof.verify(
             claimed,
-            public_key=_registered_key(known.did) if known else None,
+            public_key=self._key(known.did) if known else None,
             audiences=self._audiences,
             method=request.method,
             target=request.target,
@@ -97,6 +98,15 @@ class Authentication:
             is_revoked = known is not None and known.revoked_at is not None
             raise AuthenticationFailed(reason="revoked identity" if is_revoked else "unclaimed identity")
         return Admission(caller, None, verified)
+
+    def _key(self, name: str) -> proof.PublicKey:
+        """The key of a did:key that is registered: what the name says, which never changes, so it is kept."""
+        key = self._keys.get(name)
+        if key is None:
+            if len(self._keys) >= KEPT_KEYS:
+                self._keys.clear()
+            key = self._keys[name] = proof.PublicKey.from_bytes(did.public_key_from_did(name))
+        return key
 
     def run(self, request: Request) -> Admission:
         """The run behind a secret.
@@ -162,12 +172,6 @@ def _remember(tx: Transaction, spent: proof.Proof) -> bool:
     """Note a proof as used; False when it was. What expired longer ago than a proof can live makes room for it."""
     forgotten = spent.expires_at - 3 * proof.MAX_LIFETIME
     return replay.remember(tx, spent.expires_at, spent.jti_hash, forget_before=forgotten)
-
-
-@lru_cache(maxsize=256)
-def _registered_key(key: str) -> bytes:
-    """The public key of a did:key that is registered; what anybody may name is decoded each time."""
-    return did.public_key_from_did(key)
 
 
 def _credentials(request: Request, scheme: str) -> str:

@@ -20,7 +20,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidSignature
@@ -32,7 +31,7 @@ from authsome.identity.handle import is_handle
 from authsome.identity.signing import HEADER, MAX_LIFETIME, encode, mint
 from authsome.message import json_object
 
-__all__ = ["MAX_LIFETIME", "Claimed", "Proof", "is_plain_target", "mint", "parse", "verify"]
+__all__ = ["MAX_LIFETIME", "Claimed", "Proof", "PublicKey", "is_plain_target", "mint", "parse", "verify"]
 
 MAX_TOKEN_LENGTH: Final = 4096  # ours have about 600 characters; a long target may double that
 MAX_SKEW: Final = 30  # seconds that iat may lie off our clock, either way (RFC 9449 §11.1)
@@ -80,6 +79,23 @@ class Proof:
     """Unix time in seconds."""
 
 
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """A key that is ready to verify; whoever checks many proofs keeps it, as to make it costs a third of a check."""
+
+    did: str
+    verifier: Ed25519PublicKey
+
+    @classmethod
+    def from_bytes(cls, key: bytes) -> "PublicKey":
+        """The key of these 32 bytes.
+
+        Raises:
+            ValueError: they are no Ed25519 public key.
+        """
+        return cls(did_from_public_key(key), Ed25519PublicKey.from_public_bytes(key))
+
+
 def parse(token: str) -> Claimed:
     """Take a token apart, so that the registry can be asked for the handle's key.
 
@@ -118,7 +134,7 @@ def parse(token: str) -> Claimed:
 def verify(  # noqa: PLR0913  # each by name
     token: str | Claimed,
     *,
-    public_key: bytes | None,
+    public_key: PublicKey | bytes | None,
     audiences: frozenset[str],
     method: str,
     target: str,
@@ -142,13 +158,13 @@ def verify(  # noqa: PLR0913  # each by name
     """
     claimed = parse(token) if isinstance(token, str) else token
     try:
-        verifier, did = _verifier(public_key or _DECOY_KEY)
-        verifier.verify(claimed.signature, claimed.signed)
+        key = public_key if isinstance(public_key, PublicKey) else PublicKey.from_bytes(public_key or _DECOY_KEY)
+        key.verifier.verify(claimed.signature, claimed.signed)
     except (InvalidSignature, ValueError) as error:
         raise _refused("wrong signature" if public_key else "unknown identity") from error
     if public_key is None:  # somebody signed with the decoy's published key
         raise _refused("unknown identity")
-    if claimed.did != did:
+    if claimed.did != key.did:
         raise _refused("wrong issuer")
     if claimed.audience not in audiences:
         raise _refused("wrong audience")
@@ -174,12 +190,6 @@ def is_plain_target(target: str) -> bool:
     refused, not normalised: then equal strings are equal targets, and no others are.
     """
     return _TARGET.fullmatch(target) is not None and not _TWO_FACED.search(target.partition("?")[0])
-
-
-@lru_cache(maxsize=256)
-def _verifier(public_key: bytes) -> tuple[Ed25519PublicKey, str]:
-    """What follows from a public key alone: ready to verify, and its did:key. A daemon sees the same few again."""
-    return Ed25519PublicKey.from_public_bytes(public_key), did_from_public_key(public_key)
 
 
 def _check_time(claimed: Claimed, now: int) -> None:

@@ -79,6 +79,20 @@ def list_of(reader: Reader, vault_id: str, provider: str) -> list[Connection]:
     return [_connection(row) for row in rows]
 
 
+def list_of_any(reader: Reader, vault_id: str, providers: Collection[str]) -> dict[str, list[Connection]]:
+    """The connections of some providers, by provider, for those that have any."""
+    marks = ", ".join("?" * len(providers))
+    rows = reader.execute(
+        f"SELECT {_COLUMNS} FROM connections WHERE vault_id = ? AND provider IN ({marks}) ORDER BY provider, name",
+        (vault_id, *providers),
+    )
+    found: dict[str, list[Connection]] = {}
+    for row in rows:
+        connection = _connection(row)
+        found.setdefault(connection.provider, []).append(connection)
+    return found
+
+
 def list_all(reader: Reader, vault_id: str) -> list[Connection]:
     """A vault's connections by provider and name."""
     rows = reader.execute(f"SELECT {_COLUMNS} FROM connections WHERE vault_id = ? ORDER BY provider, name", (vault_id,))

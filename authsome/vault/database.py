@@ -30,8 +30,7 @@ __all__ = ["Database", "Reader", "Transaction"]
 
 _BUSY_SECONDS: Final = 10.0
 """How long another program (a backup, the sqlite3 shell) may keep us waiting."""
-_IDLE_READERS: Final = 32
-"""More at once than that are opened for one use each, which costs three times what they read."""
+_IDLE_READERS: Final = 8
 _CHECKPOINT_PAGES: Final = 2000
 """A checkpoint costs two syncs: one per some hundred requests, while the log stays at 8 MiB."""
 _SIDE_FILES: Final = ("-wal", "-shm", "-journal")

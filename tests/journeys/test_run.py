@@ -170,7 +170,7 @@ def _visit(link: str, server: oidc.OidcServer) -> None:
 def test_the_child_cannot_ask_for_the_credential_itself(program):
     """What its proxy URL holds is worthless to the daemon: neither it nor the run's id resolves anything. # SEC-141"""
     script = (
-        'pair=${HTTPS_PROXY#http://}; pair=${pair%@*}; '
+        "pair=${HTTPS_PROXY#http://}; pair=${pair%@*}; "
         'curl -s -o /dev/null -w "%{http_code}" -H "Authorization: Run $pair" -H "Content-Type: application/json" '
         f'-d \'{{"method":"GET","host":"api.example.localhost","path":"/"}}\' {program.url}/proxy/resolve'
     )
