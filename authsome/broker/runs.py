@@ -23,6 +23,7 @@ from authsome.secret import Secret
 from authsome.vault import audit, connections, runs
 from authsome.vault.database import Reader, Transaction
 
+LONGEST: Final = timedelta(days=30)  # a run whose worker was killed ends by its time, and only by that
 RETENTION: Final = timedelta(hours=1)  # an ended run's row serves nobody; the audit has what happened
 
 
@@ -53,7 +54,7 @@ class Runs:
             caller: the run's identity.
             pinned: connection by provider, where it is not to be the default one.
             only: the providers to route; empty for all that are connected.
-            lifetime: how long the run may get credentials; None for as long as the child lives.
+            lifetime: how long the run may get credentials; None for as long as the child lives, or `LONGEST`.
 
         Raises:
             ProviderNotFound: a provider named in `pinned` or `only` does not exist.
@@ -70,7 +71,7 @@ class Runs:
             pinned=dict(pinned),
             only=only,
             created_at=now,
-            expires_at=now + lifetime if lifetime is not None else None,
+            expires_at=now + min(lifetime or LONGEST, LONGEST),
             ended_at=None,
         )
         choice = routing.Choice(pinned=run.pinned, only=run.only)
