@@ -66,7 +66,7 @@ def json_object(data: bytes) -> dict[str, object]:
     text = data.decode()
     if text.count("[") + text.count("{") > MAX_JSON_DEPTH:
         _check_depth(text)
-    value = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+    value = _DECODER.decode(text)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004  # the caller has one thing to catch
     return value
@@ -92,3 +92,7 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _refuse_constant(name: str) -> Never:
     raise ValueError(f"{name} is not JSON")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
+"""Made once: `json.loads` makes one for each call that has a hook."""

@@ -38,7 +38,6 @@ def run_serve(args: Arguments, context: Context) -> int:
     elif settings.master_key is not None:
         _start_again_without_key(context, settings.master_key, args)
     from authsome.daemon.main import serve  # noqa: PLC0415  # the server tower, for the daemon alone
-    from authsome.transport import outbound_from  # noqa: PLC0415
 
     gc.enable()  # off in short commands
     supervised = args.flag("supervised")
@@ -46,7 +45,7 @@ def run_serve(args: Arguments, context: Context) -> int:
     try:
         serve(
             settings,
-            outbound=outbound_from(context.environ),
+            environ=context.environ,
             supervised=supervised,
             on_ready=report.ready if report else lambda url: context.output.note(f"listening at {url}; Ctrl-C stops"),
         )

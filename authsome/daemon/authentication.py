@@ -4,6 +4,7 @@ Rule: whoever is refused is told so in one sentence, the same for every cause; t
 spent in the same transaction as the act that it proves.
 """
 
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import Final
@@ -73,6 +74,7 @@ class Authentication:
         self._runs = runs
         self._audiences = audiences
         self._denied = _Bucket()
+        self._turn = threading.Lock()  # checks take turns: threads that fight for the interpreter cost a fifth more
         self._keys: dict[str, proof.PublicKey] = {}
 
     def identity(self, request: Request) -> Admission:
@@ -82,18 +84,19 @@ class Authentication:
             AuthenticationFailed: in every other case; `reason` says why.
         """
         claimed = proof.parse(_credentials(request, PROOF_SCHEME))
-        with self._context.database.read() as reader:
-            caller = self._principals.caller(reader, claimed.handle)
-            known = caller.identity if caller else principals.identity_by_handle(reader, claimed.handle)
-        verified = proof.verify(
-            claimed,
-            public_key=self._key(known.did) if known else None,
-            audiences=self._audiences,
-            method=request.method,
-            target=request.target,
-            body=request.body,
-            now=self._context.clock(),
-        )
+        with self._turn:
+            with self._context.database.read() as reader:
+                caller = self._principals.caller(reader, claimed.handle)
+                known = caller.identity if caller else principals.identity_by_handle(reader, claimed.handle)
+            verified = proof.verify(
+                claimed,
+                public_key=self._key(known.did) if known else None,
+                audiences=self._audiences,
+                method=request.method,
+                target=request.target,
+                body=request.body,
+                now=self._context.clock(),
+            )
         if caller is None:
             is_revoked = known is not None and known.revoked_at is not None
             raise AuthenticationFailed(reason="revoked identity" if is_revoked else "unclaimed identity")

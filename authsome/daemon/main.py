@@ -10,28 +10,25 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from datetime import timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from authsome import __version__, archive, clock, transport
-from authsome.address import AddressPolicy
-from authsome.broker import broker as brokers
-from authsome.broker.catalog import Catalog, bundled_directory
-from authsome.broker.context import Context
+from authsome import __version__, archive, clock
 from authsome.daemon import hardening, log
-from authsome.daemon.api import Api
-from authsome.daemon.api.system import Nameplate
 from authsome.daemon.server import Server
 from authsome.errors import AuthsomeError, DaemonUnavailable
 from authsome.home import Settings, write_private
 from authsome.identity import proof
-from authsome.message import HttpRequest, HttpResponse
-from authsome.transport import Outbound, Trust
-from authsome.vault import logins, replay, runs, vaults
+from authsome.vault import vaults
 from authsome.vault.database import Database
 from authsome.vault.lock import HomeLock
+
+if TYPE_CHECKING:
+    from authsome.broker.context import Context, Send
+    from authsome.daemon.api import Api
 
 DRAIN: Final = timedelta(seconds=5)
 UPKEEP: Final = timedelta(seconds=60)
@@ -39,12 +36,12 @@ UPKEEP: Final = timedelta(seconds=60)
 _log: Final = logging.getLogger("authsome.daemon")
 
 
-def serve(settings: Settings, *, outbound: Outbound, supervised: bool, on_ready: Callable[[str], None]) -> None:
+def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, on_ready: Callable[[str], None]) -> None:
     """Run the daemon until SIGTERM, SIGINT or `POST /daemon/stop`.
 
     Args:
         settings: where the home is, where to listen, and the master key if the environment gave one.
-        outbound: the company's proxy, if there is one.
+        environ: where HTTPS_PROXY and NO_PROXY name the company's proxy, if there is one.
         supervised: a client started us in the background: the log goes to the home's log file.
         on_ready: told the daemon's URL once it answers.
 
@@ -62,24 +59,7 @@ def serve(settings: Settings, *, outbound: Outbound, supervised: bool, on_ready:
         stack.callback(server.stop, DRAIN)
         database = Database.open(lock, clock=clock.now)
         stack.callback(database.close)
-        context = Context(
-            database=database,
-            sealers=vaults.unlock(database, settings, clock=clock.now),
-            catalog=Catalog(bundled=bundled_directory(), custom=settings.home.providers),
-            clock=clock.now,
-            send=_sender(settings, server, outbound),
-        )
-        url = settings.base_url or server.url
-        broker = brokers.wire(context, settings.home, base_url=url)
-        broker.principals.offer_bootstrap()
-        broker.logins.recover()
-        nameplate = Nameplate(
-            url=url,
-            build=archive.build_id(),
-            home=str(settings.home.root),
-            master_key_source=vaults.source(database),
-        )
-        api = Api(broker, audiences=frozenset(server.origins.values()), nameplate=nameplate, stop=server.begin_stop)
+        context, api = _build(settings, server, database, environ)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.begin_stop())
         _write_state(settings, server)
@@ -93,7 +73,42 @@ def serve(settings: Settings, *, outbound: Outbound, supervised: bool, on_ready:
             _log.warning("%d requests did not end in time and were cut off", abandoned)
 
 
-def _sender(settings: Settings, server: Server, outbound: Outbound) -> Callable[[HttpRequest, bool], HttpResponse]:
+def _build(settings: Settings, server: Server, database: Database, environ: Mapping[str, str]) -> "tuple[Context, Api]":
+    """Everything above the vault: loaded while Argon2id works on the master key, which takes as long again."""
+    with ThreadPoolExecutor(1, thread_name_prefix="unlock") as pool:
+        unlocking = pool.submit(vaults.unlock, database, settings, clock=clock.now)
+        from authsome.broker import broker as brokers  # noqa: PLC0415  # as said above, and all the following
+        from authsome.broker.catalog import Catalog, bundled_directory  # noqa: PLC0415
+        from authsome.broker.context import Context  # noqa: PLC0415
+        from authsome.daemon.api import Api  # noqa: PLC0415
+        from authsome.daemon.api.system import Nameplate  # noqa: PLC0415
+
+        catalog = Catalog(bundled=bundled_directory(), custom=settings.home.providers)
+        catalog.names()  # reads the definitions
+        send = _sender(settings, server, environ)
+        sealers = unlocking.result()
+    context = Context(database=database, sealers=sealers, catalog=catalog, clock=clock.now, send=send)
+    url = settings.base_url or server.url
+    broker = brokers.wire(context, settings.home, base_url=url)
+    broker.principals.offer_bootstrap()
+    broker.logins.recover()
+    nameplate = Nameplate(
+        url=url,
+        build=archive.build_id(),
+        home=str(settings.home.root),
+        master_key_source=vaults.source(database),
+    )
+    audiences = frozenset(server.origins.values())
+    return context, Api(broker, audiences=audiences, nameplate=nameplate, stop=server.begin_stop)
+
+
+def _sender(settings: Settings, server: Server, environ: Mapping[str, str]) -> "Send":
+    from authsome import transport  # noqa: PLC0415
+    from authsome.address import AddressPolicy  # noqa: PLC0415
+    from authsome.message import HttpRequest, HttpResponse  # noqa: PLC0415
+    from authsome.transport import Trust, outbound_from  # noqa: PLC0415
+
+    outbound = outbound_from(environ)
     trust = Trust(settings.ca_bundle)
 
     def send(request: HttpRequest, allow_private: bool) -> HttpResponse:  # noqa: FBT001  # the shape of `Send`
@@ -120,8 +135,10 @@ def _remove_state(settings: Settings) -> None:
         settings.home.daemon_state.unlink(missing_ok=True)
 
 
-def _upkeep(context: Context, stopping: threading.Event) -> None:
+def _upkeep(context: "Context", stopping: threading.Event) -> None:
     """Forget, once a minute, what has expired."""
+    from authsome.vault import logins, runs  # noqa: PLC0415
+
     while not stopping.wait(UPKEEP.total_seconds()):
         now = context.clock()
         try:
@@ -134,6 +151,8 @@ def _upkeep(context: Context, stopping: threading.Event) -> None:
             _log.warning("upkeep: %s", error.message)
 
 
-def _forget(context: Context, before: int) -> bool:
+def _forget(context: "Context", before: int) -> bool:
+    from authsome.vault import replay  # noqa: PLC0415
+
     with context.database.transaction(durable=False) as tx:
         return replay.forget(tx, before) > 0

@@ -41,6 +41,7 @@ _GUARDS: Final = (
 _STATUS_LINES: Final = MappingProxyType({code.value: f"HTTP/1.1 {code.value} {code.phrase}\r\n" for code in HTTPStatus})
 _FIELD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\t -~]*")
 _LOCATION: Final = re.compile(r"(?:https?://[^/\\]|/(?![/\\]))[!-~]*")
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"))  # made once: `json.dumps` makes one for each call
 _NO_BODY: Final = frozenset({204, 304})
 
 
@@ -149,7 +150,7 @@ class Response:
 
 def json_response(value: Mapping[str, object], *, status: int = 200, headers: Headers = ()) -> Response:
     """An answer in JSON."""
-    body = json.dumps(value, separators=(",", ":")).encode()
+    body = _ENCODER.encode(value).encode()
     return Response(status=status, content_type="application/json", body=body, headers=headers)
 
 
@@ -191,7 +192,7 @@ def problem(error: AuthsomeError, *, status: int | None = None, headers: Headers
     return Response(
         status=status,
         content_type="application/problem+json",
-        body=json.dumps(details, separators=(",", ":")).encode(),
+        body=_ENCODER.encode(details).encode(),
         headers=(*_headers_of(error, status), *headers),
     )
 
