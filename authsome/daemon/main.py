@@ -69,6 +69,7 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
         on_ready(server.url)
         server.serve(api.handle)
         _log.info("stopping")
+        _remove_state(settings)  # before the port is free for others
         if abandoned := server.stop(DRAIN):
             _log.warning("%d requests did not end in time and were cut off", abandoned)
 

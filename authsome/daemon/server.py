@@ -5,6 +5,7 @@ time. A connection that waits for a request may be closed at any moment, and its
 request has begun is never closed before its answer.
 """
 
+import _thread
 import errno
 import logging
 import resource
@@ -236,7 +237,9 @@ class Server(ThreadingMixIn, HTTPServer):
     def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
         """Begin a conversation in a thread of its own, or say that there are too many."""
         if self._admit(request):
-            super().process_request(request, client_address)
+            # Not by `threading`: its start() waits for the new thread to say that it runs, for ever when there was no
+            # memory left to say it. Should this raise, the caller closes the connection.
+            _thread.start_new_thread(self.process_request_thread, (request, client_address))
             return
         if not self.stopping.is_set():
             busy = messages.problem(DaemonBusy()).to_bytes(date=self.date(), keeps_alive=False)

@@ -1,0 +1,99 @@
+"""The record of what happened: there before a secret leaves, telling who and where, and never what."""
+
+import resource
+import sqlite3
+from contextlib import closing
+
+from fakes.ports import free_port
+from security import adversary
+from security.conftest import KEY
+
+
+def events(caller):
+    """The log, oldest first."""
+    return list(reversed(caller.ask("GET", "/audit/events?limit=200").json()["events"]))
+
+
+def request_for(api):
+    """What a worker asks for a request to `api`, with a path and query of the child's."""
+    return {"method": "POST", "host": "api.example.localhost", "port": api.port, "path": "/v1/x?token=in-a-query"}
+
+
+def test_every_act_is_told(program, keyed):
+    """Who, what, where, when, and how it ended; a query is not kept. # SEC-181 # SEC-184"""
+    mine = adversary.owner(program)
+    resolved = mine.ask("POST", "/proxy/resolve", request_for(keyed))
+    assert KEY.encode() in resolved.body
+    refused = mine.ask("POST", "/proxy/resolve", {**request_for(keyed), "host": "elsewhere.example"})
+    assert refused.status == 404
+    mine.ask("POST", "/connections/keyed/default/secrets", {"purpose": "export"})
+    program("run", "--", "true")
+    adversary.newcomer(program, "nobody").ask("GET", "/whoami")
+    mine.ask("POST", "/connections/keyed/default/logout", {})
+    told = events(mine)
+    assert {"claim", "login", "resolve", "denied", "export", "run", "run_ended", "logout"} <= {
+        each["event"] for each in told
+    }
+    for each in told:
+        assert each["at"]
+        assert each["event"] == "denied" or each["identity"] == mine.handle
+    (one,) = [each for each in told if each["event"] == "resolve"]
+    wanted = {
+        "provider": "keyed",
+        "connection": "default",
+        "method": "POST",
+        "host": "api.example.localhost",
+        "path": "/v1/x",
+    }
+    assert {name: one[name] for name in wanted} == wanted
+    assert "in-a-query" not in str(told)
+
+
+def test_no_record_no_secret(program, keyed):
+    """While the log cannot be written no secret leaves; as soon as it can, it does. # SEC-182"""
+    mine = adversary.owner(program)
+    with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=20, isolation_level=None)) as store:
+        store.execute("BEGIN IMMEDIATE")  # another program holds the database
+        answer = mine.ask("POST", "/proxy/resolve", request_for(keyed))
+        store.execute("ROLLBACK")
+    assert answer.status in {503, 507}
+    assert KEY.encode() not in answer.body
+    assert KEY.encode() in mine.ask("POST", "/proxy/resolve", request_for(keyed)).body
+
+
+def test_no_room_for_the_record(program, keyed):
+    """A database that may not grow refuses to give a secret, says why, and goes on when there is room.
+
+    # SEC-182 # SEC-133
+    """
+    mine = adversary.owner(program)
+    pid = program.wait_daemon()
+    old = resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    statuses = set()
+    for _ in range(3):
+        answer = mine.ask("POST", "/proxy/resolve", request_for(keyed))
+        statuses.add(answer.status)
+        assert KEY.encode() not in answer.body
+    assert statuses <= {503, 507}
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, old)
+    assert KEY.encode() in mine.ask("POST", "/proxy/resolve", request_for(keyed)).body
+    assert adversary.alive(pid)
+
+
+def test_nobody_is_told_that_we_run(program):
+    """Starting, listing and stopping ask nobody: no telemetry, no look for updates. # SEC-213"""
+    port = free_port()
+    with adversary.stranger(port) as listener:
+        proxy = f"http://127.0.0.1:{port}"
+        env = dict.fromkeys(("HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY"), proxy)
+        for command in (
+            ["daemon", "start"],
+            ["whoami"],
+            ["list"],
+            ["login", "openai", "--stdin"],
+            ["log"],
+            ["daemon", "restart"],
+        ):
+            done = program(*command, env=env, input="sk-" + "a1B2" * 12)
+            assert done.returncode == 0, done.stderr
+    assert listener.received == []
