@@ -23,9 +23,6 @@ from authsome.vault.database import Transaction
 DEFAULT: Final = "-"
 """Stands for a provider's default connection where a name is expected."""
 
-Admit = Callable[[Transaction], Caller]
-"""Settles in the transaction of the act who the caller is: spends the proof, or raises."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
@@ -35,6 +32,21 @@ class Target:
     host: str
     port: int
     path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claimant:
+    """Who wants a credential."""
+
+    caller: Caller
+    choice: routing.Choice = routing.DEFAULT_CHOICE
+    """What the caller's run narrows its routes to."""
+    run: str | None = None
+    """The run's id, for the audit."""
+
+
+Admit = Callable[[Transaction], Claimant]
+"""Settles in the transaction of the act who wants it: spends the proof, or raises."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +68,7 @@ class Revealed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Stale:
-    caller: Caller
+    claimant: Claimant
     decision: routing.Decision
 
 
@@ -107,66 +119,55 @@ class Credentials:
             audit.append(tx, _entry(event, caller, connection, context.clock()))
         return Revealed(connection=connection, fields=held, environment=definition.export.values(connection.kind, held))
 
-    def resolve(
-        self, admit: Admit, choice: routing.Choice, target: Target, *, rejected: bool, run: str | None
-    ) -> Resolved:
+    def resolve(self, admit: Admit, target: Target, *, rejected: bool) -> Resolved:
         """The credential for one request, with its audit entry committed.
 
         Args:
-            admit: proves the caller, inside the transaction that everything else happens in.
-            choice: what the caller's run narrows its routes to.
+            admit: settles who asks, inside the transaction that everything else happens in.
             target: the request.
             rejected: the API has just answered 401 to this credential.
-            run: the run's id, for the audit.
 
         Raises:
+            AuthenticationFailed: nobody who may ask.
             NotFound, RouteAmbiguous: no connection, or no single one, claims the request.
             CredentialUnavailable: it has expired, or could not be refreshed.
         """
-        first = self._attempt(admit, choice, target, rejected=rejected, run=run)
+        first = self._attempt(admit, target, may_refresh=True, rejected=rejected)
         if isinstance(first, Resolved):
             return first
-        caller, decision = first.caller, first.decision
-        self._refresher.fresh(caller, decision.provider, decision.connection, rejected=rejected)
-        second = self._attempt(lambda _: caller, choice, target, rejected=False, run=run, fresh=True)
+        claimant, decision = first.claimant, first.decision
+        self._refresher.fresh(claimant.caller, decision.provider, decision.connection, rejected=rejected)
+        second = self._attempt(lambda _: claimant, target, may_refresh=False, rejected=False)
         assert isinstance(second, Resolved)
         return second
 
-    def _attempt(  # noqa: PLR0913  # one private step of resolve
-        self,
-        admit: Admit,
-        choice: routing.Choice,
-        target: Target,
-        *,
-        rejected: bool,
-        run: str | None,
-        fresh: bool = False,
-    ) -> Resolved | _Stale:
+    def _attempt(self, admit: Admit, target: Target, *, may_refresh: bool, rejected: bool) -> Resolved | _Stale:
         context = self._context
         refused: AuthsomeError | None = None
         with context.database.transaction(durable=False) as tx:
-            caller = admit(tx)
+            claimant = admit(tx)
+            vault_id = claimant.caller.vault_id
             now = context.clock()
             try:
                 decision = routing.decide(
-                    tx, context.catalog, caller.vault_id, choice, host=target.host, port=target.port, path=target.path
+                    tx, context.catalog, vault_id, claimant.choice, host=target.host, port=target.port, path=target.path
                 )
                 connection = decision.connection
                 if connection.status is Status.INVALID:
                     raise LoginRequired(**login_again(connection))
-                if not fresh and (rejected or due(connection, now)):
-                    return _Stale(caller=caller, decision=decision)
+                if may_refresh and (rejected or due(connection, now)):
+                    return _Stale(claimant=claimant, decision=decision)
                 _require_usable(connection, now)
-                held = connections.secrets(tx, context.sealers.for_vault(caller.vault_id), connection)
+                held = connections.secrets(tx, context.sealers.for_vault(vault_id), connection)
                 rules = decision.provider.injections(
                     connection.kind, connection.variables, host=target.host, path=target.path, port=target.port
                 )
                 resolved = Resolved(connection=connection, injected=injection.apply(rules, held))
             except AuthsomeError as error:
                 refused = error
-                audit.append(tx, _request_entry(Event.DENIED, caller, target, now, run, detail=error.message))
+                audit.append(tx, _request_entry(Event.DENIED, claimant, target, now, detail=error.message))
             else:
-                audit.append(tx, _request_entry(Event.RESOLVE, caller, target, now, run, connection=connection))
+                audit.append(tx, _request_entry(Event.RESOLVE, claimant, target, now, connection=connection))
         if refused is not None:
             raise refused
         return resolved
@@ -216,14 +217,14 @@ def _entry(event: Event, caller: Caller, connection: Connection, now: datetime) 
 
 def _request_entry(  # noqa: PLR0913  # one line of the log
     event: Event,
-    caller: Caller,
+    claimant: Claimant,
     target: Target,
     now: datetime,
-    run: str | None,
     *,
     connection: Connection | None = None,
     detail: str | None = None,
 ) -> Entry:
+    caller = claimant.caller
     return Entry(
         event=event,
         at=now,
@@ -235,6 +236,6 @@ def _request_entry(  # noqa: PLR0913  # one line of the log
         method=target.method,
         host=target.host,
         path=target.path,
-        run=run,
+        run=claimant.run,
         detail=detail,
     )

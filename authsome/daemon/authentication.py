@@ -4,8 +4,8 @@ Rule: whoever is refused is told so in one sentence, the same for every cause; t
 spent in the same transaction as the act that it proves.
 """
 
-import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -30,22 +30,18 @@ DENIED_PER_SECOND: Final = 0.2  # 17,000 a day at most: any page or user of this
 
 
 @dataclass(frozen=True, slots=True)
-class Admission:
-    """A caller that has shown who it is, and how to settle it for good inside a transaction."""
+class Admitted:
+    """A caller that has shown who it is."""
 
     caller: Caller
     run: Run | None
-    spend: proof.Proof | None
 
-    def admit(self, tx: Transaction) -> Caller:
-        """Spend the proof, once.
 
-        Raises:
-            AuthenticationFailed: it was spent before.
-        """
-        if self.spend is not None and not _remember(tx, self.spend):
-            raise AuthenticationFailed(reason="replayed")
-        return self.caller
+Admit = Callable[[Transaction], Admitted]
+"""Looks the caller up, checks what it has shown, and spends it: all in one transaction, the act's own where it matters.
+
+Raises AuthenticationFailed for every other caller; `reason` says why.
+"""
 
 
 @dataclass(slots=True)
@@ -74,20 +70,19 @@ class Authentication:
         self._runs = runs
         self._audiences = audiences
         self._denied = _Bucket()
-        self._turn = threading.Lock()  # checks take turns: threads that fight for the interpreter cost a fifth more
-        self._keys: dict[str, proof.PublicKey] = {}
+        self._keys: dict[str, proof.PublicKey] = {}  # used inside transactions only, which come one at a time
 
-    def identity(self, request: Request) -> Admission:
+    def identity(self, request: Request) -> Admit:
         """The identity behind a proof.
 
         Raises:
-            AuthenticationFailed: in every other case; `reason` says why.
+            AuthenticationFailed: there is no proof of the one form.
         """
         claimed = proof.parse(_credentials(request, PROOF_SCHEME))
-        with self._turn:
-            with self._context.database.read() as reader:
-                caller = self._principals.caller(reader, claimed.handle)
-                known = caller.identity if caller else principals.identity_by_handle(reader, claimed.handle)
+
+        def admit(tx: Transaction) -> Admitted:
+            caller = self._principals.caller(tx, claimed.handle)
+            known = caller.identity if caller else principals.identity_by_handle(tx, claimed.handle)
             verified = proof.verify(
                 claimed,
                 public_key=self._key(known.did) if known else None,
@@ -97,10 +92,14 @@ class Authentication:
                 body=request.body,
                 now=self._context.clock(),
             )
-        if caller is None:
-            is_revoked = known is not None and known.revoked_at is not None
-            raise AuthenticationFailed(reason="revoked identity" if is_revoked else "unclaimed identity")
-        return Admission(caller, None, verified)
+            if caller is None:
+                is_revoked = known is not None and known.revoked_at is not None
+                raise AuthenticationFailed(reason="revoked identity" if is_revoked else "unclaimed identity")
+            if not _remember(tx, verified):
+                raise AuthenticationFailed(reason="replayed")
+            return Admitted(caller, None)
+
+        return admit
 
     def _key(self, name: str) -> proof.PublicKey:
         """The key of a did:key that is registered: what the name says, which never changes, so it is kept."""
@@ -111,20 +110,23 @@ class Authentication:
             key = self._keys[name] = proof.PublicKey.from_bytes(did.public_key_from_did(name))
         return key
 
-    def run(self, request: Request) -> Admission:
+    def run(self, request: Request) -> Admit:
         """The run behind a secret.
 
         Raises:
-            AuthenticationFailed: in every other case; `reason` says why.
+            AuthenticationFailed: there is no secret of the one form.
         """
         run_id, separator, secret = _credentials(request, RUN_SCHEME).partition(":")
         if not separator or len(run_id) > 64 or len(secret) > 128:
             raise AuthenticationFailed(reason="malformed run credentials")
-        with self._context.database.read() as reader:
-            run, caller = self._runs.prove(reader, run_id, Secret(secret))
-        return Admission(caller, run, None)
 
-    def either(self, request: Request) -> Admission:
+        def admit(tx: Transaction) -> Admitted:
+            run, caller = self._runs.prove(tx, run_id, Secret(secret))
+            return Admitted(caller, run)
+
+        return admit
+
+    def either(self, request: Request) -> Admit:
         """An identity or a run, by the scheme that was used."""
         if request.headers.get("authorization", ("",))[0].startswith(RUN_SCHEME):
             return self.run(request)

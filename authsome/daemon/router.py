@@ -84,6 +84,7 @@ class Router(Generic[Handler]):
             if endpoint.method in methods:
                 raise ValueError(f"{endpoint.method} {endpoint.template} is there twice")
             methods[endpoint.method] = endpoint
+        self._plain = {(each.method, each.template): Match(each, {}) for each in self.endpoints if not each.names}
         self._by_length: dict[int, list[tuple[tuple[str, ...], dict[str, Endpoint[Handler]]]]] = {}
         # Of two templates that fit, the one that spells out more of the path comes first.
         for template in sorted(templates, key=lambda parts: parts.count(_ANY)):
@@ -96,8 +97,11 @@ class Router(Generic[Handler]):
             NotFound: there is nothing at this path.
             MethodNotAllowed: there is, but not with this method.
         """
-        segments = path.split("/")
         wanted = "GET" if method == "HEAD" else method
+        plain = self._plain.get((wanted, path))
+        if plain is not None:
+            return plain
+        segments = path.split("/")
         allowed: set[str] = set()
         for template, methods in self._by_length.get(len(segments), ()):
             if not _fits(template, segments):

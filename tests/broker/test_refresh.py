@@ -6,9 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from authsome.broker.credentials import Target
+from authsome.broker.credentials import Claimant, Target
 from authsome.broker.refresh import due
-from authsome.broker.routing import DEFAULT_CHOICE
 from authsome.errors import AuthsomeError, CredentialUnavailable, LoginRequired, RefreshFailed
 from authsome.models.audit import Event
 from authsome.models.connection import Status
@@ -22,7 +21,7 @@ NONSENSE = ("html", "empty", "array", "no token", "null token", "number token", 
 def resolve(house, *, rejected: bool = False) -> str:
     """What the proxy would put on a request."""
     target = Target(method="GET", host="acme.example.localhost", port=443, path="/")
-    found = house.broker.credentials.resolve(lambda _: house.owner, DEFAULT_CHOICE, target, rejected=rejected, run=None)
+    found = house.broker.credentials.resolve(lambda _: Claimant(caller=house.owner), target, rejected=rejected)
     (header,) = found.injected.headers
     return header[1].reveal()
 
@@ -226,7 +225,7 @@ def test_one_provider_that_hangs_delays_no_other(house, hostile):
         slow = pool.submit(resolve, house)
         assert asked.wait(5)
         target = Target(method="GET", host="api.openai.com", port=443, path="/v1/models")
-        house.broker.credentials.resolve(lambda _: house.owner, DEFAULT_CHOICE, target, rejected=False, run=None)
+        house.broker.credentials.resolve(lambda _: Claimant(caller=house.owner), target, rejected=False)
         assert not slow.done()
         go_on.set()
         slow.result(10)

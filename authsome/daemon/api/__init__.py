@@ -11,14 +11,14 @@ from authsome.daemon.api.connections import Connections
 from authsome.daemon.api.logins import LoginsApi
 from authsome.daemon.api.runs import RunsApi
 from authsome.daemon.api.system import Nameplate, System
-from authsome.daemon.authentication import Admission, Authentication
+from authsome.daemon.authentication import Authentication
 from authsome.daemon.dashboard import assets
 from authsome.daemon.messages import Request, Response, problem
-from authsome.daemon.router import Access, Endpoint, Router
+from authsome.daemon.router import Access, Endpoint, Match, Router
 from authsome.errors import AuthenticationFailed, NotFound
 
 SELF_ADMITTING = "/proxy/resolve"
-"""The endpoint that spends its proof in its own transaction: the one that runs thousands of times a second."""
+"""The endpoint that admits its caller in its own transaction: the one that is asked thousands of times a second."""
 
 
 class Api:
@@ -65,29 +65,29 @@ class Api:
             AuthsomeError: what is to be answered as a problem.
         """
         match = self.router.match(request.method, request.path)
-        endpoint = match.endpoint
         try:
-            is_open = endpoint.access in {Access.OPEN, Access.BROWSER}
-            admission = None if is_open else self._admission(request, endpoint)
-            return endpoint.handler(Call(request=request, values=match.values, admission=admission))
+            return match.endpoint.handler(self._call(request, match))
         except AuthenticationFailed as error:
             if error.reason is None:  # a page's own words, not a refused caller
                 raise
             self._authentication.record(request, error)
             return problem(AuthenticationFailed())
 
-    def _admission(self, request: Request, endpoint: Endpoint[Handler]) -> Admission:
-        match endpoint.access:
+    def _call(self, request: Request, match: Match[Handler]) -> Call:
+        match match.endpoint.access:
+            case Access.OPEN | Access.BROWSER:
+                return Call(request=request, values=match.values)
             case Access.RUN:
-                admission = self._authentication.run(request)
+                admit = self._authentication.run(request)
             case Access.PROOF_OR_RUN:
-                admission = self._authentication.either(request)
-            case _:
-                admission = self._authentication.identity(request)
-        if admission.spend is not None and endpoint.template != SELF_ADMITTING:
-            with self._broker.context.database.transaction(durable=False) as tx:
-                admission.admit(tx)
-        return admission
+                admit = self._authentication.either(request)
+            case Access.PROOF:
+                admit = self._authentication.identity(request)
+        if match.endpoint.template == SELF_ADMITTING:
+            return Call(request=request, values=match.values, admit=admit)
+        with self._broker.context.database.transaction(durable=False) as tx:
+            admitted = admit(tx)
+        return Call(request=request, values=match.values, admitted=admitted)
 
     def _describe(self, _call: Call) -> Response:
         # the table's schemas are read-only mappings, which `json` does not know

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from authsome.daemon.authentication import Admission
+from authsome.daemon.authentication import Admit, Admitted
 from authsome.daemon.messages import Request, Response
 from authsome.errors import NotAllowed
 from authsome.models.principal import Caller
@@ -15,14 +15,16 @@ class Call:
 
     request: Request
     values: Mapping[str, str]
-    admission: Admission | None = None
+    admitted: Admitted | None = None
+    admit: Admit | None = None
+    """For the endpoint that admits its caller in its own transaction."""
 
     @property
     def caller(self) -> Caller:
         """Whom the call acts for; only for endpoints that demand it."""
-        if self.admission is None:
+        if self.admitted is None:
             raise NotAllowed("this endpoint needs a caller")
-        return self.admission.caller
+        return self.admitted.caller
 
 
 Handler = Callable[[Call], Response]

@@ -1,16 +1,25 @@
 """Endpoints of the proxy: runs, their routes, and the credential for one request."""
 
 from datetime import timedelta
+from functools import partial
 
 from authsome.broker import routing
 from authsome.broker.broker import Broker
-from authsome.broker.credentials import Target
+from authsome.broker.credentials import Claimant, Target
 from authsome.daemon.api import views
 from authsome.daemon.api.call import Call, Handler
 from authsome.daemon.messages import Response, json_response
 from authsome.daemon.router import Access, Endpoint
-from authsome.errors import ConnectionNotFound, CredentialUnavailable, NotFound, ProviderNotFound, RouteAmbiguous
+from authsome.errors import (
+    ConnectionNotFound,
+    CredentialUnavailable,
+    NotFound,
+    ProviderNotFound,
+    RequestInvalid,
+    RouteAmbiguous,
+)
 from authsome.models.run import Run
+from authsome.vault.database import Transaction
 
 LONGEST_RUN = 30 * 24 * 3600  # seconds
 _HOST_LIMIT = 253
@@ -134,23 +143,38 @@ class RunsApi:
 
     def resolve(self, call: Call) -> Response:
         """POST /proxy/resolve."""
-        assert call.admission is not None
-        body = call.request.json()
-        target = Target(
-            method=body.text("method")[:32],
-            host=body.text("host")[: _HOST_LIMIT + 1],
-            port=body.integer("port", minimum=1, maximum=65535) or 443,
-            path=body.text("path").partition("?")[0],
-        )
-        rejected = body.boolean("rejected")
-        body.done()
-        run = _run(call)
-        choice = routing.DEFAULT_CHOICE if run is None else routing.Choice(pinned=run.pinned, only=run.only)
-        resolved = self._broker.credentials.resolve(
-            call.admission.admit, choice, target, rejected=rejected, run=run.id if run else None
-        )
+        try:
+            target, rejected = _question(call)
+        except RequestInvalid:
+            with self._broker.context.database.transaction(durable=False) as tx:
+                _claimant(call, tx)  # who may not ask is told that first
+            raise
+        resolved = self._broker.credentials.resolve(partial(_claimant, call), target, rejected=rejected)
         return json_response(views.resolved(resolved.connection, resolved.injected, target.path))
 
 
+def _question(call: Call) -> tuple[Target, bool]:
+    body = call.request.json()
+    target = Target(
+        method=body.text("method")[:32],
+        host=body.text("host")[: _HOST_LIMIT + 1],
+        port=body.integer("port", minimum=1, maximum=65535) or 443,
+        path=body.text("path").partition("?")[0],
+    )
+    rejected = body.boolean("rejected")
+    body.done()
+    return target, rejected
+
+
 def _run(call: Call) -> Run | None:
-    return call.admission.run if call.admission is not None else None
+    return call.admitted.run if call.admitted is not None else None
+
+
+def _claimant(call: Call, tx: Transaction) -> Claimant:
+    assert call.admit is not None
+    admitted = call.admit(tx)
+    run = admitted.run
+    if run is None:
+        return Claimant(caller=admitted.caller)
+    choice = routing.Choice(pinned=run.pinned, only=run.only)
+    return Claimant(caller=admitted.caller, choice=choice, run=run.id)
