@@ -142,34 +142,40 @@ class Credentials:
         return second
 
     def _attempt(self, admit: Admit, target: Target, *, may_refresh: bool, rejected: bool) -> Resolved | _Stale:
+        def body(tx: Transaction) -> Resolved | _Stale | AuthsomeError:
+            return self._decide(tx, admit(tx), target, may_refresh=may_refresh, rejected=rejected)
+
+        outcome = self._context.database.combined(body)
+        if isinstance(outcome, AuthsomeError):
+            raise outcome
+        return outcome
+
+    def _decide(
+        self, tx: Transaction, claimant: Claimant, target: Target, *, may_refresh: bool, rejected: bool
+    ) -> Resolved | _Stale | AuthsomeError:
+        """What a request gets, with the entry that says so; an error is returned, for its entry is to be kept."""
         context = self._context
-        refused: AuthsomeError | None = None
-        with context.database.transaction(durable=False) as tx:
-            claimant = admit(tx)
-            vault_id = claimant.caller.vault_id
-            now = context.clock()
-            try:
-                decision = routing.decide(
-                    tx, context.catalog, vault_id, claimant.choice, host=target.host, port=target.port, path=target.path
-                )
-                connection = decision.connection
-                if connection.status is Status.INVALID:
-                    raise LoginRequired(**login_again(connection))
-                if may_refresh and (rejected or due(connection, now)):
-                    return _Stale(claimant=claimant, decision=decision)
-                _require_usable(connection, now)
-                held = connections.secrets(tx, context.sealers.for_vault(vault_id), connection)
-                rules = decision.provider.injections(
-                    connection.kind, connection.variables, host=target.host, path=target.path, port=target.port
-                )
-                resolved = Resolved(connection=connection, injected=injection.apply(rules, held))
-            except AuthsomeError as error:
-                refused = error
-                audit.append(tx, _request_entry(Event.DENIED, claimant, target, now, detail=error.message))
-            else:
-                audit.append(tx, _request_entry(Event.RESOLVE, claimant, target, now, connection=connection))
-        if refused is not None:
-            raise refused
+        vault_id = claimant.caller.vault_id
+        now = context.clock()
+        try:
+            decision = routing.decide(
+                tx, context.catalog, vault_id, claimant.choice, host=target.host, port=target.port, path=target.path
+            )
+            connection = decision.connection
+            if connection.status is Status.INVALID:
+                raise LoginRequired(**login_again(connection))
+            if may_refresh and (rejected or due(connection, now)):
+                return _Stale(claimant=claimant, decision=decision)
+            _require_usable(connection, now)
+            held = connections.secrets(tx, context.sealers.for_vault(vault_id), connection)
+            rules = decision.provider.injections(
+                connection.kind, connection.variables, host=target.host, path=target.path, port=target.port
+            )
+            resolved = Resolved(connection=connection, injected=injection.apply(rules, held))
+        except AuthsomeError as error:
+            audit.append(tx, _request_entry(Event.DENIED, claimant, target, now, detail=error.message))
+            return error
+        audit.append(tx, _request_entry(Event.RESOLVE, claimant, target, now, connection=connection))
         return resolved
 
     def logout(self, caller: Caller, provider: str, name: str) -> Connection:

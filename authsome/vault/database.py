@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 import stat
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
@@ -23,6 +23,7 @@ from authsome.errors import DaemonUnavailable, StorageFailed, UnsafeFile, VaultU
 from authsome.home import open_private, privacy_problem, sync_directory
 from authsome.vault import faults, schema
 from authsome.vault.columns import from_moment
+from authsome.vault.combining import Combiner, Result
 from authsome.vault.lock import HomeLock
 from authsome.vault.writer import Reader, Transaction, Writer
 
@@ -61,6 +62,7 @@ class Database:
         self._readers: deque[sqlite3.Connection] = deque()
         self._closed = False
         self._writer = Writer(_connect(path, writable=writable))
+        self._combiner = Combiner(lambda: self.transaction(durable=False))
 
     @classmethod
     def open(
@@ -98,6 +100,14 @@ class Database:
                 hint=faults.READ_ONLY_HINT,
             )
         return self._writer.transaction(durable=durable)
+
+    def combined(self, body: Callable[[Transaction], Result]) -> Result:
+        """Run a body in a transaction that it may share with others of its kind; see `Combiner`. Not durable.
+
+        Raises:
+            StorageFailed: also at once, when the home is read-only.
+        """
+        return self._combiner.run(body)
 
     @contextmanager
     def read(self) -> Iterator[Reader]:

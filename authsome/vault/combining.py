@@ -1,0 +1,105 @@
+"""Combining: one thread carries out the transactions that others queue up meanwhile, all in one.
+
+Under load the cost of a small transaction is not the transaction: it is the COMMIT, and the threads that wake up one
+another for each. So whoever finds nobody at work leads: takes what is queued, runs it in one transaction, hands each
+its result, and passes the lead on. A lone caller leads itself and waits for nobody.
+
+Rules:
+1. A body may be run twice, so it does nothing but read and write the database, and return.
+2. Bodies of one transaction stand or fall together: where one fails, all are run again, each in one of its own.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Final, Generic, TypeVar
+
+from authsome.vault.writer import Transaction
+
+Result = TypeVar("Result")
+
+_MOST: Final = 32  # bodies in one transaction: nobody waits for more than these
+
+
+class _Job(Generic[Result]):
+    """One body, and what became of it."""
+
+    __slots__ = ("body", "error", "leads", "result", "woken")
+
+    def __init__(self, body: Callable[[Transaction], Result]) -> None:
+        self.body = body
+        self.result: Result | None = None
+        self.error: BaseException | None = None
+        self.leads = False
+        self.woken = threading.Lock()
+        self.woken.acquire()
+
+
+class Combiner:
+    """The queue before one writer."""
+
+    def __init__(self, transaction: Callable[[], AbstractContextManager[Transaction]]) -> None:
+        """Take what begins a transaction."""
+        self._transaction = transaction
+        self._guard = threading.Lock()
+        self._queue: deque[_Job[object]] = deque()
+        self._has_leader = False
+
+    def run(self, body: Callable[[Transaction], Result]) -> Result:
+        """The body's result, once the transaction that it was part of is committed.
+
+        Raises:
+            what the body or its transaction raised; nothing of it was kept then.
+        """
+        job = _Job(body)
+        with self._guard:
+            self._queue.append(job)  # type: ignore[arg-type]  # its result goes to its own caller
+            job.leads = not self._has_leader
+            self._has_leader = True
+        if not job.leads:
+            job.woken.acquire()
+        if job.leads:
+            self._lead()
+        if job.error is not None:
+            raise job.error
+        return job.result  # type: ignore[return-value]  # the body has returned
+
+    def _lead(self) -> None:
+        """Carry out what is queued, one's own job first, and pass the lead on."""
+        with self._guard:
+            jobs = [self._queue.popleft() for _ in range(min(_MOST, len(self._queue)))]
+        try:
+            self._carry_out(jobs)
+        except BaseException as error:
+            for job in jobs:
+                job.error = error
+            raise
+        finally:
+            with self._guard:
+                following = self._queue[0] if self._queue else None
+                self._has_leader = following is not None
+                if following is not None:
+                    following.leads = True
+            for job in jobs[1:]:
+                job.leads = False
+                job.woken.release()
+            if following is not None:
+                following.woken.release()
+
+    def _carry_out(self, jobs: list[_Job[object]]) -> None:
+        if len(jobs) > 1:
+            try:
+                with self._transaction() as tx:
+                    for job in jobs:
+                        job.result = job.body(tx)
+            except Exception:  # noqa: BLE001, S110  # whose it was shows below, where each is alone
+                pass
+            else:
+                return
+        for job in jobs:
+            try:
+                with self._transaction() as tx:
+                    job.result = job.body(tx)
+            except BaseException as error:  # noqa: BLE001  # its caller's, who may be another thread
+                job.error = error
