@@ -266,7 +266,7 @@ def test_whoami_loads_what_it_needs_and_no_more(daemon: Program):
     assert daemon("whoami").returncode == 0
     loaded = modules(daemon.directory, "whoami", AUTHSOME_HOME=str(daemon.home), AUTHSOME_PORT=str(daemon.port))
     assert {name for name in loaded if name.partition(".")[0] == "authsome"} == WHOAMI_MODULES["ours"]
-    assert {name for name in loaded if name.startswith("cryptography")} == WHOAMI_MODULES["cryptography"]
+    assert {name for name in loaded if name.startswith("cryptography")} <= WHOAMI_MODULES["cryptography"]
     assert loaded & HEAVY == set()
 
 

@@ -2,6 +2,7 @@
 
 import resource
 import sqlite3
+import time
 from contextlib import closing
 
 from fakes.ports import free_port
@@ -30,6 +31,10 @@ def test_every_act_is_told(program, keyed):
     program("run", "--", "true")
     adversary.newcomer(program, "nobody").ask("GET", "/whoami")
     mine.ask("POST", "/connections/keyed/default/logout", {})
+    deadline = time.monotonic() + 20
+    while not any(each["event"] == "run_ended" for each in events(mine)):  # told by the worker, once its child is gone
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     told = events(mine)
     assert {"claim", "login", "resolve", "denied", "export", "run", "run_ended", "logout"} <= {
         each["event"] for each in told
