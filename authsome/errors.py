@@ -293,6 +293,22 @@ class TimedOut(Cancelled):
     http_status = 504
 
 
+class CommandNotStarted(AuthsomeError):
+    """the command of a run was not found."""
+
+    code = "command_not_started"
+    exit_status = 127  # `run` speaks as a shell does
+    http_status = 400
+    default_hint = None
+
+
+class CommandNotExecutable(CommandNotStarted):
+    """the command of a run is not executable."""
+
+    code = "command_not_executable"
+    exit_status = 126
+
+
 def error_classes() -> dict[str, type[AuthsomeError]]:
     """Every class of the tree by its code."""
     found: dict[str, type[AuthsomeError]] = {}

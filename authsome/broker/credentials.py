@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from authsome.broker import routing
+from authsome.broker import record, routing
 from authsome.broker.context import Context
 from authsome.broker.refresh import Refresher, due, login_again
 from authsome.errors import AuthsomeError, CredentialUnavailable, LoginRequired
@@ -116,7 +116,7 @@ class Credentials:
         _require_usable(connection, context.clock())
         with context.database.transaction(durable=True) as tx:
             held = connections.secrets(tx, context.sealers.for_vault(caller.vault_id), connection)
-            audit.append(tx, _entry(event, caller, connection, context.clock()))
+            audit.append(tx, record.about(event, caller, connection, context.clock()))
         return Revealed(connection=connection, fields=held, environment=definition.export.values(connection.kind, held))
 
     def resolve(self, admit: Admit, target: Target, *, rejected: bool) -> Resolved:
@@ -187,7 +187,7 @@ class Credentials:
         with self._context.database.transaction(durable=True) as tx:
             connection = connections.require(tx, caller.vault_id, provider, None if name == DEFAULT else name)
             connections.delete(tx, connection)
-            audit.append(tx, _entry(Event.LOGOUT, caller, connection, self._context.clock()))
+            audit.append(tx, record.about(Event.LOGOUT, caller, connection, self._context.clock()))
         return connection
 
     def set_default(self, caller: Caller, provider: str, name: str) -> Connection:
@@ -199,7 +199,7 @@ class Credentials:
         with self._context.database.transaction(durable=True) as tx:
             connection = connections.require(tx, caller.vault_id, provider, name)
             connections.set_default(tx, connection)
-            audit.append(tx, _entry(Event.SET_DEFAULT, caller, connection, self._context.clock()))
+            audit.append(tx, record.about(Event.SET_DEFAULT, caller, connection, self._context.clock()))
             return connections.require(tx, caller.vault_id, provider, name)
 
 
@@ -207,18 +207,6 @@ def _require_usable(connection: Connection, now: datetime) -> None:
     if connection.expires_at is not None and connection.expires_at <= now:
         message = f"the login {connection.name} of {connection.provider} has expired and cannot be refreshed"
         raise CredentialUnavailable(message, hint=login_again(connection)["hint"])
-
-
-def _entry(event: Event, caller: Caller, connection: Connection, now: datetime) -> Entry:
-    return Entry(
-        event=event,
-        at=now,
-        vault_id=caller.vault_id,
-        principal=caller.principal.id,
-        identity=caller.identity.handle,
-        provider=connection.provider,
-        connection=connection.name,
-    )
 
 
 def _request_entry(  # noqa: PLR0913  # one line of the log

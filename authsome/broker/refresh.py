@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from authsome.broker import record
 from authsome.broker.context import Context
 from authsome.errors import AuthsomeError, EndpointRefused, EndpointUnreachable, LoginRequired, RefreshFailed
-from authsome.models.audit import Entry, Event
+from authsome.models.audit import Event
 from authsome.models.connection import ACCESS_TOKEN, REFRESH_TOKEN, Connection, Kind, Secrets, Status
 from authsome.models.principal import Caller
 from authsome.models.provider import OAuth, Provider
@@ -142,14 +143,14 @@ class Refresher:
             if stored is None:  # logged out or logged in anew meanwhile: a late answer must not resurrect it
                 return connections.require(tx, connection.vault_id, connection.provider, connection.name)
             detail = "scopes no longer granted: " + oauth.scope_separator.join(dropped) if dropped else None
-            audit.append(tx, _entry(Event.REFRESH, caller, connection, context.clock(), detail))
+            audit.append(tx, record.about(Event.REFRESH, caller, connection, context.clock(), detail))
         return stored
 
     def _give_up(self, caller: Caller, connection: Connection, error: AuthsomeError) -> None:
         with self._context.database.transaction(durable=True) as tx:
             if connections.mark_invalid(tx, connection, now=self._context.clock()):
                 now = self._context.clock()
-                audit.append(tx, _entry(Event.REFRESH_FAILED, caller, connection, now, f"final: {error.message}"))
+                audit.append(tx, record.about(Event.REFRESH_FAILED, caller, connection, now, f"final: {error.message}"))
 
     def _pause(self, caller: Caller, connection: Connection, turn: _Turn, error: AuthsomeError) -> None:
         asked = getattr(error, "retry_after", None) or timedelta(0)
@@ -159,7 +160,7 @@ class Refresher:
         turn.cause = error.message
         with self._context.database.transaction(durable=True) as tx:
             now = self._context.clock()
-            audit.append(tx, _entry(Event.REFRESH_FAILED, caller, connection, now, f"transient: {error.message}"))
+            audit.append(tx, record.about(Event.REFRESH_FAILED, caller, connection, now, f"transient: {error.message}"))
 
     @contextmanager
     def _turn(self, connection: Connection) -> Iterator[_Turn]:
@@ -188,16 +189,3 @@ def login_again(connection: Connection) -> dict[str, str]:
 
 def _may_force(connection: Connection, now: datetime) -> bool:
     return connection.has_refresh_token and now - connection.updated_at > FORCED_PAUSE
-
-
-def _entry(event: Event, caller: Caller, connection: Connection, now: datetime, detail: str | None) -> Entry:
-    return Entry(
-        event=event,
-        at=now,
-        vault_id=connection.vault_id,
-        principal=caller.principal.id,
-        identity=caller.identity.handle,
-        provider=connection.provider,
-        connection=connection.name,
-        detail=detail,
-    )

@@ -19,7 +19,13 @@ from typing import Final, Never, Protocol
 
 from authsome import clock
 from authsome.client import detach
-from authsome.errors import AuthsomeError, DaemonUnavailable, RequestInvalid, from_code
+from authsome.errors import (
+    CommandNotExecutable,
+    CommandNotStarted,
+    DaemonUnavailable,
+    RequestInvalid,
+    from_code,
+)
 from authsome.home import Settings, make_private_directory, open_private, write_private
 from authsome.proxy import environment, rules, trust
 from authsome.proxy.assignment import Assignment
@@ -27,10 +33,8 @@ from authsome.proxy.environment import Grant
 from authsome.proxy.rules import Lease, Unmatched
 from authsome.secret import Secret
 
-NOT_EXECUTABLE: Final = 126
-NOT_FOUND: Final = 127
 FAILED: Final = 125
-"""The exit statuses of `env`, `nice` and `timeout` for a command that did not start."""
+"""The exit status of `env`, `nice` and `timeout` when they fail themselves."""
 WORKER: Final = "proxy-worker"
 """The hidden command that `cli` runs `worker.main` for."""
 _START_SECONDS: Final = 20.0
@@ -38,21 +42,6 @@ _READY_LIMIT: Final = 4096
 _KEPT: Final = frozenset({"PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ"})
 _KEPT_PREFIXES: Final = ("XDG_", "AUTHSOME_PYZ_")
 _NODE_PRELOAD: Final = "node_preload.cjs"
-
-
-class CommandNotStarted(AuthsomeError):
-    """the command could not be started."""
-
-    code = "command_not_started"
-    exit_status = NOT_FOUND
-    default_hint = None
-
-
-class CommandNotExecutable(CommandNotStarted):
-    """the command is not executable."""
-
-    code = "command_not_executable"
-    exit_status = NOT_EXECUTABLE
 
 
 class Daemon(Protocol):

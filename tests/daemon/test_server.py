@@ -130,7 +130,7 @@ def test_an_unexpected_error_tells_the_client_nothing(run_server, caplog):
     caplog.set_level(logging.ERROR, "authsome.daemon")
 
     def handle(_):
-        raise KeyError("/root/secret.db")
+        raise KeyError("/var/secret.db")
 
     answer = run_server(handle).get("/x?key=value")
     assert answer.status == 500

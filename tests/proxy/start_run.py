@@ -11,7 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from authsome.errors import AuthsomeError
+from authsome.errors import AuthsomeError, CommandNotStarted
 from authsome.home import settings_from
 from authsome.proxy import launch
 from authsome.proxy.rules import Unmatched
@@ -50,7 +50,7 @@ def main() -> int:
             environ=environ,
             worker_command=worker,
         )
-    except launch.CommandNotStarted as error:
+    except CommandNotStarted as error:
         sys.stderr.write(f"authsome: error: {error.message}\n")
         return error.exit_status
     except AuthsomeError as error:
