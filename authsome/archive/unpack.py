@@ -97,9 +97,10 @@ def _make(contents: _Archive, place: str, name: str) -> tuple[str, int]:
         with contextlib.suppress(OSError, boot.Refused, ValueError):
             return boot.open_store(place, name)  # somebody made it while we waited
         new = f"{place}/{NEW}{secrets.token_hex(8)}"
-        os.mkdir(new)
-        being_written = boot.open_directory(new)
-        try:
+        being_written = -1
+        try:  # from before the directory is there: Ctrl-C may come at any moment
+            os.mkdir(new)
+            being_written = boot.open_directory(new)
             _lock(being_written)  # tells a sweeper that its writer lives
             _sweep(place, name, now=os.fstat(being_written).st_mtime)
             _write(contents, new, f"{place}/{name}")
@@ -108,7 +109,8 @@ def _make(contents: _Archive, place: str, name: str) -> tuple[str, int]:
             shutil.rmtree(new, ignore_errors=True)
             raise
         finally:
-            os.close(being_written)
+            if being_written >= 0:
+                os.close(being_written)
         os.fsync(root)
     finally:
         os.close(root)  # and with it the lock
