@@ -286,7 +286,7 @@ def test_errors_tell_nothing_of_the_inside(caller, path):
     for answer in (caller.ask("GET", path), ask(caller.port, "GET", path)):
         assert 400 <= answer.status < 500
         text = answer.body.decode()
-        assert not re.search(r"Traceback|sqlite|SELECT|\.py|/home/|/root/|/tmp/|site-packages", text, re.IGNORECASE)
+        assert not re.search(r"Traceback|sqlite|SELECT|\.py|/(?:home|root|tmp)/|site-packages", text, re.IGNORECASE)
 
 
 def test_slow_clients_do_not_hold_up_others(target):
