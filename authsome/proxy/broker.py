@@ -1,9 +1,11 @@
-"""The worker's line to the daemon: routes, credentials and the end of the run, asked with the run's own secret."""
+"""The worker's line to the daemon: routes, credentials and the end of a run, asked with that run's own secret.
 
-import asyncio
+Everything here blocks, and may be called from any number of threads.
+"""
+
 import json
+import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -16,25 +18,62 @@ from authsome.proxy import inject, rules
 from authsome.proxy.rules import Lease, Target
 
 _RESOLVE_SECONDS: Final = 45.0  # the daemon may have to refresh first, which may take it 30
+_REFRESH_SECONDS: Final = 10.0  # how long a 401 waits for the refresh that it caused
 _OTHER_SECONDS: Final = 5.0
-_LINES: Final = 32  # requests that wait for the daemon at the same time; a slow provider holds up only its own
+_CHANNELS: Final = 32  # requests that wait for the daemon at the same time; a slow provider holds up only its own
+
+
+class Line:
+    """Connections to one daemon, kept for the next question of any run."""
+
+    def __init__(self, url: str, *, guard: Callable[[], None] | None = None, ca_bundle: Path | None = None) -> None:
+        """Take the daemon's URL, and what each new connection is checked by (see `Channel`)."""
+        self.url = url
+        self._guard = guard
+        self._ca_bundle = ca_bundle
+        self._idle: list[Channel] = []
+        self._free = threading.BoundedSemaphore(_CHANNELS)
+
+    def ask(self, method: str, path: str, *, authorization: str, body: bytes, seconds: float) -> HttpResponse:
+        """One request and its answer.
+
+        Raises:
+            DaemonUnavailable: there is none in time.
+        """
+        if not self._free.acquire(timeout=seconds):
+            raise DaemonUnavailable("too many requests wait for the daemon")
+        try:
+            # list.pop and list.append are atomic, so two threads never hold the same channel.
+            try:
+                channel = self._idle.pop()
+            except IndexError:
+                channel = Channel(self.url, guard=self._guard, ca_bundle=self._ca_bundle)
+            headers = (("Authorization", authorization), ("Content-Type", "application/json"))
+            try:
+                response = channel.request(method, path, headers=headers, body=body, timeout=seconds)
+            except BaseException:
+                channel.close()
+                raise
+            self._idle.append(channel)
+            return response
+        finally:
+            self._free.release()
+
+    def close(self) -> None:
+        """Let go of the connections that nobody waits on."""
+        while self._idle:
+            self._idle.pop().close()
 
 
 class Broker:
-    """Asks the daemon; safe for any number of tasks of one event loop."""
+    """Asks the daemon on behalf of one run."""
 
-    def __init__(
-        self, url: str, lease: Lease, *, guard: Callable[[], None] | None = None, ca_bundle: Path | None = None
-    ) -> None:
-        """Take the daemon's URL, the run, and what each new connection is checked by (see `Channel`)."""
-        self._url = url
-        self._guard = guard
-        self._lease = lease
-        self._ca_bundle = ca_bundle
-        self._idle: list[Channel] = []
-        self._threads = ThreadPoolExecutor(max_workers=_LINES, thread_name_prefix="daemon")
+    def __init__(self, line: Line, lease: Lease) -> None:
+        self._line = line
+        self._run = lease.run
+        self._secret = lease.secret
 
-    async def resolve(
+    def resolve(
         self, method: str, target: Target, path: str, *, provider: str, is_rejected: bool = False
     ) -> inject.Credential:
         """What goes on a request.
@@ -52,58 +91,34 @@ class Broker:
         question: dict[str, object] = {"method": method, "host": target.host, "port": target.port, "path": path}
         if is_rejected:
             question["rejected"] = True
+        seconds = _REFRESH_SECONDS if is_rejected else _RESOLVE_SECONDS
         try:
-            answer = await self._ask("POST", "/proxy/resolve", question, _RESOLVE_SECONDS)
+            answer = self._ask("POST", "/proxy/resolve", question, seconds)
         except errors.NotFound as error:
             raise CredentialUnavailable(error.message, hint=f"log in with `authsome login {provider}`") from error
         return inject.credential_from_json(answer)
 
-    async def routes(self) -> RouteTable:
+    def routes(self) -> RouteTable:
         """The run's routes as of now.
 
         Raises:
             AuthsomeError: the daemon cannot be asked, or no longer knows the run.
         """
-        answer = await self._ask("GET", "/proxy/routes", None, _OTHER_SECONDS)
+        answer = self._ask("GET", "/proxy/routes", None, _OTHER_SECONDS)
         return rules.table_from_json(answer.get("routes"))
 
-    async def end(self) -> None:
+    def end(self) -> None:
         """Tell the daemon that the run is over.
 
         Raises:
             AuthsomeError: it could not be told; the run ends there by its own time.
         """
-        await self._ask("DELETE", f"/proxy/runs/{self._lease.run}", None, _OTHER_SECONDS)
+        self._ask("DELETE", f"/proxy/runs/{self._run}", None, _OTHER_SECONDS)
 
-    def close(self) -> None:
-        """Let go of the connections."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-        while self._idle:
-            self._idle.pop().close()
-
-    async def _ask(
-        self, method: str, path: str, question: Mapping[str, object] | None, seconds: float
-    ) -> dict[str, object]:
+    def _ask(self, method: str, path: str, question: Mapping[str, object] | None, seconds: float) -> dict[str, object]:
         body = b"" if question is None else json.dumps(question).encode()
-        loop = asyncio.get_running_loop()
-        response = await loop.run_in_executor(self._threads, self._exchange, method, path, body, seconds)
-        return _answer(response)
-
-    def _exchange(self, method: str, path: str, body: bytes, seconds: float) -> HttpResponse:
-        # list.pop and list.append are atomic, so two threads never hold the same channel.
-        try:
-            channel = self._idle.pop()
-        except IndexError:
-            channel = Channel(self._url, guard=self._guard, ca_bundle=self._ca_bundle)
-        secret = f"{self._lease.run}:{self._lease.secret.reveal()}"
-        headers = (("Authorization", f"Run {secret}"), ("Content-Type", "application/json"))
-        try:
-            response = channel.request(method, path, headers=headers, body=body, timeout=seconds)
-        except BaseException:
-            channel.close()
-            raise
-        self._idle.append(channel)
-        return response
+        authorization = f"Run {self._run}:{self._secret.reveal()}"
+        return _answer(self._line.ask(method, path, authorization=authorization, body=body, seconds=seconds))
 
 
 def _answer(response: HttpResponse) -> dict[str, object]:

@@ -9,12 +9,16 @@ Rule: every hook fails closed. What cannot be decided is answered by us, and not
 
 import asyncio
 import logging
+import socket
 import sys
+import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, TypeVar, cast
 
 from mitmproxy import http, tls
 from mitmproxy.connection import Connection, ConnectionState, Server
@@ -27,166 +31,120 @@ from mitmproxy.proxy.server import ConnectionIO, LiveConnectionHandler
 from OpenSSL import SSL, _util, crypto
 
 from authsome import address
-from authsome.address import AddressPolicy
 from authsome.clock import Clock
-from authsome.errors import AuthsomeError, CredentialUnavailable, RequestInvalid, RouteAmbiguous
-from authsome.models.route import Route, RouteTable
+from authsome.errors import AuthsomeError, RequestInvalid
 from authsome.proxy import answers, inject, layers, rules
 from authsome.proxy.authority import Issuer
 from authsome.proxy.dial import dial
 from authsome.proxy.inject import Credential, Head
-from authsome.proxy.rules import Lease, Opening, Target
-from authsome.transport import DIRECT, Outbound
+from authsome.proxy.rules import Opening, Target
+from authsome.proxy.tenancy import Tenancy, Tenants
 
 log = logging.getLogger(__name__)
 
 _REFUSED: Final = "authsome.refused"
 _CREDENTIAL: Final = "authsome.credential"
 _PROVIDER: Final = "authsome.provider"
-_ROUTES_SECONDS: Final = 1.0  # how long a route table serves new connections before the daemon is asked again
-_REFRESH_SECONDS: Final = 10.0  # how long a 401 waits for the refresh that it caused
+_QUESTIONS: Final = 32  # that wait for the daemon at the same time
+_LOOKUPS: Final = 32  # names that are looked up at the same time
 _WINDOW_LIMIT: Final = 4 * 1024 * 1024  # bytes that may wait for a slow HTTP/2 peer before its partner is read on
 _CONTEXTS: Final = 256
 _HTTP_PROTOCOLS: Final = (b"h2", b"http/1.1")
+BACKLOG: Final = 512
 
-
-class CredentialSource(Protocol):
-    """Where credentials come from: the daemon."""
-
-    async def resolve(
-        self, method: str, target: Target, path: str, *, provider: str, is_rejected: bool = False
-    ) -> Credential:
-        """What goes on a request."""
-
-    async def routes(self) -> RouteTable:
-        """The run's routes as of now."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ground:
-    """What an engine stands on."""
-
-    lease: Lease
-    source: CredentialSource
-    issuer: Issuer
-    trust: Path
-    """A PEM file with the roots that servers are verified against."""
-    table: RouteTable
-    clock: Clock
-    tunnel_policy: AddressPolicy
-    """What a tunnel, or a plain request, may reach."""
-    outbound: Outbound = DIRECT
-    own_ports: frozenset[int] = frozenset()
+Answered = TypeVar("Answered")
+Key = TypeVar("Key", str, Path)
 
 
 class Engine:
-    """Listens for one run's child and serves it."""
+    """Serves the children of all tenants on one port, by one event loop in a thread of its own."""
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, tenants: Tenants, issuer: Issuer, *, clock: Clock) -> None:
         layers.install()
-        self.ground = ground
-        self.upstream = _upstream_context(ground.trust)
-        self._table = ground.table
-        self._table_until = 0.0
-        self._table_lock = asyncio.Lock()
-        self._contexts: OrderedDict[str, SSL.Context] = OrderedDict()
-        self._rejected: dict[tuple[str, str], str] = {}
+        self.tenants = tenants
+        self.clock = clock
+        self._issuer = issuer
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_exception_handler(_unhandled)
+        self._threads = ThreadPoolExecutor(max_workers=_QUESTIONS, thread_name_prefix="daemon")
+        self._loop.set_default_executor(ThreadPoolExecutor(max_workers=_LOOKUPS, thread_name_prefix="lookup"))
+        self._thread = threading.Thread(target=self._loop.run_forever, name="full", daemon=True)
         self._server: asyncio.Server | None = None
-        self._own_ports = ground.own_ports
-        self._children: set[asyncio.Task[None]] = set()
+        self._children: dict[asyncio.Task[None], Child] = {}
+        self._contexts: OrderedDict[str, SSL.Context] = OrderedDict()
+        self._upstream: OrderedDict[Path, SSL.Context] = OrderedDict()
 
-    async def listen(self) -> int:
-        """Listen on 127.0.0.1; returns the port."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=512)
-        port: int = self._server.sockets[0].getsockname()[1]
-        self._own_ports |= {port}
+    def listen(self, listener: socket.socket | None = None) -> int:
+        """Serve on a socket that listens already, or on a free port of 127.0.0.1; returns the port."""
+        if listener is None:
+            listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+        port: int = listener.getsockname()[1]
+        self.tenants.reserve(port)
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._listen(listener), self._loop).result()
         return port
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Stop listening and end every connection."""
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _listen(self, listener: socket.socket) -> None:
+        self._server = await asyncio.start_server(self._serve, sock=listener)
+
+    async def _close(self) -> None:
         if self._server is not None:
             self._server.close()
-        for child in self._children:
-            child.cancel()
+        for child in self._children.values():
+            child.end()
         await asyncio.gather(*self._children, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._children.add(task)
+        child = self._children[task] = Child(self, reader, writer)
         try:
-            await Child(self, reader, writer).handle_client()
+            await child.handle_client()
         finally:
-            self._children.discard(task)
+            del self._children[task]
+            if child.tenancy is not None:
+                child.tenancy.detach(child.end_soon)
 
-    async def table(self) -> RouteTable:
-        """The run's routes, a second old at most; the last ones known when the daemon cannot be asked.
+    def call_soon(self, call: Callable[[], None]) -> None:
+        """Have the loop make a call, from any thread."""
+        with suppress(RuntimeError):  # the loop is gone, and whatever it served with it
+            self._loop.call_soon_threadsafe(call)
 
-        Old routes can only lead to a request that the daemon then refuses, or to a tunnel.
-        """
-        loop = asyncio.get_running_loop()
-        async with self._table_lock:
-            if loop.time() >= self._table_until:
-                try:
-                    self._table = await self.ground.source.routes()
-                except AuthsomeError as error:
-                    log.warning("the routes could not be renewed: %s", error.message)
-                self._table_until = loop.time() + _ROUTES_SECONDS
-        return self._table
-
-    def policy(self, target: Target, *, is_routed: bool) -> AddressPolicy:
-        """Where a target may lie."""
-        if not is_routed:
-            policy = self.ground.tunnel_policy
-            return AddressPolicy(
-                allow_private=policy.allow_private, allow_intranet=policy.allow_intranet, own_ports=self._own_ports
-            )
-        tables = (self._table, self.ground.table)
-        allowed = any(table.allows_private_addresses(target.host, target.port) for table in tables)
-        return AddressPolicy(allow_private=allowed, own_ports=self._own_ports)
+    async def ask(self, call: Callable[..., Answered], *args: object, **named: object) -> Answered:
+        """Make a call that asks the daemon, without holding up the loop."""
+        return await self._loop.run_in_executor(self._threads, partial(call, *args, **named))
 
     def server_context(self, host: str) -> SSL.Context:
         """The TLS context that stands in for a host."""
-        context = self._contexts.get(host)
-        if context is None:
-            context = _child_context(self.ground.issuer, host)
-            self._contexts[host] = context
-            if len(self._contexts) > _CONTEXTS:
-                self._contexts.popitem(last=False)
-        return context
+        return _remembered(self._contexts, host, lambda: _child_context(self._issuer, host))
 
-    def route(self, target: Target, path: str) -> Route | None:
-        """The route of a request; None: it belongs to none and goes as it is.
+    def client_context(self, trust: Path) -> SSL.Context:
+        """The TLS context that verifies servers against these roots."""
+        return _remembered(self._upstream, trust, lambda: _upstream_context(trust))
 
-        Raises:
-            RouteAmbiguous: more than one claims it equally.
-            CredentialUnavailable: it had one when the run began: what the child sends would be a placeholder.
-        """
-        route = self._table.decide(target.host, target.port, path)
-        if route == "ambiguous":
-            raise RouteAmbiguous(f"more than one connection claims {target.authority}")
-        if route != "none":
-            return route
-        before = self.ground.table.decide(target.host, target.port, path)
-        if before == "none":
-            return None
-        provider = "its provider" if before == "ambiguous" else before.provider
-        hint = "log in again" if before == "ambiguous" else f"log in again: authsome login {provider}"
-        raise CredentialUnavailable(f"{provider} is no longer connected", hint=hint)
 
-    async def rejected(self, method: str, target: Target, path: str, credential: Credential) -> None:
-        """A server has answered 401 to a credential: have it refreshed, once per credential."""
-        key = (credential.provider, credential.connection)
-        if self._rejected.get(key) == credential.credential_id:
-            return
-        self._rejected[key] = credential.credential_id
-        try:
-            async with asyncio.timeout(_REFRESH_SECONDS):
-                await self.ground.source.resolve(method, target, path, provider=credential.provider, is_rejected=True)
-        except TimeoutError:
-            log.warning("%s: the refresh after a 401 takes long", credential.provider)
-        except AuthsomeError as error:
-            log.warning("%s: refused, and not refreshed: %s", credential.provider, error.message)
+def _remembered(contexts: OrderedDict[Key, SSL.Context], key: Key, make: Callable[[], SSL.Context]) -> SSL.Context:
+    context = contexts.get(key)
+    if context is None:
+        context = contexts[key] = make()
+        if len(contexts) > _CONTEXTS:
+            contexts.popitem(last=False)
+    return context
+
+
+def _unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """What a task left behind: logged by kind only, asyncio's own text quotes objects."""
+    error = context.get("exception")
+    if isinstance(error, BaseException) and not isinstance(error, ConnectionError):
+        log.error("a task failed", exc_info=(type(error), error, error.__traceback__))
 
 
 class Child(LiveConnectionHandler):
@@ -200,6 +158,8 @@ class Child(LiveConnectionHandler):
         context.layers.clear()
         self.layer = http_layers.HttpLayer(context, http_layers.HTTPMode.regular)
         self.timeout_watchdog.timeout = self.options.tcp_timeout
+        self.tenancy: Tenancy | None = None
+        """Whose it is, once its first request has been admitted."""
         self.target: Target | None = None
         """Where this connection leads, once a CONNECT was accepted."""
         self.is_intercepted = False
@@ -212,6 +172,18 @@ class Child(LiveConnectionHandler):
         if level >= logging.ERROR:
             log.error("the engine failed", exc_info=sys.exc_info() if exc_info is True else None)
             self.has_failed = True
+
+    def end_soon(self) -> None:
+        """Cut this connection and those that it leads to, from any thread."""
+        self.engine.call_soon(self.end)
+
+    def end(self) -> None:
+        """Cut this connection and those that it leads to."""
+        for io in list(self.transports.values()):
+            if isinstance(io.writer, asyncio.StreamWriter):
+                io.writer.transport.abort()
+            if io.handler is not None:
+                io.handler.cancel()
 
     async def server_event(self, event: events.Event) -> None:
         """Handle an event, and wake whoever waits for room."""
@@ -236,12 +208,13 @@ class Child(LiveConnectionHandler):
         connection = command.connection
         assert isinstance(connection, Server)
         assert connection.address is not None
+        assert self.tenancy is not None
         target = Target(host=connection.address[0], port=connection.address[1])
-        policy = self.engine.policy(target, is_routed=self.is_intercepted)
+        policy = self.tenancy.policy(target, is_routed=self.is_intercepted, own_ports=self.engine.tenants.own_ports)
         loop = asyncio.get_running_loop()
         try:
             connection.timestamp_start = loop.time()
-            reader, writer = await dial(target, policy, self.engine.ground.outbound)
+            reader, writer = await dial(target, policy, self.tenancy.outbound)
         except AuthsomeError as error:
             await self._fail_to_open(command, error)
             return
@@ -301,12 +274,21 @@ class Child(LiveConnectionHandler):
         flow.request.stream = True
         log.info("refused %s: %s", target.authority, error.code)
 
+    def _admit(self, headers: http.Headers) -> Tenancy:
+        """Whose request this is; a connection stays with whoever sent its first."""
+        tenancy = self.engine.tenants.admit(headers.get_all("proxy-authorization"), self.engine.clock())
+        if self.tenancy is None:
+            tenancy.attach(self.end_soon)
+            self.tenancy = tenancy
+        elif self.tenancy is not tenancy:
+            raise RequestInvalid("this connection belongs to another run")
+        return tenancy
+
     async def _connect(self, flow: http.HTTPFlow) -> None:
         """A CONNECT: whose is it, where to, and what becomes of it."""
-        ground = self.engine.ground
-        ground.lease.admit(flow.request.headers.get_all("proxy-authorization"), ground.clock())
+        tenancy = self._admit(flow.request.headers)
         target = rules.target_of(flow.request.host, flow.request.port)
-        opening = ground.lease.opening(await self.engine.table(), ground.table, target)
+        opening = await self.engine.ask(tenancy.opening, target)
         flow.request.data.host = target.host
         flow.metadata[layers.OPENING] = opening
         self.target = target
@@ -324,12 +306,12 @@ class Child(LiveConnectionHandler):
 
     def _plain(self, flow: http.HTTPFlow) -> None:
         """A request in clear text for a proxy to pass on (RFC 9112 §3.2.2): never with a credential."""
-        ground, request = self.engine.ground, flow.request
-        ground.lease.admit(request.headers.get_all("proxy-authorization"), ground.clock())
+        request = flow.request
+        tenancy = self._admit(request.headers)
         if request.scheme != "http":
             raise RequestInvalid("this proxy takes https by CONNECT only")
         target = rules.target_of(request.host, request.port)
-        ground.lease.allow_unmatched(target)
+        tenancy.lease.allow_unmatched(target)
         fields = inject.forwardable(request.headers.fields)
         if not target.host.isascii():
             raise RequestInvalid("a host is written in ASCII, an IDN as xn--…")
@@ -339,7 +321,9 @@ class Child(LiveConnectionHandler):
     async def _intercepted(self, flow: http.HTTPFlow, target: Target) -> None:
         """A request that we see in clear: checked against the connection, then given its credential."""
         request = flow.request
-        self.engine.ground.lease.check_time(self.engine.ground.clock())
+        tenancy = self.tenancy
+        assert tenancy is not None
+        tenancy.lease.check_time(self.engine.clock())
         if self.misdirected is not None:
             raise self.misdirected
         if not self.is_intercepted or request.scheme != "https":
@@ -353,16 +337,23 @@ class Child(LiveConnectionHandler):
         fields = inject.forwardable(request.headers.fields, keep_trailers_option=request.is_http2)
         head = Head(target=request.data.path, fields=fields)
         path = head.target.partition(b"?")[0].decode("latin-1")
-        route = self.engine.route(target, path)
-        if route is not None:
-            flow.metadata[_PROVIDER] = route.provider
-            credential = await self.engine.ground.source.resolve(request.method, target, path, provider=route.provider)
+        credential = await self.engine.ask(self._credential, flow, tenancy, target, path)
+        if credential is not None:
             flow.metadata[_CREDENTIAL] = credential
             head = inject.injected(head, credential)
         if not request.is_http2:
             request.authority = ""
         request.data.path = head.target
         request.headers = http.Headers(head.fields)
+
+    @staticmethod
+    def _credential(flow: http.HTTPFlow, tenancy: Tenancy, target: Target, path: str) -> Credential | None:
+        """What goes on a request; asks the daemon, so it is not for the loop's own thread."""
+        route = tenancy.route(target, path)
+        if route is None:
+            return None
+        flow.metadata[_PROVIDER] = route.provider
+        return tenancy.source.resolve(flow.request.method, target, path, provider=route.provider)
 
     def _request_trailers(self, flow: http.HTTPFlow) -> None:
         """Trailers are headers that come late: what may not stand in the head may not stand there."""
@@ -380,8 +371,9 @@ class Child(LiveConnectionHandler):
         fields = response.headers.fields
         response.headers = http.Headers(inject.response_fields(fields) if self.target else inject.forwardable(fields))
         if response.status_code == 401 and isinstance(credential, Credential) and self.target is not None:
+            assert self.tenancy is not None
             path = flow.request.data.path.partition(b"?")[0].decode("latin-1")
-            await self.engine.rejected(flow.request.method, self.target, path, credential)
+            await self.engine.ask(self.tenancy.rejected, flow.request.method, self.target, path, credential)
 
     def _client_hello(self, hello: tls.ClientHelloData) -> None:
         """TLS begins: the server comes first, so that the child is offered the protocol that the server speaks."""
@@ -400,11 +392,12 @@ class Child(LiveConnectionHandler):
 
     def _start_server_tls(self, start: tls.TlsData) -> None:
         assert self.target is not None
+        assert self.tenancy is not None
         connection, client = start.conn, start.context.client
         connection.sni = self.target.host
         offers = [client.alpn] if client.alpn else client.alpn_offers
         connection.alpn_offers = [each for each in _HTTP_PROTOCOLS if each in offers] or [b"http/1.1"]
-        start.ssl_conn = SSL.Connection(self.engine.upstream)
+        start.ssl_conn = SSL.Connection(self.engine.client_context(self.tenancy.trust))
         _verify_name(start.ssl_conn, self.target.host)
         start.ssl_conn.set_alpn_protos(list(connection.alpn_offers))
         start.ssl_conn.set_connect_state()

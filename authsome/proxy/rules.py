@@ -83,8 +83,8 @@ class Lease:
         is_right = hmac.compare_digest(given.strip(" ").encode("utf-8", "surrogateescape"), wanted)
         if scheme.lower() != "basic" or not is_right:
             raise AuthenticationFailed(
-                "this proxy belongs to one run and takes its credential only",
-                hint="the program did not send the user and password of the proxy URL",
+                "this proxy serves the children of live runs, each by its own credential",
+                hint="the run is over, or the program did not send the user and password of its proxy URL",
             )
         self.check_time(now)
 

@@ -14,7 +14,6 @@ import select
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from authsome import clock
@@ -25,7 +24,8 @@ from authsome.errors import AuthsomeError, UsageError
 from authsome.home import read_private
 from authsome.proxy import log, stubs, trust
 from authsome.proxy.assignment import Assignment, assignment_from_json
-from authsome.proxy.broker import Broker
+from authsome.proxy.broker import Broker, Line
+from authsome.proxy.tenancy import Ground, Tenancy, Tenants
 from authsome.transport import outbound_from
 
 logger = logging.getLogger(__name__)
@@ -88,40 +88,41 @@ async def _serve(assignment: Assignment, tunnel_policy: AddressPolicy) -> None:
     from authsome.proxy import authority, full  # noqa: PLC0415  # mitmproxy, after the stubs
 
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(max_workers=32, thread_name_prefix="lookup"))
-    loop.set_exception_handler(_unhandled)
     ended = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, ended.set)
     watch = _watch(assignment.pid, ended)
     guard = supervisor.guard(assignment.home, assignment.daemon_url) if assignment.is_supervised else None
-    broker = Broker(assignment.daemon_url, assignment.lease, guard=guard, ca_bundle=assignment.extra_roots)
-    engine = full.Engine(
-        full.Ground(
-            lease=assignment.lease,
-            source=broker,
-            issuer=authority.Issuer(authority.load(read_private(trust.authority_path(assignment.home)))),
-            trust=assignment.upstream_roots,
-            table=assignment.table,
-            clock=clock.now,
-            tunnel_policy=tunnel_policy,
-            own_ports=_daemon_ports(assignment.daemon_url),
-            outbound=outbound_from({"https_proxy": assignment.https_proxy, "no_proxy": assignment.no_proxy}),
+    line = Line(assignment.daemon_url, guard=guard, ca_bundle=assignment.extra_roots)
+    broker = Broker(line, assignment.lease)
+    tenants = Tenants(own_ports=_daemon_ports(assignment.daemon_url))
+    tenants.add(
+        Tenancy(
+            Ground(
+                lease=assignment.lease,
+                table=assignment.table,
+                source=broker,
+                trust=assignment.upstream_roots,
+                outbound=outbound_from({"https_proxy": assignment.https_proxy, "no_proxy": assignment.no_proxy}),
+                tunnel_policy=tunnel_policy,
+            )
         )
     )
-    port = await engine.listen()
+    issuer = authority.Issuer(authority.load(read_private(trust.authority_path(assignment.home))))
+    engine = full.Engine(tenants, issuer, clock=clock.now)
+    port = engine.listen()
     # Written after the watch began: if the caller died meanwhile, nobody reads, and this fails.
     _report({"port": port})
     _leave_standard_streams()
     logger.info("run %s: listening on port %d", assignment.lease.run, port)
     await watch
     logger.info("run %s: ended", assignment.lease.run)
-    closing = asyncio.create_task(engine.close())
+    tenants.end(assignment.lease.run)
+    engine.close()
     try:
-        await broker.end()
+        broker.end()
     except AuthsomeError as error:
         logger.warning("run %s: the daemon could not be told of its end: %s", assignment.lease.run, error.message)
-    await closing
-    broker.close()
+    line.close()
     # Threads may still wait for a slow daemon or name server; the secrets in this memory do not wait for them.
     os._exit(0)
 
@@ -129,13 +130,6 @@ async def _serve(assignment: Assignment, tunnel_policy: AddressPolicy) -> None:
 def _report(said: dict[str, object]) -> None:
     """The one line that whoever started us waits for."""
     os.write(1, json.dumps(said).encode() + b"\n")
-
-
-def _unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
-    """What a task left behind: logged by kind only, asyncio's own text quotes objects."""
-    error = context.get("exception")
-    if isinstance(error, BaseException) and not isinstance(error, ConnectionError):
-        logger.error("a task failed", exc_info=(type(error), error, error.__traceback__))
 
 
 def _watch(pid: int, ended: asyncio.Event) -> Awaitable[object]:

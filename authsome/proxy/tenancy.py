@@ -1,0 +1,250 @@
+"""Whose a connection is: all that is one run's in a worker that serves many at the same time.
+
+An engine knows nothing of runs. At a connection's first request it asks `Tenants.admit` for the `Tenancy`, and from
+then on takes everything from there. All calls may come from any thread, and those that ask the daemon block.
+
+Rule: nothing of a tenancy outlives its run. When the run ends, its credential is unknown from that moment, and every
+connection that was admitted with it is closed.
+"""
+
+import base64
+import binascii
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Protocol
+
+from authsome.address import AddressPolicy
+from authsome.errors import AuthsomeError, CredentialUnavailable, NotAllowed, RouteAmbiguous
+from authsome.models.route import Route, RouteTable
+from authsome.proxy.inject import Credential
+from authsome.proxy.rules import Lease, Opening, Target
+from authsome.secret import Secret
+from authsome.transport import DIRECT, Outbound
+
+log = logging.getLogger(__name__)
+
+_RETRY_SECONDS: Final = 1.0  # how long the last known routes serve when the daemon could not be asked
+
+
+class Source(Protocol):
+    """Where a run's routes and credentials come from: the daemon, asked with the run's own secret."""
+
+    def resolve(
+        self, method: str, target: Target, path: str, *, provider: str, is_rejected: bool = False
+    ) -> Credential:
+        """What goes on a request."""
+
+    def routes(self) -> RouteTable:
+        """The run's routes as of now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ground:
+    """What a run brings along."""
+
+    lease: Lease
+    table: RouteTable
+    """The routes that it began with."""
+    source: Source
+    trust: Path
+    """A PEM file with the roots that its servers are verified against."""
+    outbound: Outbound = DIRECT
+    """Its way out: the proxy that its caller's shell names."""
+    tunnel_policy: AddressPolicy
+    """What a tunnel, or a plain request, may reach."""
+
+
+class Tenancy:
+    """One run in a worker, from its admission to its end."""
+
+    def __init__(self, ground: Ground) -> None:
+        self.lease = ground.lease
+        self.source = ground.source
+        self.trust = ground.trust
+        self.outbound = ground.outbound
+        self._tunnel_policy = ground.tunnel_policy
+        self._first = ground.table
+        self._table = ground.table
+        self._asked = self._answered = 0
+        self._retry_at = 0.0
+        self._rejected: dict[tuple[str, str], str] = {}
+        self._closers: set[Callable[[], None]] = set()
+        self._has_ended = False
+        self._lock = threading.Lock()
+
+    def attach(self, close: Callable[[], None]) -> None:
+        """Have `close` called, from any thread and once, when the run ends; for whatever serves a connection of it.
+
+        Raises:
+            NotAllowed: it has ended already.
+        """
+        with self._lock:
+            if self._has_ended:
+                raise NotAllowed("the run is over", hint="start a new one with `authsome run`")
+            self._closers.add(close)
+
+    def detach(self, close: Callable[[], None]) -> None:
+        """The connection is gone by itself."""
+        with self._lock:
+            self._closers.discard(close)
+
+    def end(self) -> None:
+        """Close whatever is attached, and let nothing be attached any more."""
+        with self._lock:
+            self._has_ended = True
+            closers, self._closers = self._closers, set()
+        for close in closers:
+            close()
+
+    def table(self) -> RouteTable:
+        """The run's routes as of now; the last ones known when the daemon cannot be asked.
+
+        Old routes can only lead to a request that the daemon then refuses, or to a tunnel.
+        """
+        with self._lock:
+            if time.monotonic() < self._retry_at:
+                return self._table
+            self._asked += 1
+            number = self._asked
+        try:
+            table = self.source.routes()
+        except AuthsomeError as error:
+            log.warning("run %s: the routes could not be renewed: %s", self.lease.run, error.message)
+            self._retry_at = time.monotonic() + _RETRY_SECONDS
+            return self._table
+        with self._lock:
+            if number > self._answered:  # else somebody who asked later has been answered before
+                self._answered, self._table = number, table
+            return self._table
+
+    def opening(self, target: Target) -> Opening:
+        """What becomes of a CONNECT to this target; asks the daemon.
+
+        Raises:
+            NotAllowed: no route names it and the run denies such hosts.
+        """
+        return self.lease.opening(self.table(), self._first, target)
+
+    def policy(self, target: Target, *, is_routed: bool, own_ports: frozenset[int]) -> AddressPolicy:
+        """Where a target may lie; `own_ports` are those that Authsome itself listens on."""
+        if not is_routed:
+            policy = self._tunnel_policy
+            return AddressPolicy(
+                allow_private=policy.allow_private, allow_intranet=policy.allow_intranet, own_ports=own_ports
+            )
+        tables = (self._table, self._first)
+        allowed = any(table.allows_private_addresses(target.host, target.port) for table in tables)
+        return AddressPolicy(allow_private=allowed, own_ports=own_ports)
+
+    def route(self, target: Target, path: str) -> Route | None:
+        """The route of a request; None: it belongs to none and goes as it is.
+
+        A route may be an old one, as the daemon decides anew when it is asked for the credential. That there is none
+        is believed only of the routes as of now: so a login takes effect on the next request.
+
+        Raises:
+            RouteAmbiguous: more than one claims it equally.
+            CredentialUnavailable: it had one when the run began: what the child sends would be a placeholder.
+        """
+        route = self._table.decide(target.host, target.port, path)
+        if not isinstance(route, Route):
+            route = self.table().decide(target.host, target.port, path)
+        if route == "ambiguous":
+            raise RouteAmbiguous(f"more than one connection claims {target.authority}")
+        if route != "none":
+            return route
+        before = self._first.decide(target.host, target.port, path)
+        if before == "none":
+            return None
+        provider = "its provider" if before == "ambiguous" else before.provider
+        hint = "log in again" if before == "ambiguous" else f"log in again: authsome login {provider}"
+        raise CredentialUnavailable(f"{provider} is no longer connected", hint=hint)
+
+    def rejected(self, method: str, target: Target, path: str, credential: Credential) -> None:
+        """A server has answered 401 to a credential: have it refreshed, once per credential; asks the daemon."""
+        key = (credential.provider, credential.connection)
+        with self._lock:
+            if self._rejected.get(key) == credential.credential_id:
+                return
+            self._rejected[key] = credential.credential_id
+        try:
+            self.source.resolve(method, target, path, provider=credential.provider, is_rejected=True)
+        except AuthsomeError as error:
+            log.warning("%s: refused, and not refreshed: %s", credential.provider, error.message)
+
+
+class Tenants:
+    """The runs that a worker serves."""
+
+    def __init__(self, own_ports: frozenset[int] = frozenset()) -> None:
+        """Take the ports that the daemon listens on; an engine reserves its own."""
+        self.own_ports = own_ports
+        """Where Authsome itself listens on this machine: nobody is led there."""
+        self._by_run: dict[str, Tenancy] = {}
+        self._lock = threading.Lock()
+        # Compared with when the run is unknown, so that this takes as long as a wrong password.
+        self._nobody = Lease(
+            run="nobody",
+            secret=Secret(""),
+            password=Secret(secrets.token_urlsafe(32)),
+            expires_at=None,
+        )
+
+    def __len__(self) -> int:
+        return len(self._by_run)
+
+    def reserve(self, port: int) -> None:
+        """Note a port that an engine listens on."""
+        with self._lock:
+            self.own_ports |= {port}
+
+    def add(self, tenancy: Tenancy) -> None:
+        """Admit a run's credential from now on."""
+        with self._lock:
+            self._by_run[tenancy.lease.run] = tenancy
+
+    def admit(self, authorization: Sequence[str], now: datetime) -> Tenancy:
+        """The run whose child sends these `Proxy-Authorization` headers.
+
+        Raises:
+            AuthenticationFailed: no live run's.
+            NotAllowed: the run's time is over.
+        """
+        tenancy = self._by_run.get(_run_named(authorization))
+        (self._nobody if tenancy is None else tenancy.lease).admit(authorization, now)
+        assert tenancy is not None, "nobody knows that password"
+        return tenancy
+
+    def end(self, run: str) -> Tenancy | None:
+        """End a run's tenancy; None when there is none."""
+        with self._lock:
+            tenancy = self._by_run.pop(run, None)
+        if tenancy is not None:
+            tenancy.end()
+        return tenancy
+
+    def end_all(self) -> list[Tenancy]:
+        """End all of them."""
+        with self._lock:
+            tenancies = list(self._by_run.values())
+            self._by_run.clear()
+        for tenancy in tenancies:
+            tenancy.end()
+        return tenancies
+
+
+def _run_named(authorization: Sequence[str]) -> str:
+    """The user of a Basic credential, whatever the rest of it is worth."""
+    if len(authorization) != 1:
+        return ""
+    pair = b""
+    with suppress(binascii.Error, ValueError):
+        pair = base64.b64decode(authorization[0].strip(" ").rpartition(" ")[2], validate=True)
+    return pair.partition(b":")[0].decode("utf-8", "replace")
