@@ -170,6 +170,15 @@ class ProviderInvalid(AuthsomeError):
     default_hint = None
 
 
+class ProviderExists(AuthsomeError):
+    """a provider of this name exists already."""
+
+    code = "provider_exists"
+    exit_status = 7
+    http_status = 409
+    default_hint = "use --force to replace its definition"
+
+
 class EndpointUnreachable(AuthsomeError):
     """the provider could not be reached."""
 

@@ -11,8 +11,8 @@ import binascii
 import json
 import os
 import stat
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -286,6 +286,16 @@ def write_private(path: Path, data: bytes) -> None:
     Raises:
         StorageFailed: the disk is full or the directory cannot be written; the old file is as it was.
     """
+    with replacing_private(path, data):
+        pass
+
+
+@contextmanager
+def replacing_private(path: Path, data: bytes) -> Iterator[None]:
+    """As `write_private`, with the new file on the disk before the block and in its place after it.
+
+    So what must be on record before the file counts is done in the block; when that fails, nothing has changed.
+    """
     import secrets  # noqa: PLC0415  # only writers need it, and most commands only read
 
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -296,6 +306,7 @@ def write_private(path: Path, data: bytes) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
+            yield
             temporary.replace(path)
         except BaseException:
             temporary.unlink(missing_ok=True)

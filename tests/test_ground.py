@@ -27,6 +27,7 @@ from authsome.home import (
     open_private,
     read_config,
     read_private,
+    replacing_private,
     settings_from,
     write_config,
     write_private,
@@ -398,6 +399,22 @@ def test_a_failed_write_keeps_the_old_file(root):
     assert message == f"{path} could not be written: {os.strerror(errno.EFBIG)}\n"
     assert read_private(path) == b"old"
     assert [each.name for each in root.iterdir()] == ["file"]
+
+
+def test_a_file_takes_its_place_after_the_block(root):
+    """The new file is whole on the disk while the block runs, and nowhere when the block fails."""
+    path = root / "file"
+    write_private(path, b"old")
+
+    def fail() -> None:
+        (beside,) = [each for each in root.iterdir() if each != path]
+        assert (beside.read_bytes(), path.read_bytes()) == (b"new", b"old")
+        with replacing_private(path, b"newer"):
+            raise ValueError("no")
+
+    with replacing_private(path, b"new"), pytest.raises(ValueError, match="no"):
+        fail()
+    assert [each.read_bytes() for each in root.iterdir()] == [b"new"]
 
 
 def test_writing_through_a_link_replaces_the_link(root, tmp_path):

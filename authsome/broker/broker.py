@@ -6,6 +6,7 @@ from authsome.broker.context import Context
 from authsome.broker.credentials import Credentials
 from authsome.broker.logins import Logins
 from authsome.broker.principals import Principals
+from authsome.broker.providers import Providers
 from authsome.broker.refresh import Refresher
 from authsome.broker.runs import Runs
 from authsome.home import Home
@@ -17,6 +18,7 @@ class Broker:
 
     context: Context
     principals: Principals
+    providers: Providers
     logins: Logins
     credentials: Credentials
     runs: Runs
@@ -34,6 +36,7 @@ def wire(context: Context, home: Home, *, base_url: str) -> Broker:
     return Broker(
         context=context,
         principals=principals,
+        providers=Providers(context, home),
         logins=Logins(context, base_url=base_url),
         credentials=Credentials(context, Refresher(context)),
         runs=Runs(context, principals),

@@ -123,6 +123,30 @@ class Catalog:
         """
         return self.entry(name).source
 
+    def examine(self, data: bytes, *, source: str) -> Provider:
+        """Read a definition as if it lay among the custom ones, under its own name.
+
+        Args:
+            data: what the file would hold.
+            source: the file's name, for errors.
+
+        Raises:
+            ProviderInvalid: it would be broken there; names the field and, where there is one, the fix.
+        """
+        if len(data) > FILE_LIMIT:
+            raise ProviderInvalid(f"{source}: is larger than {FILE_LIMIT // 1024} KiB")
+        found = definition.parse_definition(_document(data, source), source=source)
+        _check_claims(found, source, self._bundled_entries().values())
+        return found
+
+    def bundled(self, name: str) -> Entry | None:
+        """The bundled definition of that name, whether or not an override takes its place."""
+        return self._bundled_entries().get(name)
+
+    def custom_path(self, name: str) -> Path:
+        """Where a custom definition or an override of that name lies, or would."""
+        return self._custom_directory / f"{name}.json"
+
     def naming(self, host: str, port: int) -> tuple[Provider, ...]:
         """The providers that name this address, and those that may, depending on a connection's variables."""
         snapshot = self._recent()
@@ -155,9 +179,7 @@ class Catalog:
         return snapshot
 
     def _load(self, stamps: Mapping[str, _Stamp], known: Mapping[str, _Read]) -> _Snapshot:
-        if self._bundled is None:
-            self._bundled = _read_bundled(self._bundled_directory)
-        bundled = self._bundled
+        bundled = self._bundled_entries()
         reads = {
             file: known[file]
             if file in known and known[file].stamp == stamp
@@ -175,6 +197,11 @@ class Catalog:
                 problem=read.problem,
             )
         return _snapshot(reads, entries)
+
+    def _bundled_entries(self) -> Mapping[str, Entry]:
+        if self._bundled is None:
+            self._bundled = _read_bundled(self._bundled_directory)
+        return self._bundled
 
     def _read_custom(self, file: str, stamp: _Stamp, bundled: Mapping[str, Entry]) -> _Read:
         try:
@@ -210,14 +237,17 @@ def _parse(data: bytes, file: str) -> Provider:
     shown, stem = clean_line(file, 80), file.removesuffix(".json")
     if not definition.NAME.match(stem):
         raise ProviderInvalid(f"{shown}: the file's name is no provider name", hint="small letters, digits, - and _")
-    try:
-        document = json_object(data)
-    except ValueError as error:
-        raise ProviderInvalid(f"{shown}: {_json_problem(error)}") from error
-    found = definition.parse_definition(document, source=shown)
+    found = definition.parse_definition(_document(data, shown), source=shown)
     if found.name != stem:
         raise ProviderInvalid(f"{shown}: name: is {found.name}", hint=f"rename the file to {found.name}.json")
     return found
+
+
+def _document(data: bytes, shown: str) -> dict[str, object]:
+    try:
+        return json_object(data)
+    except ValueError as error:
+        raise ProviderInvalid(f"{shown}: {_json_problem(error)}") from error
 
 
 def _json_problem(error: ValueError) -> str:

@@ -186,7 +186,7 @@ def configure_inspect(parser: Parser) -> None:
 
 def run_inspect(args: Arguments, context: Context) -> int:
     """Show a provider's definition."""
-    answer = context.daemon.call("GET", f"/providers/{_segment(args.text('provider'))}")
+    answer = context.daemon.call("GET", f"/providers/{segment(args.text('provider'))}")
     output = context.output
     if output.as_json:
         output.result(answer)
@@ -281,10 +281,10 @@ def run_logout(args: Arguments, context: Context) -> int:
 
 
 def _path(provider: str, connection: str | None) -> str:
-    return f"/connections/{_segment(provider)}/{DEFAULT if connection is None else _segment(connection)}"
+    return f"/connections/{segment(provider)}/{DEFAULT if connection is None else segment(connection)}"
 
 
-def _segment(text: str) -> str:
+def segment(text: str) -> str:
     """A name as one segment of a path; one that could be taken for something else is no name of ours."""
     plain = text.isascii() and text.replace("-", "").replace("_", "").replace(".", "").isalnum()
     if not plain or not text[0].isalnum() or len(text) > 64:

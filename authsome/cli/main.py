@@ -39,6 +39,8 @@ COMMANDS = (
     Command("export", "connections", CREDENTIALS, "print credentials as environment variables"),
     Command("set-default", "connections", CREDENTIALS, "choose a provider's default connection"),
     Command("logout", "connections", CREDENTIALS, "forget a connection"),
+    Command("register", "providers", CREDENTIALS, "add a provider of your own, or change a bundled one"),
+    Command("remove", "providers", CREDENTIALS, "drop a provider of your own, or your change of one"),
     Command("init", "status", MACHINE, "make this machine's vault and identity ready"),
     Command("whoami", "status", MACHINE, "who you are to the daemon"),
     Command("doctor", "status", MACHINE, "check everything, and say how to mend it"),

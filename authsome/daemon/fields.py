@@ -16,6 +16,7 @@ FORM_LIMIT: Final = 64 * 1024  # bytes; our forms have a handful of short fields
 PAIR_LIMIT: Final = 100
 DEPTH_LIMIT: Final = 32  # our bodies are three deep
 TEXT_LIMIT: Final = 4096  # characters of a name, a URL, a list's item
+DOCUMENT_LIMIT: Final = 512 * 1024  # characters; a provider's definition, of which the broker takes half as much
 SECRET_LIMIT: Final = 64 * 1024  # characters; a service account's key file is about 2,400
 
 _STRINGS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
@@ -48,6 +49,13 @@ class Fields:
         """A string of one line, or None when absent (or null)."""
         value = self._take(name)
         return None if value is None else _line(name, value)
+
+    def document(self, name: str) -> str:
+        """A text of several lines that must be there and not be empty: a file's content."""
+        value = self._take(name)
+        if value is None or value == "":
+            raise RequestInvalid(f'field "{name}" is missing')
+        return _string(name, value, DOCUMENT_LIMIT)
 
     def secret(self, name: str) -> Secret[str]:
         """A string that must be there and not be empty; it may have several lines."""

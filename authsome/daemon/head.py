@@ -11,7 +11,7 @@ from typing import Final
 
 HEAD_LIMIT: Final = 32 * 1024  # bytes; twice what common servers take, as a callback's query may be long
 FIELD_LIMIT: Final = 100  # lines; as in nginx and http.client
-BODY_LIMIT: Final = 1024 * 1024  # bytes; the largest body is an API key of some kilobytes
+BODY_LIMIT: Final = 1024 * 1024  # bytes; the largest body is a provider's definition of 256 KiB
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"})
 """Methods that reach the router; any other is not implemented, OPTIONS included: it has nothing to tell."""

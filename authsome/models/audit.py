@@ -19,6 +19,8 @@ class Event(StrEnum):
     RUN = "run"
     RUN_ENDED = "run_ended"
     SET_DEFAULT = "set_default"
+    REGISTER = "register"
+    REMOVE = "remove"
     CLAIM = "claim"
     DENIED = "denied"
 

@@ -135,6 +135,20 @@ class OAuth:
     allow_private_addresses: bool = False
     """The provider's: whether these URLs may lead to this machine or a private network."""
 
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Every URL that the definition names, as written."""
+        named = (
+            self.authorization_url,
+            self.token_url,
+            self.refresh.url,
+            self.revocation_url,
+            self.device_authorization_url,
+            self.registration_endpoint,
+            self.issuer,
+        )
+        return tuple(dict.fromkeys(url for url in named if url is not None))
+
     def resolved(self, variables: Mapping[str, str]) -> "OAuth":
         """The same with every `{variable}` of its URLs replaced, and every URL checked.
 

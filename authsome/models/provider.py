@@ -111,6 +111,12 @@ class Provider:
         return (self.flow, *(flow for flow in offered if flow is not self.flow))
 
     @property
+    def endpoints(self) -> tuple[str, ...]:
+        """Every URL that logging in sends something to, as written."""
+        asked = self.oauth.endpoints if self.oauth else ()
+        return (*asked, self.verify.url.text) if self.verify else asked
+
+    @property
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds of login that there are."""
         return tuple(_names(self.oauth, self.api_key))

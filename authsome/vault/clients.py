@@ -64,3 +64,8 @@ def delete(transaction: Transaction, vault_id: str, provider: str) -> bool:
     """Forget a client; False when there was none."""
     gone = transaction.execute("DELETE FROM clients WHERE vault_id = ? AND provider = ?", (vault_id, provider))
     return gone.rowcount == 1
+
+
+def delete_of_everyone(transaction: Transaction, provider: str) -> int:
+    """Forget a provider's clients in every vault; returns how many there were."""
+    return transaction.execute("DELETE FROM clients WHERE provider = ?", (provider,)).rowcount

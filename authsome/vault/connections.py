@@ -99,6 +99,12 @@ def list_all(reader: Reader, vault_id: str) -> list[Connection]:
     return [_connection(row) for row in rows]
 
 
+def list_of_everyone(reader: Reader, provider: str) -> list[Connection]:
+    """A provider's connections in every vault, by vault and name: for what concerns the provider itself."""
+    rows = reader.execute(f"SELECT {_COLUMNS} FROM connections WHERE provider = ? ORDER BY vault_id, name", (provider,))
+    return [_connection(row) for row in rows]
+
+
 def put(  # noqa: PLR0913  # a credential has these parts
     transaction: Transaction,
     sealer: Sealer,

@@ -90,6 +90,10 @@ WRONG = [
     ("text", {"name": "\ud800"}, {}),
     ("text", {"name": "a" * (fields.TEXT_LIMIT + 1)}, {}),
     ("optional_text", {"name": []}, {}),
+    ("document", {}, {}),
+    ("document", {"name": ""}, {}),
+    ("document", {"name": {}}, {}),
+    ("document", {"name": "a" * (fields.DOCUMENT_LIMIT + 1)}, {}),
     ("secret", {}, {}),
     ("secret", {"name": ""}, {}),
     ("secret", {"name": 1}, {}),
@@ -123,10 +127,21 @@ def test_wrong_values_are_refused_by_name(reader, values, options):
 def test_right_values_are_read():
     """Each reader gives its type; absent is None, False or empty."""
     read = Fields(
-        {"a": "x", "b": "-----\nkey\n", "c": True, "d": 3, "e": ["x", "y"], "f": {"x": "y"}, "g": {"k": "v"}, "h": None}
+        {
+            "a": "x",
+            "b": "-----\nkey\n",
+            "c": True,
+            "d": 3,
+            "e": ["x", "y"],
+            "f": {"x": "y"},
+            "g": {"k": "v"},
+            "h": None,
+            "i": "{\n}\n",
+        }
     )
     assert read.text("a") == "x"
     assert read.secret("b").reveal() == "-----\nkey\n"
+    assert read.document("i") == "{\n}\n"
     assert read.boolean("c") is True
     assert read.integer("d", minimum=0, maximum=9) == 3
     assert read.strings("e") == ("x", "y")

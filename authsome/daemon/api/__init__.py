@@ -9,6 +9,7 @@ from authsome.daemon import openapi
 from authsome.daemon.api.call import Call, Handler
 from authsome.daemon.api.connections import Connections
 from authsome.daemon.api.logins import LoginsApi
+from authsome.daemon.api.providers import ProvidersApi
 from authsome.daemon.api.runs import RunsApi
 from authsome.daemon.api.system import Nameplate, System
 from authsome.daemon.authentication import Authentication
@@ -37,6 +38,7 @@ class Api:
         endpoints: tuple[Endpoint[Handler], ...] = (
             *System(broker, self._authentication, nameplate, stop).endpoints(),
             *Connections(broker).endpoints(),
+            *ProvidersApi(broker).endpoints(),
             *LoginsApi(broker, base_url=nameplate.url).endpoints(),
             *RunsApi(broker).endpoints(),
             Endpoint(

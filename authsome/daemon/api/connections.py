@@ -1,13 +1,12 @@
-"""Endpoints for stored credentials and for the providers they are for."""
+"""Endpoints for stored credentials."""
 
 from authsome.broker.broker import Broker
 from authsome.daemon.api import views
 from authsome.daemon.api.call import Call, Handler
 from authsome.daemon.messages import Response, json_response
 from authsome.daemon.router import Access, Endpoint
-from authsome.errors import ConnectionNotFound, CredentialUnavailable, ProviderNotFound, RequestInvalid
+from authsome.errors import ConnectionNotFound, CredentialUnavailable, RequestInvalid
 from authsome.models.audit import Event
-from authsome.models.provider import definition_to_json
 
 REDACTED = "…"
 _PURPOSES = {"export": Event.EXPORT, "show": Event.SHOW}
@@ -70,39 +69,6 @@ class Connections:
                 response=views.CONNECTION,
                 errors=(ConnectionNotFound,),
             ),
-            Endpoint(
-                method="GET",
-                template="/providers",
-                handler=self.providers,
-                access=Access.PROOF,
-                summary="Every provider that is known",
-                response=views.shape(
-                    {
-                        "providers": views.array(
-                            views.shape(
-                                {
-                                    "name": views.TEXT,
-                                    "display_name": views.TEXT,
-                                    "source": views.TEXT,
-                                    "auth_type": views.OPTIONAL_TEXT,
-                                    "flow": views.OPTIONAL_TEXT,
-                                    "flows": views.TEXTS,
-                                    "problem": views.OPTIONAL_TEXT,
-                                }
-                            )
-                        )
-                    }
-                ),
-            ),
-            Endpoint(
-                method="GET",
-                template="/providers/{provider}",
-                handler=self.provider,
-                access=Access.PROOF,
-                summary="A provider's definition and where it comes from",
-                response=views.shape({"source": views.TEXT, "path": views.TEXT, "definition": {"type": "object"}}),
-                errors=(ProviderNotFound,),
-            ),
         )
 
     def list_all(self, call: Call) -> Response:
@@ -149,35 +115,3 @@ class Connections:
         """POST …/default."""
         chosen = self._broker.credentials.set_default(call.caller, call.values["provider"], call.values["connection"])
         return json_response(views.connection(chosen, self._broker.context.clock()))
-
-    def providers(self, _call: Call) -> Response:
-        """GET /providers."""
-        return json_response(
-            {
-                "providers": [
-                    {
-                        "name": listed.name,
-                        "display_name": listed.provider.display_name if listed.provider else listed.name,
-                        "source": listed.source,
-                        "auth_type": listed.provider.auth_type if listed.provider else None,
-                        "flow": listed.provider.flow if listed.provider else None,
-                        "flows": list(listed.provider.flows) if listed.provider else [],
-                        "problem": listed.problem.message if listed.problem else None,
-                    }
-                    for listed in self._broker.context.catalog.all()
-                ]
-            }
-        )
-
-    def provider(self, call: Call) -> Response:
-        """GET /providers/{provider}."""
-        name = call.values["provider"]
-        catalog = self._broker.context.catalog
-        found, entry = catalog.get(name), catalog.entry(name)
-        return json_response(
-            {
-                "source": entry.source,
-                "path": str(entry.path),
-                "definition": definition_to_json(found),
-            }
-        )

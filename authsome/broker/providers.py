@@ -1,0 +1,214 @@
+"""What happens to provider definitions: looked through, registered, removed.
+
+Rule: the entry in the log is committed before the file takes or leaves its place, so no definition counts that is not
+on record; after a crash in between, the log tells of a change that did not come about, never the other way round.
+"""
+
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from authsome.broker import record
+from authsome.broker.catalog import Entry, Source
+from authsome.broker.context import Context
+from authsome.errors import ConnectionExists, NotAllowed, ProviderExists, StorageFailed
+from authsome.home import Home, make_private_directory, replacing_private, sync_directory
+from authsome.models import audit as log
+from authsome.models.audit import Event
+from authsome.models.connection import Connection
+from authsome.models.principal import Caller, Role
+from authsome.models.provider import Provider, definition_to_json
+from authsome.vault import audit, clients, connections
+
+_KINDS: Final[Mapping[Source, str]] = {
+    "bundled": "bundled provider",
+    "custom": "custom provider",
+    "override": "custom definition of the bundled provider",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Review:
+    """A definition that was looked through, and what registering it would change."""
+
+    provider: Provider
+    source: Source
+    """`override` when a bundled provider has its name."""
+    replaced: Source | None
+    """Where the definition comes from whose place it would take."""
+    new_hosts: tuple[str, ...]
+    """Entries of its `api_url` that the definition whose place it would take does not have."""
+    connections: tuple[Connection, ...]
+    """What is connected under its name already: those credentials would follow it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """A definition that is gone, and what went with it."""
+
+    name: str
+    source: Source
+    restored: bool
+    """Whether a bundled definition is back in its place."""
+    forgotten: tuple[Connection, ...]
+
+
+class Providers:
+    """The use cases around provider definitions."""
+
+    def __init__(self, context: Context, home: Home) -> None:
+        self._context = context
+        self._home = home
+        self._changing = threading.Lock()
+
+    def examine(self, caller: Caller, data: bytes, *, source: str = "definition", force: bool = False) -> Review:
+        """Look a definition through as `register` does, without registering it.
+
+        Args:
+            caller: who wants to register it: an admin, for it counts for everybody.
+            data: the definition, as its file holds it.
+            source: the file's name, for errors.
+            force: it may take the place of a definition that has its name.
+
+        Raises:
+            ProviderInvalid: it is not valid; names the field and, where there is one, the fix.
+            ProviderExists: there is a provider of its name, and `force` is not given.
+            NotAllowed: the caller is no admin.
+        """
+        _require_admin(caller)
+        review = self._review(caller, self._context.catalog.examine(data, source=source))
+        if review.replaced is not None and not force:
+            raise ProviderExists(f"there is a {_KINDS[review.replaced]} named {review.provider.name} already")
+        return review
+
+    def register(
+        self,
+        caller: Caller,
+        data: bytes,
+        *,
+        source: str = "definition",
+        force: bool = False,
+        allow_private_addresses: bool = False,
+    ) -> Review:
+        """Put a definition among the custom ones, under its own name and in its one spelling.
+
+        Args:
+            caller: who registers it.
+            data: the definition, as its file holds it.
+            source: the file's name, for errors.
+            force: it may take the place of a definition that has its name.
+            allow_private_addresses: whoever asks knows that the definition wants these, and agrees.
+
+        Raises:
+            ProviderInvalid, ProviderExists, NotAllowed: as `examine`; also when nobody agreed to private addresses.
+            StorageFailed: it could not be written; nothing has changed.
+        """
+        context = self._context
+        with self._changing:
+            review = self.examine(caller, data, source=source, force=force)
+            provider = review.provider
+            if provider.allow_private_addresses and not allow_private_addresses:
+                raise NotAllowed(
+                    f"{source}: allow_private_addresses: nobody has agreed to this",
+                    hint="confirm it at `authsome register`: its hosts may then lie on this machine or its network",
+                )
+            make_private_directory(self._home.providers)
+            written = json.dumps(definition_to_json(provider), indent=2, ensure_ascii=False).encode() + b"\n"
+            detail = f"{review.source}: {', '.join(provider.api_url)}"
+            with (
+                replacing_private(context.catalog.custom_path(provider.name), written),
+                context.database.transaction(durable=True) as tx,
+            ):
+                audit.append(tx, self._entry(Event.REGISTER, caller, provider.name, detail))
+        return review
+
+    def remove(self, caller: Caller, name: str, *, forget: bool) -> Removed:
+        """Drop a custom definition, or what overrides a bundled one, with its OAuth client.
+
+        A credential never outlives the definition that it was got by: the bundled one might send it elsewhere.
+
+        Args:
+            caller: who removes it: an admin, for it counts for everybody.
+            name: the provider's name.
+            forget: forget what is connected under that name, too.
+
+        Raises:
+            ProviderNotFound: there is no such provider.
+            NotAllowed: it is a bundled one, or the caller is no admin.
+            ConnectionExists: something is connected, and `forget` is not given.
+        """
+        _require_admin(caller)
+        context = self._context
+        with self._changing:
+            entry = context.catalog.entry(name)
+            if entry.source == "bundled":
+                raise NotAllowed(f"{name} is a bundled provider", hint="only custom definitions can be removed")
+            with context.database.transaction(durable=True) as tx:
+                stored = tuple(connections.list_of_everyone(tx, name))
+                if stored and not forget:
+                    raise ConnectionExists(
+                        _connected(caller, name, stored),
+                        hint=f"that is forgotten with its provider: log out first, or `authsome remove {name} --yes`",
+                    )
+                now = context.clock()
+                for connection in stored:
+                    connections.delete(tx, connection)
+                    audit.append(tx, record.about(Event.LOGOUT, caller, connection, now, "with its provider"))
+                clients.delete_of_everyone(tx, name)
+                audit.append(tx, self._entry(Event.REMOVE, caller, name, entry.source))
+            _unlink(entry)
+        return Removed(
+            name=name,
+            source=entry.source,
+            restored=entry.source == "override",
+            forgotten=tuple(each for each in stored if each.vault_id == caller.vault_id),
+        )
+
+    def _review(self, caller: Caller, provider: Provider) -> Review:
+        context = self._context
+        catalog = context.catalog
+        current = catalog.entry(provider.name) if provider.name in catalog.names() else None
+        before = current.provider.api_url if current and current.provider else ()
+        with context.database.read() as reader:
+            stored = connections.list_of(reader, caller.vault_id, provider.name)
+        return Review(
+            provider=provider,
+            source="override" if catalog.bundled(provider.name) else "custom",
+            replaced=current.source if current else None,
+            new_hosts=tuple(entry for entry in provider.api_url if entry not in before),
+            connections=tuple(stored),
+        )
+
+    def _entry(self, event: Event, caller: Caller, provider: str, detail: str) -> log.Entry:
+        return log.Entry(
+            event=event,
+            at=self._context.clock(),
+            vault_id=caller.vault_id,
+            principal=caller.principal.id,
+            identity=caller.identity.handle,
+            provider=provider,
+            detail=detail,
+        )
+
+
+def _require_admin(caller: Caller) -> None:
+    if caller.principal.role is not Role.ADMIN:
+        raise NotAllowed("definitions count for everybody, so only an admin may change them")
+
+
+def _connected(caller: Caller, provider: str, stored: tuple[Connection, ...]) -> str:
+    own = [each.name for each in stored if each.vault_id == caller.vault_id]
+    parts = [f"as {', '.join(own)}"] if own else []
+    if len(stored) > len(own):
+        parts.append("by other principals")
+    return f"{provider} is connected {' and '.join(parts)}"
+
+
+def _unlink(entry: Entry) -> None:
+    try:
+        entry.path.unlink(missing_ok=True)
+        sync_directory(entry.path.parent)
+    except OSError as error:
+        raise StorageFailed(f"{entry.path} could not be removed: {error.strerror}") from error
