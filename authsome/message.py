@@ -5,6 +5,7 @@ Bodies and headers may hold secrets, so neither shows in a repr. Named tuples, a
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Final, NamedTuple, Never
 
 Headers = tuple[tuple[str, str], ...]
@@ -69,6 +70,19 @@ def json_object(data: bytes) -> dict[str, object]:
     value = _DECODER.decode(text)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004  # the caller has one thing to catch
+    return value
+
+
+def member(data: Mapping[str, object], path: str) -> object:
+    """The value at a path of member names joined by dots, a number for an entry of a list; None when there is none."""
+    value: object = data
+    for name in path.split("."):
+        if isinstance(value, dict):
+            value = value.get(name)
+        elif isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+            value = value[int(name)]
+        else:
+            return None
     return value
 
 

@@ -91,6 +91,7 @@ MAY_REVEAL: Final = frozenset(
     {
         "broker/logins.py",
         "broker/runs.py",
+        "broker/verify.py",
         "cli/daemon.py",
         "cli/login.py",
         "client/keys.py",

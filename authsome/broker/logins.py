@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
+from authsome.broker import verify
 from authsome.broker.context import Context
 from authsome.errors import (
     AuthenticationFailed,
@@ -59,6 +60,8 @@ class Wanted:
     flow: Flow | None = None
     scopes: tuple[str, ...] = ()
     force: bool = False
+    verify: bool = True
+    """Whether to try the credential on its provider before it is stored."""
     variables: Mapping[str, str]
 
 
@@ -105,6 +108,7 @@ class Logins:
             flow=flow,
             scopes=wanted.scopes or (provider.oauth.scopes if provider.oauth else ()),
             force=wanted.force,
+            verify=wanted.verify,
             variables=provider.checked_variables(wanted.variables),
             browser_key=Secret(secrets.token_urlsafe(32)),
             created_at=now,
@@ -180,7 +184,7 @@ class Logins:
     def submit(self, login: Login, given: Mapping[str, Secret[str]]) -> Login:
         """Take the input that a login awaits: the API key, or the OAuth client.
 
-        Input that does not fit leaves the login waiting, with the `problem` in words.
+        Input that does not fit, or that the provider refuses, leaves the login waiting, with the `problem` in words.
 
         Raises:
             LoginNotFound: the login does not await input (any more).
@@ -198,14 +202,15 @@ class Logins:
             if problem is not None:
                 outcome: Login = replace(current, problem=problem)
             elif current.request.flow is Flow.API_KEY:
-                values = {field.name: trimmed[field.name] for field in asked}
-                outcome = self._complete(tx, current.request, Kind.API_KEY, values, None)
+                outcome = Exchanging(request=current.request)
             else:
                 secret = trimmed.get(CLIENT_SECRET)
                 client_id = trimmed[CLIENT_ID].reveal()
                 outcome = self._send_to_provider(current.request, provider, client_id, secret or None)
             logins.put(tx, sealer, outcome)
             self._changed.notify_all()
+        if isinstance(outcome, Exchanging):
+            return self._take_key(outcome.request, provider, {field.name: trimmed[field.name] for field in asked})
         return outcome
 
     def callback(self, query: str, browser_keys: Callable[[str], Secret[str] | None]) -> Login:
@@ -276,6 +281,21 @@ class Logins:
                 return self._fail(tx, login.request, TimedOut("the login took too long and was given up"))
         return login
 
+    def _take_key(self, request: LoginRequest, provider: Provider, values: Secrets) -> Login:
+        """Try a key on its provider, outside any transaction; store it unless the provider says no."""
+        proof = self._verify(request, provider, Kind.API_KEY, values)
+        with self._changed, self._context.database.transaction(durable=True) as tx:
+            if isinstance(proof, verify.Refused):
+                outcome: Login = AwaitingInput(request=request, problem=f"the key is not accepted: {proof.reason}")
+            else:
+                outcome = self._complete(tx, request, Kind.API_KEY, values, None, proof=proof)
+            logins.put(tx, self._context.sealers.for_vault(request.vault_id), outcome)
+            self._changed.notify_all()
+        return outcome
+
+    def _verify(self, request: LoginRequest, provider: Provider, kind: Kind, values: Secrets) -> verify.Outcome | None:
+        return verify.attempt(self._context, provider, kind, request.variables, values) if request.verify else None
+
     def _send_to_provider(
         self, request: LoginRequest, provider: Provider, client_id: str, client_secret: Secret[str] | None
     ) -> AwaitingCallback:
@@ -331,6 +351,7 @@ class Logins:
         held = {ACCESS_TOKEN: tokens.access_token}
         if tokens.refresh_token is not None:
             held[REFRESH_TOKEN] = tokens.refresh_token
+        proof = self._verify(login.request, provider, Kind.OAUTH2, held)
         with self._changed, context.database.transaction(durable=True) as tx:
             sealer = context.sealers.for_vault(login.request.vault_id)
             clients.put(
@@ -341,14 +362,22 @@ class Logins:
                 client_secret=login.client_secret,
                 now=context.clock(),
             )
-            outcome = self._complete(tx, login.request, Kind.OAUTH2, held, tokens)
+            outcome = self._complete(tx, login.request, Kind.OAUTH2, held, tokens, proof=proof)
             logins.put(tx, sealer, outcome)
             self._changed.notify_all()
         return outcome
 
-    def _complete(
-        self, tx: Transaction, request: LoginRequest, kind: Kind, held: Secrets, tokens: token.Tokens | None
+    def _complete(  # noqa: PLR0913  # what is known of a credential
+        self,
+        tx: Transaction,
+        request: LoginRequest,
+        kind: Kind,
+        held: Secrets,
+        tokens: token.Tokens | None,
+        *,
+        proof: verify.Outcome | None,
     ) -> Completed:
+        account = proof.account if isinstance(proof, verify.Proven) else None
         now = self._context.clock()
         scopes: tuple[str, ...] = ()
         if tokens is not None:
@@ -361,13 +390,14 @@ class Logins:
             kind=kind,
             secrets=held,
             scopes=scopes,
-            account=tokens.account if tokens else None,
+            account=account or (tokens.account if tokens else None),
             expires_at=tokens.expires_at if tokens else None,
             variables=request.variables,
             now=now,
         )
         audit.append(tx, self._entry(Event.LOGIN, request, f"by {request.flow}"))
-        return Completed(request=request, connection=connection)
+        unverified = proof.reason if isinstance(proof, verify.Refused | verify.Unclear) else None
+        return Completed(request=request, connection=connection, unverified=unverified)
 
     def _fail(self, tx: Transaction, request: LoginRequest, error: AuthsomeError) -> Failed:
         outcome = Failed(request=request, code=error.code, message=error.message, hint=error.hint)

@@ -21,10 +21,12 @@ from authsome.errors import (
     UsageError,
     from_code,
 )
+from authsome.models.connection import DEFAULT_CONNECTION
 from authsome.secret import Secret
 
 FLOWS = ("pkce", "api_key")
 _INPUT_LIMIT = 64 * 1024  # characters on standard input
+_TRIAL = 60.0  # seconds: the daemon may be trying the key on its provider, which has 30
 _WAIT = 20  # seconds of one long poll; the progress line moves between polls
 _TRIES = 3
 
@@ -53,6 +55,7 @@ class Session:
     problem: str | None
     error: JsonObject | None
     stored: JsonObject | None
+    unverified: str | None
 
     @classmethod
     def from_json(cls, value: JsonObject) -> "Session":
@@ -68,6 +71,7 @@ class Session:
             problem=str(value["problem"]) if value.get("problem") else None,
             error=error if isinstance(error, dict) else None,
             stored=stored if isinstance(stored, dict) else None,
+            unverified=str(value["unverified"]) if value.get("unverified") else None,
         )
 
 
@@ -79,6 +83,7 @@ def configure_login(parser: Parser) -> None:
     parser.option("--scopes", metavar="a,b", help="scopes to ask for instead of the usual ones")
     parser.option("--base-url", metavar="URL", help="where a self-hosted provider is")
     parser.flag("--force", help="log in again although the connection exists")
+    parser.flag("--no-verify", help="store the credential without trying it on its provider")
     parser.flag("--no-browser", help="ask on the terminal; show links instead of opening them")
     parser.flag("--stdin", help="read the key, or a JSON object of fields, from standard input")
     parser.too_many = "a key is never an argument (others can read those): leave it away to be asked, or use --stdin"
@@ -94,6 +99,8 @@ def run_login(args: Arguments, context: Context) -> int:
     given = _read_stdin() if args.flag("stdin") else None
     daemon = context.daemon
     body: dict[str, object] = {"provider": args.text("provider"), "force": args.flag("force")}
+    if args.flag("no-verify"):
+        body["verify"] = False
     for name in ("connection", "flow"):
         if (value := args.optional(name)) is not None:
             body[name] = value
@@ -178,7 +185,7 @@ class _Attempt:
 
     def _resume(self, session: Session, fields: Mapping[str, Secret[str]]) -> Session:
         body = {"fields": {name: value.reveal() for name, value in fields.items() if value}}
-        return Session.from_json(self._daemon.call("POST", f"/auth/sessions/{session.id}/resume", body))
+        return Session.from_json(self._daemon.call("POST", f"/auth/sessions/{session.id}/resume", body, timeout=_TRIAL))
 
     def _show(self, session: Session, what: str) -> None:
         """Say where to go, once, and open it where that is possible."""
@@ -206,11 +213,16 @@ class _Attempt:
 
 def _tell(session: Session, context: Context) -> int:
     stored = session.stored or {}
+    if session.unverified:
+        context.output.note(f"stored, but it could not be verified: {session.unverified}")
     if context.output.as_json:
-        context.output.result(stored or {"provider": session.provider, "connection": session.connection})
+        told: JsonObject = stored or {"provider": session.provider, "connection": session.connection}
+        context.output.result({**told, "unverified": session.unverified})
         return 0
-    account = f" ({stored['account']})" if stored.get("account") else ""
-    context.output.line(good=f"logged in to {session.provider} as {session.connection}{account}")
+    account, connection = stored.get("account"), session.connection
+    name = account or connection
+    beside = f" (connection {connection})" if account and connection != DEFAULT_CONNECTION else ""
+    context.output.line(good=f"logged in to {session.provider} as {name}{beside}")
     context.output.hint("next: authsome run -- COMMAND, and its requests carry this credential")
     return 0
 

@@ -31,6 +31,8 @@ class LoginRequest:
     flow: Flow
     scopes: tuple[str, ...]
     force: bool
+    verify: bool
+    """Whether the credential is tried on its provider before it is stored."""
     variables: Mapping[str, str]
     browser_key: Secret[str]
     """Proves that a browser was sent here by the login's owner: first in the link, then as a cookie."""
@@ -63,7 +65,7 @@ class AwaitingCallback:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchanging:
-    """The callback came, once; the code is being exchanged."""
+    """The callback or the key came, once; the code is being exchanged, or the key tried on its provider."""
 
     request: LoginRequest
 
@@ -74,6 +76,8 @@ class Completed:
 
     request: LoginRequest
     connection: Connection
+    unverified: str | None
+    """Why the credential could not be tried on its provider; None when it was, or was not to be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

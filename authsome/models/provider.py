@@ -58,6 +58,8 @@ class Place:
 class Verify:
     """A request that proves a credential and names its account; the injections are put on it like on any other."""
 
+    auth: Kind | None = None
+    """The kind of login that it proves; None for each."""
     url: Template
     """May hold variables, and in its path those fields of a key that are not secret."""
     method: Method = "GET"
@@ -85,7 +87,7 @@ class Provider:
     oauth: OAuth | None
     api_key: ApiKey | None
     inject: tuple[Injection, ...]
-    verify: Verify | None
+    verify: tuple[Verify, ...]
     export: Export
     allow_private_addresses: bool
     """Whether its hosts may lie on this machine or a private network."""
@@ -114,12 +116,16 @@ class Provider:
     def endpoints(self) -> tuple[str, ...]:
         """Every URL that logging in sends something to, as written."""
         asked = self.oauth.endpoints if self.oauth else ()
-        return (*asked, self.verify.url.text) if self.verify else asked
+        return (*asked, *(each.url.text for each in self.verify))
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds of login that there are."""
         return tuple(_names(self.oauth, self.api_key))
+
+    def verification(self, kind: Kind) -> Verify | None:
+        """The request that proves a login of this kind, if there is one."""
+        return next((each for each in self.verify if each.auth in {None, kind}), None)
 
     def checked_variables(self, given: Mapping[str, str]) -> dict[str, str]:
         """A value for every variable: the given one, else its default.
@@ -194,7 +200,7 @@ def parse_definition(data: object, *, source: str) -> Provider:
         oauth=oauth,
         api_key=api_key,
         inject=_inject(section, names),
-        verify=_verify(section.section("verify"), variables, api_key) if section.has("verify") else None,
+        verify=tuple(_verify(each, variables, api_key) for each in section.sections("verify")),
         export=Export.from_json(section.section("export"), names, api_key),
         allow_private_addresses=allow_private,
         unverified=section.boolean("unverified"),
@@ -210,6 +216,7 @@ def definition_to_json(provider: Provider) -> dict[str, object]:
     """The definition that `parse_definition` reads, in the order of the contract and without what is usual."""
     names = _names(provider.oauth, provider.api_key)
     inject = [injection.to_json(each, names) for each in provider.inject]
+    verify = [_verify_to_json(each, provider.variables) for each in provider.verify]
     written: dict[str, object] = {
         "schema_version": SCHEMA_VERSION,
         "name": provider.name,
@@ -223,7 +230,7 @@ def definition_to_json(provider: Provider) -> dict[str, object]:
         "oauth": provider.oauth.to_json() if provider.oauth else None,
         "api_key": provider.api_key.to_json() if provider.api_key else None,
         "inject": inject[0] if len(inject) == 1 else inject,
-        "verify": _verify_to_json(provider.verify) if provider.verify else None,
+        "verify": (verify[0] if len(verify) == 1 else verify) or None,
         "export": provider.export.to_json() or None,
         "allow_private_addresses": provider.allow_private_addresses or None,
         "unverified": provider.unverified or None,
@@ -311,11 +318,13 @@ def _inject(section: Section, names: Names) -> tuple[Injection, ...]:
 
 def _verify(section: Section, variables: tuple[Variable, ...], api_key: ApiKey | None) -> Verify:
     written = injection.read_template(section, "url")
-    shown = {field.name for field in api_key.fields if not field.secret} if api_key else set()
+    shown = {field.name for field in api_key.fields if not field.secret} if api_key else set[str]()
+    kinds = (Kind.API_KEY,) if written.names & shown else tuple(Kind)
     unknown = sorted(written.names - shown - {each.name for each in variables})
     if unknown:
         raise section.error("url", f"{{{unknown[0]}}} is no variable, and no field that is not secret")
     found = Verify(
+        auth=section.choice("auth", kinds, kinds[0]) if section.has("auth") or len(kinds) == 1 else None,
         url=written,
         method=section.choice("method", _METHODS, "GET"),
         headers=section.headers("headers"),
@@ -327,8 +336,10 @@ def _verify(section: Section, variables: tuple[Variable, ...], api_key: ApiKey |
     return found
 
 
-def _verify_to_json(verify: Verify) -> dict[str, object]:
+def _verify_to_json(verify: Verify, variables: Iterable[Variable]) -> dict[str, object]:
+    is_implied = not verify.url.names <= {each.name for each in variables}
     written = {
+        "auth": verify.auth.value if verify.auth and not is_implied else None,
         "method": None if verify.method == "GET" else verify.method,
         "url": verify.url.text,
         "headers": dict(verify.headers),
@@ -367,22 +378,28 @@ def _check_injections(section: Section, provider: Provider) -> None:
 
 def _check_verify(section: Section, provider: Provider) -> None:
     """The credential is sent to that URL, so it must lie where the credential may go."""
-    if provider.verify is None:
-        return
+    for index, each in enumerate(provider.verify):
+        where = "verify.url" if len(provider.verify) == 1 else f"verify[{index}].url"
+        if each.auth is not None and each.auth not in provider.kinds:
+            raise section.error(where.replace("url", "auth"), f"is {each.auth.value}, which nobody can log in with")
+        if provider.verification(each.auth or provider.kinds[0]) is not each:
+            raise section.error(where.replace("url", "auth"), "is proven by an earlier request already")
+        for kind in provider.kinds if each.auth is None else (each.auth,):
+            if provider.verification(kind) is each:
+                _check_verify_url(section, where, provider, kind, each.url)
+
+
+def _check_verify_url(section: Section, where: str, provider: Provider, kind: Kind, written: Template) -> None:
     samples = {each.name: each.sample for each in provider.variables}
-    fields = {field.name: "x" for field in provider.api_key.fields} if provider.api_key else {}
+    fields = {each.name: "x" for each in provider.api_key.fields} if provider.api_key and kind is Kind.API_KEY else {}
     private = provider.allow_private_addresses
     try:
-        target = url.parse(
-            resolve(provider.verify.url.text, {**fields, **samples}, allow_private=private), allow_private=private
-        )
+        target = url.parse(resolve(written.text, {**fields, **samples}, allow_private=private), allow_private=private)
     except ValueError as error:
-        raise section.error("verify.url", str(error)) from error
-    host_and_port = provider.verify.url.text.removeprefix("https://").partition("/")[0]
+        raise section.error(where, str(error)) from error
+    host_and_port = written.text.removeprefix("https://").partition("/")[0]
     if any(f"{{{name}}}" in host_and_port for name in fields):
-        raise section.error("verify.url", "a field may stand in the path only")
-    rules = provider.injections(
-        provider.auth_type, samples, host=target.host, port=target.port, path=target.path or "/"
-    )
+        raise section.error(where, "a field may stand in the path only")
+    rules = provider.injections(kind, samples, host=target.host, port=target.port, path=target.path or "/")
     if not rules.injections:
-        raise section.error("verify.url", "lies where the credential may not go", hint="name its host in api_url")
+        raise section.error(where, "lies where the credential may not go", hint="name its host in api_url")

@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import quote_plus, urlencode
 
 from authsome.errors import AuthsomeError, EndpointRefused, EndpointUnreachable, LoginRequired
-from authsome.message import HttpRequest, HttpResponse, clean_line, json_object
+from authsome.message import HttpRequest, HttpResponse, clean_line, json_object, member
 from authsome.models.oauth import OAuth
 from authsome.oauth.authorization import host_of
 from authsome.oauth.client_auth import ClientCredentials, authenticate
@@ -140,8 +140,8 @@ def _refusal(
 ) -> AuthsomeError | None:
     """The error that an answer reports, whatever its status: some providers say it in a 200."""
     shape = oauth.response
-    error = _at(data, shape.error) or data.get("error")
-    is_refused = status >= 400 or bool(error) or (shape.ok is not None and _at(data, shape.ok) is not True)
+    error = member(data, shape.error) or data.get("error")
+    is_refused = status >= 400 or bool(error) or (shape.ok is not None and member(data, shape.ok) is not True)
     if not is_refused:
         return None
     name, text = _describe(data, error, sent)
@@ -173,13 +173,13 @@ def _blot(text: str, sent: Sequence[Secret[str]], limit: int) -> str:
 
 def _tokens(data: Mapping[str, object], oauth: OAuth, host: str, now: datetime) -> Tokens:
     shape = oauth.response
-    kind = _at(data, _beside(shape.access_token, "token_type"))
+    kind = member(data, _beside(shape.access_token, "token_type"))
     if kind is not None and not (isinstance(kind, str) and kind.lower() in _TYPES):
         raise EndpointRefused(f"{host}: gave a token of a type that is not bearer")
-    access_token = _token(_at(data, shape.access_token), _TOKEN)
+    access_token = _token(member(data, shape.access_token), _TOKEN)
     if access_token is None:
         raise EndpointRefused(f"{host}: gave no usable access token")
-    offered = _at(data, shape.refresh_token)
+    offered = member(data, shape.refresh_token)
     is_offered = offered is not None and offered != ""
     refresh_token = _token(offered, _GRANT) if is_offered else None
     if is_offered and refresh_token is None:
@@ -187,20 +187,10 @@ def _tokens(data: Mapping[str, object], oauth: OAuth, host: str, now: datetime) 
     return Tokens(
         access_token=access_token,
         refresh_token=refresh_token,
-        expires_at=_expiry(_at(data, shape.expires_in), oauth.expires_in_default, now),
-        scopes=_scopes(_at(data, shape.scope)),
-        account=_account(_at(data, shape.account) if shape.account is not None else None),
+        expires_at=_expiry(member(data, shape.expires_in), oauth.expires_in_default, now),
+        scopes=_scopes(member(data, shape.scope)),
+        account=_account(member(data, shape.account) if shape.account is not None else None),
     )
-
-
-def _at(data: Mapping[str, object], path: str) -> object:
-    """The value at a path of member names joined by dots; None when there is none."""
-    value: object = data
-    for name in path.split("."):
-        if not isinstance(value, dict):
-            return None
-        value = value.get(name)
-    return value
 
 
 def _beside(path: str, name: str) -> str:

@@ -142,7 +142,7 @@ def _to_json(login: Login) -> _Json:
         case Exchanging():
             return stage
         case Completed():
-            return stage | {"connection": _connection_to_json(login.connection)}
+            return stage | {"connection": _connection_to_json(login.connection), "unverified": login.unverified}
         case Failed():
             return stage | {"code": login.code, "message": login.message, "hint": login.hint}
 
@@ -157,7 +157,11 @@ def _from_json(data: _Json) -> Login:
         case "exchanging":
             return Exchanging(request=request)
         case "completed":
-            return Completed(request=request, connection=_connection_from_json(_object(data["connection"])))
+            return Completed(
+                request=request,
+                connection=_connection_from_json(_object(data["connection"])),
+                unverified=_text_or_none(data.get("unverified")),
+            )
         case "failed":
             return Failed(
                 request=request,
@@ -192,6 +196,7 @@ def _request_to_json(request: LoginRequest) -> _Json:
         "flow": request.flow.value,
         "scopes": list(request.scopes),
         "force": request.force,
+        "verify": request.verify,
         "variables": dict(request.variables),
         "browser_key": request.browser_key.reveal(),
         "created_at": from_moment(request.created_at),
@@ -209,6 +214,7 @@ def _request_from_json(data: _Json) -> LoginRequest:
         flow=Flow(_text(data["flow"])),
         scopes=_texts(data["scopes"]),
         force=bool(data["force"]),
+        verify=bool(data.get("verify", True)),
         variables={name: _text(value) for name, value in _object(data["variables"]).items()},
         browser_key=Secret(_text(data["browser_key"])),
         created_at=to_moment(_number(data["created_at"])),

@@ -16,6 +16,7 @@ from authsome.broker.catalog import Catalog, bundled_directory
 from authsome.broker.context import Context
 from authsome.broker.logins import Wanted
 from authsome.crypto import aead
+from authsome.errors import EndpointUnreachable
 from authsome.home import Home, make_private_directory
 from authsome.message import HttpRequest, HttpResponse
 from authsome.models.audit import Event, Recorded
@@ -28,6 +29,7 @@ from authsome.vault import audit, connections, principals
 from authsome.vault.database import Database
 from authsome.vault.lock import HomeLock
 from authsome.vault.vaults import Sealers
+from fakes.authority import Authority
 
 START = datetime(2026, 6, 1, 12, 0, 0, tzinfo=UTC)
 BASE_URL = "http://127.0.0.1:7998"
@@ -121,11 +123,11 @@ class House:
 
 
 @pytest.fixture
-def open_house(home: Path) -> Iterator[Callable[[], House]]:
+def open_house(home: Path, authority: Authority) -> Iterator[Callable[[], House]]:
     """Opens a house on the test's home; opened again it is the same one after a restart."""
     clock = SetClock()
     key = aead.new_key()
-    trust = Trust()
+    trust = Trust(authority.certificate)
     with ExitStack() as stack:
         previous = ExitStack()
 
@@ -139,6 +141,9 @@ def open_house(home: Path) -> Iterator[Callable[[], House]]:
 
             def send(request: HttpRequest, allow_private: bool) -> HttpResponse:  # noqa: FBT001
                 sent.append(request.url)
+                host = request.url.split("/")[2].partition(":")[0]
+                if not host.endswith("localhost") and host != "127.0.0.1":
+                    raise EndpointUnreachable(f"{host}: tests stay on this machine")
                 return transport.send(
                     request,
                     policy=AddressPolicy(allow_private=allow_private),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.api import Answer, ApiServer
 from fakes.oidc import BASIC, PUBLIC, OidcServer
 from fakes.program import Program
 from fakes.terminal import CTRL_D
@@ -24,12 +25,17 @@ def connections(program: Program) -> list[dict[str, object]]:
 
 def define(program: Program, server: OidcServer, name: str, client=PUBLIC) -> None:
     """A provider definition of the user's own."""
+    put(program, server.definition(name, client=client, api_url="api.example.localhost"))
+
+
+def put(program: Program, definition: dict[str, object]) -> None:
+    """Put a definition where a user would."""
     directory = program.home / "providers"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     program.home.chmod(0o700)
-    path = directory / f"{name}.json"
+    path = directory / f"{definition['name']}.json"
     path.touch(0o600)
-    path.write_text(json.dumps(server.definition(name, client=client, api_url="api.example.localhost")))
+    path.write_text(json.dumps(definition))
 
 
 # ---- from a pipe -----------------------------------------------------------------------------------------------------
@@ -49,6 +55,45 @@ def test_a_key_from_a_pipe(program: Program):
 def test_a_key_as_json(program: Program):
     answer = json.loads(program("login", "openai", "--stdin", "--json", input=KEY).stdout)
     assert (answer["provider"], answer["connection"], answer["status"]) == ("openai", "default", "connected")
+
+
+def test_a_key_is_tried_on_its_provider(program: Program, api_server: ApiServer):
+    """Whose it is is said; a refused one is not stored; `--no-verify` asks nobody."""
+    api = api_server.url("/", host="api.example.localhost")
+    put(
+        program,
+        {
+            "schema_version": 1,
+            "name": "keyed",
+            "api_url": api,
+            "allow_private_addresses": True,
+            "api_key": {},
+            "verify": {"url": f"{api}user", "account": "login"},
+        },
+    )
+    api_server.protected["/user"] = ("authorization", f"Bearer {KEY}")
+    api_server.answers["/user"] = Answer(body=b'{"login": "octocat"}')
+    refused = program("login", "keyed", "--stdin", input=OTHER)
+    assert (refused.returncode, refused.stdout) == (5, "")
+    assert "the key is not accepted: api.example.localhost" in refused.stderr
+    assert "refuses it (401)" in refused.stderr
+    assert connections(program) == []
+    assert program("login", "keyed", "--stdin", input=KEY).stdout == "logged in to keyed as octocat\n"
+    work = program("login", "keyed", "--stdin", "--connection", "work", input=KEY)
+    assert work.stdout == "logged in to keyed as octocat (connection work)\n"
+    asked = len(api_server.requests)
+    other = program("login", "keyed", "--stdin", "--no-verify", "--connection", "other", input=OTHER)
+    assert other.stdout == "logged in to keyed as other\n"
+    assert len(api_server.requests) == asked
+
+
+def test_a_provider_out_of_reach_costs_no_login(program: Program):
+    """The key is stored, and both terminal and JSON say that nobody was asked."""
+    done = program("login", "openai", "--stdin", input=KEY)
+    assert done.stdout == "logged in to openai as default\n"
+    assert "stored, but it could not be verified: api.openai.com" in done.stderr
+    answer = json.loads(program("login", "openai", "--stdin", "--force", "--json", input=KEY).stdout)
+    assert "api.openai.com" in answer["unverified"]
 
 
 def test_several_fields_come_as_an_object(program: Program):

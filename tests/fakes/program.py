@@ -19,6 +19,8 @@ from fakes import terminal
 from fakes.ports import free_port
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
+NOWHERE: Final = "http://127.0.0.1:9"
+"""A proxy that nobody runs: what is not on loopback is refused at once, whether this machine has a network or not."""
 _OPENER: Final = """#!/bin/sh
 printf '%s\\n' "$1" >> "{record}"
 """
@@ -74,6 +76,7 @@ class Program:
             "BROWSER": str(self.directory / "open"),
             "AUTHSOME_HOME": str(self.home),
             "AUTHSOME_PORT": str(self.port),
+            "HTTPS_PROXY": NOWHERE,
             **self.variables,
             **(env or {}),
         }

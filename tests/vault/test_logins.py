@@ -32,6 +32,7 @@ def request_of(store, now):
             flow=Flow.PKCE,
             scopes=("repo", "user"),
             force=True,
+            verify=False,
             variables={"base_url": "https://git.example"},
             browser_key=Secret("canary-browser"),
             created_at=now - age,
@@ -93,7 +94,8 @@ def variants(request_of, awaiting, store, now):
         callback,
         AwaitingCallback(**{name: getattr(callback, name) for name in callback.__slots__} | {"client_secret": None}),
         Exchanging(request=request),
-        Completed(request=request, connection=connection),
+        Completed(request=request, connection=connection, unverified=None),
+        Completed(request=request, connection=connection, unverified="no answer"),
         Failed(request=request, code="cancelled", message="cancelled", hint=None),
     ]
 

@@ -58,6 +58,7 @@ class LoginsApi:
                         "flow": {"type": "string", "enum": list(Flow)},
                         "scopes": views.TEXTS,
                         "force": views.BOOLEAN,
+                        "verify": views.BOOLEAN,
                         "base_url": views.TEXT,
                     },
                 ),
@@ -148,6 +149,7 @@ class LoginsApi:
             flow=_flow(flow) if flow is not None else None,
             scopes=body.strings("scopes"),
             force=body.boolean("force"),
+            verify=body.boolean("verify", default=True),
             variables={"base_url": base_url} if base_url is not None else {},
         )
         body.done()
@@ -226,7 +228,9 @@ class LoginsApi:
                 return html_response(bridge.waiting_page(provider.display_name))
             case Completed():
                 stored = login.connection
-                return html_response(bridge.done_page(provider.display_name, stored.name, stored.account))
+                return html_response(
+                    bridge.done_page(provider.display_name, stored.name, stored.account, login.unverified)
+                )
             case Failed():
                 return html_response(bridge.failed_page(provider.display_name, login.message, login.hint))
 

@@ -78,6 +78,7 @@ SESSION: Final = shape(
         "expires_at": TEXT,
         "error": {"anyOf": [ERROR, {"type": "null"}]},
         "connection_view": {"anyOf": [CONNECTION, {"type": "null"}]},
+        "unverified": OPTIONAL_TEXT,
     }
 )
 IDENTITY: Final = shape({"handle": TEXT, "did": TEXT})
@@ -161,6 +162,7 @@ def session(login: Login, fields: Iterable[InputField], browser_url: str, now: d
             {"code": login.code, "message": login.message, "hint": login.hint} if isinstance(login, Failed) else None
         ),
         "connection_view": connection(login.connection, now) if isinstance(login, Completed) else None,
+        "unverified": login.unverified if isinstance(login, Completed) else None,
     }
 
 

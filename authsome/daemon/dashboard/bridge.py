@@ -98,9 +98,11 @@ def waiting_page(provider: str) -> Html:
     return _page(f"Connecting {provider}", content, refresh=str(WAIT))
 
 
-def done_page(provider: str, connection: str, account: str | None) -> Html:
-    """The login has succeeded."""
+def done_page(provider: str, connection: str, account: str | None, unverified: str | None) -> Html:
+    """The login has succeeded; `unverified` says why the provider could not be asked about the credential."""
     details = [_detail("Account", account)] if account else []
+    if unverified:
+        details.append(_detail("Not verified", unverified))
     content = html.render(
         "done",
         monogram=_monogram(provider),

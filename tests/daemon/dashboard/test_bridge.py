@@ -46,7 +46,7 @@ PAGES = {
     ),
     "waiting": bridge.waiting_page,
     "onward": lambda text: bridge.onward_page(text, "https://provider.example/authorize?a=b"),
-    "done": lambda text: bridge.done_page(text, text, text),
+    "done": lambda text: bridge.done_page(text, text, text, text),
     "failed": lambda text: bridge.failed_page(text, text, text),
     "error": lambda text: bridge.error_page(404, text, text),
     "expired": lambda _: bridge.expired_page(),
@@ -214,11 +214,11 @@ def test_not_going_on_elsewhere(url):
 
 def test_the_outcome_is_told():
     """Who signed in, under which name it is kept, or what went wrong and what to do."""
-    done = Reader(bridge.done_page("GitHub", "work", "octocat")).text
+    done = Reader(bridge.done_page("GitHub", "work", "octocat", None)).text
     assert "GitHub is connected" in done
     assert "octocat" in done
     assert "work" in done
-    assert "Account" not in bridge.done_page("GitHub", "work", None)
+    assert "Account" not in bridge.done_page("GitHub", "work", None, None)
     failed = Reader(bridge.failed_page("GitHub", "the state is wrong", "run `authsome login github`")).text
     assert "The state is wrong." in failed
     assert "Run authsome login github." in failed
@@ -232,4 +232,4 @@ def test_the_outcome_is_told():
 )
 def test_monograms(provider, letter):
     """The first letter or digit, whatever stands before it."""
-    assert f'aria-hidden="true">{letter}</span>' in bridge.done_page(provider, "default", None)
+    assert f'aria-hidden="true">{letter}</span>' in bridge.done_page(provider, "default", None, None)

@@ -88,7 +88,7 @@ def test_pages_work_under_their_policy(site, page, text):
     site.pages = {
         "/input": bridge.input_page(form(text)),
         "/key": bridge.input_page(form(text, redirect_uri=None)),
-        "/done": bridge.done_page(text, text, text),
+        "/done": bridge.done_page(text, text, text, text),
         "/failed": bridge.failed_page(text, text, text),
         "/error": bridge.error_page(500, text, text),
         "/expired": bridge.expired_page(),
