@@ -7,7 +7,7 @@ overrides the bundled definition under its own name, in a file that belongs to t
 import os
 import stat
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
@@ -15,6 +15,7 @@ from typing import Final, Literal
 from authsome.errors import ProviderInvalid, ProviderNotFound
 from authsome.message import clean_line, json_object
 from authsome.models import provider as definition
+from authsome.models import upstream
 from authsome.models.provider import Provider
 from authsome.models.route import HostPattern, canonical_host
 
@@ -135,7 +136,7 @@ class Catalog:
         """
         if len(data) > FILE_LIMIT:
             raise ProviderInvalid(f"{source}: is larger than {FILE_LIMIT // 1024} KiB")
-        found = definition.parse_definition(_document(data, source), source=source)
+        found = _read_definition(data, source)
         _check_claims(found, source, self._bundled_entries().values())
         return found
 
@@ -205,7 +206,7 @@ class Catalog:
 
     def _read_custom(self, file: str, stamp: _Stamp, bundled: Mapping[str, Entry]) -> _Read:
         try:
-            found = _parse(_read_file(self._custom_directory / file), file)
+            found = _parse(_read_file(self._custom_directory / file), file, _read_definition)
             _check_claims(found, file, bundled.values())
         except ProviderInvalid as problem:
             return _Read(stamp, None, problem)
@@ -225,29 +226,43 @@ def _read_bundled(directory: Path) -> dict[str, Entry]:
         found: Provider | None = None
         problem: ProviderInvalid | None = None
         try:
-            found = _parse(path.read_bytes(), path.name)
+            found = _parse(path.read_bytes(), path.name, _read_bundled_definition)
         except ProviderInvalid as error:
             problem = error
         entries[path.stem] = Entry(name=path.stem, source="bundled", path=path, provider=found, problem=problem)
     return entries
 
 
-def _parse(data: bytes, file: str) -> Provider:
+def _parse(data: bytes, file: str, read: Callable[[bytes, str], Provider]) -> Provider:
     """Read a definition; `file` is its file's name, which says its own."""
     shown, stem = clean_line(file, 80), file.removesuffix(".json")
     if not definition.NAME.match(stem):
         raise ProviderInvalid(f"{shown}: the file's name is no provider name", hint="small letters, digits, - and _")
-    found = definition.parse_definition(_document(data, shown), source=shown)
+    found = read(data, shown)
     if found.name != stem:
         raise ProviderInvalid(f"{shown}: name: is {found.name}", hint=f"rename the file to {found.name}.json")
     return found
 
 
-def _document(data: bytes, shown: str) -> dict[str, object]:
+def _read_bundled_definition(data: bytes, source: str) -> Provider:
+    return definition.parse_definition(_document(data, source), source=source)
+
+
+def _read_definition(data: bytes, source: str) -> Provider:
+    """A custom definition: it may have comments, and may have been written for upstream authsome."""
+    try:
+        plain = upstream.without_comments(data.decode()).encode()
+    except UnicodeDecodeError as error:
+        raise ProviderInvalid(f"{source}: {_json_problem(error)}") from error
+    document = upstream.translated(_document(plain, source), source=source)
+    return definition.parse_definition(document, source=source)
+
+
+def _document(data: bytes, source: str) -> dict[str, object]:
     try:
         return json_object(data)
     except ValueError as error:
-        raise ProviderInvalid(f"{shown}: {_json_problem(error)}") from error
+        raise ProviderInvalid(f"{source}: {_json_problem(error)}") from error
 
 
 def _json_problem(error: ValueError) -> str:

@@ -13,6 +13,8 @@ PATTERN_LIMIT: Final = 256  # characters
 INPUT_LIMIT: Final = 4096  # characters; longer keys are files, which no pattern describes
 CHOICE_LIMIT: Final = 12  # alternatives and optional parts: what is tried is at most two to this power
 _REPEAT_LIMIT: Final = 1024
+_SAMPLE_LENGTH: Final = 24  # characters; a placeholder is told by twenty zeros
+_SAMPLE_CHARACTERS: Final = "0x" + "".join(map(chr, range(128)))
 
 _REPEAT: Final = re.compile(r"[*+?]|\{(?P<low>[0-9]{1,4})(?P<to>,(?P<high>[0-9]{0,4}))?\}")
 _CLASS: Final = re.compile(r"\[\^?(?:[A-Za-z0-9_.,:;=/+@!~%&#$ -]|\\[][\\.^dws/+-])+\]")
@@ -55,21 +57,47 @@ class Pattern:
         """Whether a text is of this form; one longer than `INPUT_LIMIT` is not."""
         return len(value) <= INPUT_LIMIT and self._compiled().match(value) is not None
 
+    def sample(self) -> str:
+        """Some text of this form, of zeros as far as those fit: nothing that could be real."""
+        return _Sampler(self.text[1:-1] if self.is_whole else self.text[1:]).branches()
+
     def _compiled(self) -> re.Pattern[str]:
         # `$` would also match before a final line feed
         return re.compile(self.text[:-1] + r"\Z" if self.is_whole else self.text, re.ASCII)
 
 
-class _Checker:
-    """Reads a pattern once, left to right.
+class _Scanner:
+    """Reads a pattern once, left to right."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._at = 0
+
+    def _take_atom(self) -> str:
+        for form in (_CLASS, _ESCAPE):
+            found = form.match(self._text, self._at)
+            if found:
+                self._at = found.end()
+                return found[0]
+        char = self._next()
+        if char in "[\\^$*+?{})":
+            raise ValueError(f"has a {char} that is not understood at character {self._at + 2}")
+        self._at += 1
+        return char
+
+    def _next(self) -> str:
+        return self._text[self._at : self._at + 1]
+
+
+class _Checker(_Scanner):
+    """Finds what might take long.
 
     `open` are the atoms of unknown length that the text just before this place may still belong to: the next repeat
     must not be able to match what they match.
     """
 
     def __init__(self, text: str) -> None:
-        self._text = text
-        self._at = 0
+        super().__init__(text)
         self._choices = 0
 
     def check(self) -> None:
@@ -129,25 +157,43 @@ class _Checker:
             )
         return before | {atom} if low == 0 else frozenset({atom})
 
-    def _take_atom(self) -> str:
-        for form in (_CLASS, _ESCAPE):
-            found = form.match(self._text, self._at)
-            if found:
-                self._at = found.end()
-                return found[0]
-        char = self._next()
-        if char in "[\\^$*+?{})":
-            raise ValueError(f"has a {char} that is not understood at character {self._at + 2}")
-        self._at += 1
-        return char
-
-    def _next(self) -> str:
-        return self._text[self._at : self._at + 1]
-
     def _choose(self) -> None:
         self._choices += 1
         if self._choices > CHOICE_LIMIT:
             raise ValueError(f"has more than {CHOICE_LIMIT} choices")
+
+
+class _Sampler(_Scanner):
+    """Writes a text of a pattern that was checked: the first of each choice, and of whatever length twenty-four."""
+
+    def branches(self) -> str:
+        found = self._sequence()
+        while self._next() == "|":
+            self._at += 1
+            self._sequence()
+        return found
+
+    def _sequence(self) -> str:
+        parts = []
+        while self._next() not in {"", "|", ")"}:
+            parts.append(self._group() if self._next() == "(" else self._atom())
+        return "".join(parts)
+
+    def _group(self) -> str:
+        self._at += 3 if self._text.startswith("(?:", self._at) else 1
+        found = self.branches()
+        self._at += 2 if self._text.startswith(")?", self._at) else 1
+        return found
+
+    def _atom(self) -> str:
+        fits = re.compile(self._take_atom(), re.ASCII)
+        char = next(each for each in _SAMPLE_CHARACTERS if fits.fullmatch(each))
+        repeat = _REPEAT.match(self._text, self._at)
+        if repeat is None:
+            return char
+        self._at = repeat.end()
+        low, high = _bounds(repeat)
+        return char * min(high, max(low, _SAMPLE_LENGTH))
 
 
 def _bounds(repeat: re.Match[str]) -> tuple[int, int]:

@@ -195,7 +195,7 @@ def parse_definition(data: object, *, source: str) -> Provider:
         description=section.optional_text("description"),
         docs_url=_docs_url(section),
         flow=flow,
-        places=_read_places(section, variables, allow_private=allow_private),
+        places=_read_places(section, variables, oauth, allow_private=allow_private),
         variables=variables,
         oauth=oauth,
         api_key=api_key,
@@ -275,21 +275,29 @@ def _flow(section: Section, oauth: OAuth | None, api_key: ApiKey | None) -> Flow
     return flow
 
 
-def _read_places(section: Section, variables: Iterable[Variable], *, allow_private: bool) -> tuple[Place, ...]:
+def _read_places(
+    section: Section, variables: Iterable[Variable], oauth: OAuth | None, *, allow_private: bool
+) -> tuple[Place, ...]:
     samples = {each.name: each.sample for each in variables}
     found: dict[HostPattern, Place] = {}
     for entry in section.texts("api_url"):
         try:
             pattern = _pattern(entry, samples, allow_private)
         except ValueError as error:
-            safe = url.safe_form(entry) if entry.lower().startswith("regex:") else None
-            raise section.error("api_url", f"{entry!r}: {error}", hint=f"say {safe!r}" if safe else None) from error
+            hint = _safe_form(entry, oauth) if entry.lower().startswith("regex:") else None
+            raise section.error("api_url", f"{entry!r}: {error}", hint=hint) from error
         if pattern in found:
             raise section.error("api_url", f"{entry!r}: names the same place as {found[pattern].entry!r}")
         found[pattern] = Place(entry, None if "{" in entry else pattern)
     if not found:
         raise section.error("api_url", "is missing", hint="the hosts that the credential may be sent to")
     return tuple(found.values())
+
+
+def _safe_form(entry: str, oauth: OAuth | None) -> str:
+    known = [each.split("/")[2].partition(":")[0].lower() for each in oauth.endpoints if "://" in each] if oauth else []
+    safe = url.safe_form(entry, known)
+    return f"say {safe!r}" if safe else "name each host, or *.example.com for every name below one"
 
 
 def _pattern(entry: str, variables: Mapping[str, str], allow_private: bool) -> HostPattern:  # noqa: FBT001

@@ -6,6 +6,7 @@ differently.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +17,7 @@ _URL: Final = re.compile(
     r"(?P<scheme>https?)://(?P<host>\*\.[A-Za-z0-9.-]+|[A-Za-z0-9.-]+|\[::1\])(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<path>/(?:[A-Za-z0-9._~!$&'()+,;=:@/-]|%[0-9A-Fa-f]{2})*)?\Z"
 )
+_WORD: Final = re.compile(r"[a-z0-9-]{3,}")
 _REGEX_HOST: Final = re.compile(r"(?:[a-z0-9-]+\\?\.)+[a-z]{2,}")
 _COUNTRY_SECOND_LEVEL: Final = frozenset(
     {"ac", "co", "com", "edu", "go", "gob", "gouv", "gov", "gv", "id", "mil", "ne", "net", "or", "org", "sch"}
@@ -141,14 +143,31 @@ def host_pattern(text: str, *, allow_private: bool) -> HostPattern:
     return pattern
 
 
-def safe_form(regex: str) -> str | None:
-    """The pattern that the author of a `regex:` host most likely meant, if a host name can be made out in it."""
-    hosts = _REGEX_HOST.findall(regex.lower())
+def safe_form(regex: str, known: Iterable[str] = ()) -> str | None:
+    """The pattern that the author of a `regex:` host most likely meant.
+
+    Args:
+        regex: the entry as it was written.
+        known: hosts that the definition names elsewhere, to be gone by when the entry holds no whole name.
+    """
+    text = regex.lower().removeprefix("regex:")
+    hosts = _REGEX_HOST.findall(text)
     if not hosts:
-        return None
+        return _suffix_with(_WORD.findall(text), known)
     host: str = max(hosts, key=len).replace("\\", "")
-    exact = regex.lower().removeprefix("regex:").strip("^$").replace("\\", "") == host
+    exact = text.strip("^$").replace("\\", "") == host
     return host if exact or _is_shared(host) else f"*.{host}"
+
+
+def _suffix_with(words: Iterable[str], known: Iterable[str]) -> str | None:
+    """The names below a label that the definition names elsewhere, too: `*.acme.com` for `acme` and `api.acme.com`."""
+    for host in known:
+        labels = host.split(".")
+        for place, label in enumerate(labels[:-1]):
+            suffix = ".".join(labels[place:])
+            if label in words and not _is_shared(suffix):
+                return f"*.{suffix}"
+    return None
 
 
 def is_loopback(host: str) -> bool:

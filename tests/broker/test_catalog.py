@@ -286,3 +286,29 @@ def test_files_that_are_none_of_ours(catalog: Catalog, custom: Path):
     for name in (".acme.json", "acme.json~", "README", "acme.json.bak"):
         (custom / name).write_text("not a definition")
     assert catalog.names() == ("github", "gitlab", "wide")
+
+
+def test_definitions_of_upstream_are_read(catalog: Catalog, write: Callable[..., Path]):
+    """A file that was written for upstream authsome, comments and all, serves where it lies."""
+    text = """// Acme
+    {"name": "acme", "display_name": "Acme", "auth_type": "api_key", "flow": "api_key", /* hosts */
+     "api_url": "regex:^(api\\\\.acme\\\\.test|acme\\\\.test)", "logo": "img",
+     "api_key": {"header_name": "X-Key", "header_prefix": ""}, "export": {"ACME_KEY": "API_TOKEN"}}"""
+    write("acme", text.encode())
+    assert catalog.get("acme").api_url == ("api.acme.test", "acme.test")
+    assert catalog.get("acme").export.env[0].name == "ACME_KEY"
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ('// one\n{"name": "acme",,}', "acme.json: is not JSON at line 2, column 17"),
+        ('/* open\n{"name": "acme"}', "acme.json: is not JSON at line 1, column 1"),
+    ],
+)
+def test_comments_do_not_move_errors(catalog: Catalog, write: Callable[..., Path], text: str, problem: str):
+    """An error names the place in the file as its author sees it."""
+    write("acme", text.encode())
+    with pytest.raises(ProviderInvalid) as caught:
+        catalog.get("acme")
+    assert caught.value.message.startswith(problem)

@@ -96,3 +96,32 @@ def test_accepted_patterns_are_quick_and_mean_what_re_means(body: str):
     for text in ("a" * 400 + "!", "ab" * 200 + "!", "a", "b", "1", ""):
         expected = re.match(pattern.text[:-1] + r"\Z" if pattern.is_whole else pattern.text, text, re.ASCII)
         assert pattern.matches(text) is bool(expected)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "sample"),
+    [
+        ("^sk-[A-Za-z0-9_-]{20,}$", "sk-" + "0" * 24),
+        ("^(ghp_|github_pat_)[A-Za-z0-9_]{36}$", "ghp_" + "0" * 36),
+        (r"^[a-f]+\.(?:eu-)?\d{2,3}$", "a" * 24 + ".eu-000"),
+        (r"^a?b*\$[^0x]$", "a" + "b" * 24 + "$\x00"),
+        ("^x|y", "x"),
+        ("^$", ""),
+    ],
+)
+def test_sample(pattern: str, sample: str):
+    """A sample is of the pattern's form, and of zeros where those fit."""
+    parsed = Pattern.parse(pattern)
+    assert parsed.sample() == sample
+    assert parsed.matches(sample)
+
+
+@given(st.lists(st.sampled_from(["[a-z0-9]{3,}-", r"\d+x", "(?:a|bc)?", "(d[e-g]{2}|h)", "i?", r"\w{4}\.", "k{2,9}_"])))
+def test_samples_fit(parts: list[str]):
+    """Whatever a checked pattern is made of, its sample is of its form."""
+    text = f"^{''.join(parts[:8])}$"
+    try:
+        pattern = Pattern.parse(text)
+    except ValueError:
+        return
+    assert pattern.matches(pattern.sample())

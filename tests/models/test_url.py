@@ -191,3 +191,20 @@ def test_safe_form(regex: str, safe: str | None):
     assert url.safe_form(regex) == safe
     if safe is not None:
         url.host_pattern(safe, allow_private=False)
+
+
+@pytest.mark.parametrize(
+    ("regex", "known", "safe"),
+    [
+        ("regex:.*googleapis.*", ["accounts.google.com", "oauth2.googleapis.com"], "*.googleapis.com"),
+        ("regex:.*acme.*", ["acme.com"], "*.acme.com"),
+        ("regex:.*com.*", ["acme.com"], None),
+        ("regex:.*github.*", ["github.io"], None),  # its suffix would be refused as well
+        ("regex:.*", ["acme.com"], None),
+    ],
+)
+def test_safe_form_by_what_is_known(regex: str, known: list[str], safe: str | None):
+    """An expression without a whole name is read by the hosts that stand elsewhere in the definition."""
+    assert url.safe_form(regex, known) == safe
+    if safe is not None:
+        url.host_pattern(safe, allow_private=False)
