@@ -188,11 +188,18 @@ class EndpointUnreachable(AuthsomeError):
     default_hint = "check the network and try again"
 
     def __init__(
-        self, message: str | None = None, *, hint: str | None = None, retry_after: timedelta | None = None
+        self,
+        message: str | None = None,
+        *,
+        hint: str | None = None,
+        retry_after: timedelta | None = None,
+        unanswered: bool = False,
     ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
         """How long the provider asked to be left alone (RFC 9110 §10.2.3), if it did."""
+        self.unanswered = unanswered
+        """Whether the request went out, so that the provider may have acted on it, and no whole answer came."""
 
 
 class EndpointRefused(AuthsomeError):

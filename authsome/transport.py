@@ -179,24 +179,28 @@ def send(  # noqa: PLR0913  # each by name
     place = _place(request.url)
     head = _head(request, place)
     deadline = _Deadline(timeout)
+    is_out = False
     try:
         with _connect(place, policy, trust, outbound, deadline) as connection:
             deadline.apply(connection)
+            is_out = True
             connection.sendall(head + request.body)
             return _receive(connection, request.method, deadline, limit)
     except TimeoutError as error:
         seconds = f"{timeout.total_seconds():g}"
-        raise EndpointUnreachable(f"{place.host}: no answer within {seconds} s") from error
+        raise EndpointUnreachable(f"{place.host}: no answer within {seconds} s", unanswered=is_out) from error
     except ssl.SSLCertVerificationError as error:
         raise _untrusted(place.host, error) from error
     except ssl.SSLError as error:
         reason = clean_line((error.reason or "broken off").lower().replace("_", " "))
-        raise EndpointUnreachable(f"{place.host}: TLS failed, {reason}") from error
+        raise EndpointUnreachable(f"{place.host}: TLS failed, {reason}", unanswered=is_out) from error
     except (http.client.RemoteDisconnected, http.client.IncompleteRead) as error:
-        raise EndpointUnreachable(f"{place.host}: the connection was closed before the answer was whole") from error
+        raise EndpointUnreachable(
+            f"{place.host}: the connection was closed before the answer was whole", unanswered=True
+        ) from error
     except OSError as error:
         cause = clean_line((error.strerror or "the connection broke").lower())
-        raise EndpointUnreachable(f"{place.host}: {cause}") from error
+        raise EndpointUnreachable(f"{place.host}: {cause}", unanswered=is_out) from error
     except http.client.HTTPException as error:
         raise EndpointRefused(f"{place.host}: the answer is not HTTP") from error
     except _Unusable as error:

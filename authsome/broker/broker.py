@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 from authsome.broker.context import Context
 from authsome.broker.credentials import Credentials
+from authsome.broker.freshness import Freshness
 from authsome.broker.logins import Logins
 from authsome.broker.principals import Principals
 from authsome.broker.providers import Providers
 from authsome.broker.refresh import Refresher
+from authsome.broker.renewal import Renewal
 from authsome.broker.runs import Runs
 from authsome.home import Home
 
@@ -22,6 +24,9 @@ class Broker:
     logins: Logins
     credentials: Credentials
     runs: Runs
+    refresher: Refresher
+    renewal: Renewal
+    freshness: Freshness
 
 
 def wire(context: Context, home: Home, *, base_url: str) -> Broker:
@@ -33,11 +38,17 @@ def wire(context: Context, home: Home, *, base_url: str) -> Broker:
         base_url: the daemon's URL as browsers and providers know it.
     """
     principals = Principals(context, home)
+    renewal = Renewal(context)
+    freshness = Freshness(context.steady, renewal.watch)
+    refresher = Refresher(context, freshness)
     return Broker(
         context=context,
         principals=principals,
         providers=Providers(context, home),
         logins=Logins(context, base_url=base_url),
-        credentials=Credentials(context, Refresher(context)),
+        credentials=Credentials(context, refresher, freshness),
         runs=Runs(context, principals),
+        refresher=refresher,
+        renewal=renewal,
+        freshness=freshness,
     )

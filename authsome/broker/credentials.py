@@ -10,7 +10,8 @@ from typing import Final
 
 from authsome.broker import record, routing
 from authsome.broker.context import Context
-from authsome.broker.refresh import Refresher, due, login_again
+from authsome.broker.freshness import Freshness
+from authsome.broker.refresh import Refresher, login_again
 from authsome.errors import AuthsomeError, CredentialUnavailable, LoginRequired
 from authsome.models import injection
 from authsome.models.audit import Entry, Event
@@ -75,9 +76,10 @@ class _Stale:
 class Credentials:
     """The use cases around stored credentials."""
 
-    def __init__(self, context: Context, refresher: Refresher) -> None:
+    def __init__(self, context: Context, refresher: Refresher, freshness: Freshness) -> None:
         self._context = context
         self._refresher = refresher
+        self._freshness = freshness
 
     def list_all(self, caller: Caller) -> list[Connection]:
         """Every connection of the caller's vault."""
@@ -111,9 +113,9 @@ class Credentials:
         connection = self.get(caller, provider, name)
         if connection.status is Status.INVALID:
             raise LoginRequired(**login_again(connection))
-        if due(connection, context.clock()):
+        if self._freshness.use(connection, context.clock()):
             connection = self._refresher.fresh(caller, definition, connection, rejected=False)
-        _require_usable(connection, context.clock())
+        self._require_usable(connection, context.clock())
         with context.database.transaction(durable=True) as tx:
             held = connections.secrets(tx, context.sealers.for_vault(caller.vault_id), connection)
             audit.append(tx, record.about(event, caller, connection, context.clock()))
@@ -164,9 +166,9 @@ class Credentials:
             connection = decision.connection
             if connection.status is Status.INVALID:
                 raise LoginRequired(**login_again(connection))
-            if may_refresh and (rejected or due(connection, now)):
+            if (self._freshness.use(connection, now) or rejected) and may_refresh:
                 return _Stale(claimant=claimant, decision=decision)
-            _require_usable(connection, now)
+            self._require_usable(connection, now)
             held = connections.secrets(tx, context.sealers.for_vault(vault_id), connection)
             rules = decision.provider.injections(
                 connection.kind, connection.variables, host=target.host, path=target.path, port=target.port
@@ -202,11 +204,10 @@ class Credentials:
             audit.append(tx, record.about(Event.SET_DEFAULT, caller, connection, self._context.clock()))
             return connections.require(tx, caller.vault_id, provider, name)
 
-
-def _require_usable(connection: Connection, now: datetime) -> None:
-    if connection.expires_at is not None and connection.expires_at <= now:
-        message = f"the login {connection.name} of {connection.provider} has expired and cannot be refreshed"
-        raise CredentialUnavailable(message, hint=login_again(connection)["hint"])
+    def _require_usable(self, connection: Connection, now: datetime) -> None:
+        if not self._freshness.is_usable(connection, now):
+            message = f"the login {connection.name} of {connection.provider} has expired and cannot be refreshed"
+            raise CredentialUnavailable(message, hint=login_again(connection)["hint"])
 
 
 def _request_entry(  # noqa: PLR0913  # one line of the log

@@ -7,14 +7,16 @@ from authsome.models.connection import Connection
 from authsome.models.principal import Caller
 
 
-def about(event: Event, caller: Caller, connection: Connection, now: datetime, detail: str | None = None) -> Entry:
-    """Something that a caller did to a connection."""
+def about(
+    event: Event, caller: Caller | None, connection: Connection, now: datetime, detail: str | None = None
+) -> Entry:
+    """Something that a caller, or without one the daemon itself, did to a connection."""
     return Entry(
         event=event,
         at=now,
         vault_id=connection.vault_id,
-        principal=caller.principal.id,
-        identity=caller.identity.handle,
+        principal=caller.principal.id if caller else None,
+        identity=caller.identity.handle if caller else None,
         provider=connection.provider,
         connection=connection.name,
         detail=detail,

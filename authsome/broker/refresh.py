@@ -1,44 +1,59 @@
 """Keeping an access token fresh: one request at a time for each connection, and never a login lost to a failure.
 
-Rule: the decision is taken inside the connection's lock, from what is stored then; new tokens are durable before
-anybody uses them; a refresh ends in one of three ways: done, transient (the record is untouched, tried again after a
-pause), or final (the provider said invalid_grant: the record is kept and marked, and nobody asks again).
+Rules:
+1. The decision is taken inside the connection's lock, from what is stored then: a lock among the threads of this
+   process, and a lease in the database among the processes that share one (`vault/refreshes.py`).
+2. New tokens are durable before anybody uses them; between the provider's answer and the transaction that stores it
+   there is nothing. Tokens that could not be stored are kept in memory and stored by the next attempt.
+3. A refresh ends in one of three ways: done, transient (the secrets are untouched, tried again after a pause), or final
+   (the provider said invalid_grant: the record is kept and marked, and nobody asks again).
 """
 
+import secrets
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
 from authsome.broker import record
-from authsome.broker.context import Context
-from authsome.errors import AuthsomeError, EndpointRefused, EndpointUnreachable, LoginRequired, RefreshFailed
+from authsome.broker.context import Context, Notice, Occasion
+from authsome.broker.freshness import Freshness, Key, key_of
+from authsome.errors import (
+    AuthsomeError,
+    EndpointRefused,
+    EndpointUnreachable,
+    LoginRequired,
+    RefreshFailed,
+    StorageFailed,
+)
 from authsome.models.audit import Event
-from authsome.models.connection import ACCESS_TOKEN, REFRESH_TOKEN, Connection, Kind, Secrets, Status
+from authsome.models.connection import ACCESS_TOKEN, REFRESH_TOKEN, Connection, Secrets, Status
 from authsome.models.principal import Caller
 from authsome.models.provider import OAuth, Provider
 from authsome.oauth import token
 from authsome.oauth.client_auth import ClientCredentials
 from authsome.secret import Secret
-from authsome.vault import audit, clients, connections
+from authsome.vault import audit, clients, connections, refreshes
 
-MARGIN: Final = timedelta(seconds=60)  # a request under way must still arrive with a valid token
 FORCED_PAUSE: Final = timedelta(seconds=60)  # an API that says 401 to a fresh token will say it again
 FIRST_PAUSE: Final = timedelta(seconds=1)
 LONGEST_PAUSE: Final = timedelta(minutes=5)
+RESERVE: Final = timedelta(seconds=10)  # a token that has this much left is used while another caller refreshes it
+_POLL: Final = (0.02, 0.25)  # seconds between looks whether another process is done: the first, and the longest
 
-Key = tuple[str, str, str]
+Wanted = Callable[[Connection, datetime], bool]
+"""Whether what is stored is to be refreshed."""
 
 
-def due(connection: Connection, now: datetime) -> bool:
-    """Whether the token is to be refreshed before use: within a minute, or a quarter of its life, of its end."""
-    if connection.kind is not Kind.OAUTH2 or connection.expires_at is None or not connection.has_refresh_token:
-        return False
-    margin = min(MARGIN, max(timedelta(0), connection.expires_at - connection.updated_at) / 4)
-    return connection.expires_at - margin <= now
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unstored:
+    """Tokens that the provider gave and the disk would not take."""
+
+    revision: int
+    tokens: token.Tokens
 
 
 @dataclass(slots=True)
@@ -49,21 +64,34 @@ class _Turn:
     users: int = 0
     failures: int = 0
     not_before: float = 0.0
+    """On the steady clock."""
     cause: str = ""
+    unstored: _Unstored | None = None
 
-    def check_pause(self) -> None:
-        """Raise what the last attempt failed with, while it is too early for the next one."""
-        if time.monotonic() < self.not_before:
-            raise EndpointUnreachable(self.cause)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Claim:
+    """The right to refresh a connection, and what it takes."""
+
+    lease: refreshes.Lease
+    held: Secrets
+    client: ClientCredentials
 
 
 class Refresher:
     """Refreshes connections; its only state is a lock and a pause for each connection that needs one."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, freshness: Freshness) -> None:
         self._context = context
+        self._freshness = freshness
+        self._owner = secrets.token_hex(8)
         self._turns: dict[Key, _Turn] = {}
         self._guard = threading.Lock()
+
+    def recover(self) -> None:
+        """Void the claims that killed daemons have left; only for a daemon that is alone on its database."""
+        with self._context.database.transaction(durable=False) as tx:
+            refreshes.abandon_all(tx)
 
     def fresh(self, caller: Caller, provider: Provider, connection: Connection, *, rejected: bool) -> Connection:
         """The connection with a token that can be used now; waits while another caller refreshes it.
@@ -77,60 +105,152 @@ class Refresher:
         Raises:
             LoginRequired: the provider no longer accepts the refresh token.
             RefreshFailed: it could not be refreshed just now and the old token has expired.
+            StorageFailed: the vault cannot be written, so the provider was not asked.
             ConnectionNotFound: it was logged out meanwhile.
         """
+
+        def is_wanted(current: Connection, now: datetime) -> bool:
+            return self._freshness.is_due(current, now) or (rejected and _may_force(current, now))
+
+        spare = None if rejected else connection
+        with self._turn(connection, spare) as turn:
+            if turn is None:
+                return connection
+            return self._refreshed(caller, provider, connection, turn, is_wanted)
+
+    def renew(self, connection: Connection) -> timedelta | None:
+        """Refresh ahead of time, on nobody's behalf; the pause before the next attempt when this one failed.
+
+        Raises:
+            AuthsomeError: there is nothing to be tried again: logged out, marked, or without a definition.
+        """
+
+        def is_wanted(current: Connection, now: datetime) -> bool:
+            return current.revision == connection.revision and self._freshness.is_due(current, now, ahead=True)
+
+        provider = self._context.catalog.get(connection.provider)
         with self._turn(connection) as turn:
-            context = self._context
-            with context.database.read() as reader:
-                current = connections.require(reader, connection.vault_id, connection.provider, connection.name)
-            now = context.clock()
-            if current.status is Status.INVALID:
-                raise LoginRequired(**login_again(current))
-            if not (due(current, now) or (rejected and _may_force(current, now))):
-                return current
-            try:
-                turn.check_pause()
-                return self._refresh(caller, provider, current, turn)
-            except (EndpointUnreachable, EndpointRefused) as error:
-                if current.expires_at is None or current.expires_at > now:
-                    return current  # still valid: serve it rather than fail (the next request tries again)
-                raise RefreshFailed(f"{provider.name}: the token has expired and {error.message}") from error
+            assert turn is not None
+            with suppress(RefreshFailed, StorageFailed):  # told where it was met
+                self._refreshed(None, provider, connection, turn, is_wanted)
+            return timedelta(seconds=self._pause_left(turn)) if turn.failures else None
 
-    def _refresh(self, caller: Caller, provider: Provider, connection: Connection, turn: _Turn) -> Connection:
-        context = self._context
-        assert provider.oauth is not None
-        oauth = provider.oauth.resolved(connection.variables)
-        with context.database.read() as reader:
-            sealer = context.sealers.for_vault(connection.vault_id)
-            held = connections.secrets(reader, sealer, connection)
-            client = clients.get(reader, sealer, connection.provider)
-        credentials = ClientCredentials(
-            client_id=client.client_id if client else "",
-            client_secret=client.client_secret if client else None,
-        )
-        # No scope is asked for: the same ones are meant (RFC 6749 §6), however the provider spells them.
-        request = token.refresh_request(oauth, credentials, refresh_token=held[REFRESH_TOKEN], scopes=())
-        try:
-            response = context.send(request, provider.allow_private_addresses)
-            sent = (held[REFRESH_TOKEN], held[ACCESS_TOKEN], credentials.client_secret or Secret(""))
-            tokens = token.parse_token_response(response, oauth, now=context.clock(), sent=sent)
-        except LoginRequired as error:
-            self._give_up(caller, connection, error)
-            raise LoginRequired(**login_again(connection)) from error
-        except (EndpointUnreachable, EndpointRefused) as error:
-            self._pause(caller, connection, turn, error)
-            raise
-        turn.failures, turn.not_before = 0, 0.0
-        return self._store(caller, oauth, connection, held, tokens)
-
-    def _store(
-        self, caller: Caller, oauth: OAuth, connection: Connection, held: Secrets, tokens: token.Tokens
+    def _refreshed(
+        self, caller: Caller | None, provider: Provider, connection: Connection, turn: _Turn, is_wanted: Wanted
     ) -> Connection:
+        """The connection refreshed; as it is when that is not wanted, or failed while it can still be used."""
+        if self._pause_left(turn):
+            with self._context.database.read() as reader:
+                current = connections.require(reader, *key_of(connection))
+            if self._stands(current, is_wanted):
+                return current
+            return self._unrefreshed(current, EndpointUnreachable(turn.cause))
+        while True:
+            try:
+                claim = self._claim(connection, is_wanted)
+            except StorageFailed as error:
+                return self._unrefreshed(connection, error)
+            if isinstance(claim, Connection):
+                return claim
+            if claim is None:
+                self._await_other(connection)
+                continue
+            try:
+                return self._ask(caller, provider, claim, turn)
+            except (EndpointUnreachable, EndpointRefused, StorageFailed) as error:
+                return self._unrefreshed(claim.lease.connection, error)
+
+    def _pause_left(self, turn: _Turn) -> float:
+        """Seconds until the provider may be asked again."""
+        return max(0.0, turn.not_before - self._context.steady())
+
+    def _stands(self, current: Connection, is_wanted: Wanted) -> bool:
+        """Whether what is stored is to be left as it is."""
+        if current.status is Status.INVALID:
+            raise LoginRequired(**login_again(current))
+        return not is_wanted(current, self._context.clock())
+
+    def _claim(self, connection: Connection, is_wanted: Wanted) -> _Claim | Connection | None:
+        """The claim; the connection when there is nothing to do; None while another process is at it."""
         context = self._context
-        fresh = {ACCESS_TOKEN: tokens.access_token, REFRESH_TOKEN: tokens.refresh_token or held[REFRESH_TOKEN]}
+        with context.database.transaction(durable=False) as tx:
+            current = connections.require(tx, *key_of(connection))
+            if self._stands(current, is_wanted):
+                return current
+            lease = refreshes.take(tx, current, self._owner, now=context.clock())
+            if lease is None:
+                return None
+            sealer = context.sealers.for_vault(current.vault_id)
+            held = connections.secrets(tx, sealer, current)
+            client = clients.get(tx, sealer, current.provider)
+            credentials = ClientCredentials(
+                client_id=client.client_id if client else "",
+                client_secret=client.client_secret if client else None,
+            )
+            return _Claim(lease=lease, held=held, client=credentials)
+
+    def _await_other(self, connection: Connection) -> None:
+        """Wait until another process has refreshed a connection, or its claim is over."""
+        pause, longest = _POLL
+        deadline = time.monotonic() + refreshes.LENGTH.total_seconds()
+        while time.monotonic() < deadline:
+            time.sleep(pause)
+            pause = min(pause * 1.5, longest)
+            with self._context.database.read() as reader:
+                if not refreshes.is_taken(reader, connection, now=self._context.clock()):
+                    return
+
+    def _unrefreshed(self, current: Connection, error: AuthsomeError) -> Connection:
+        """A connection whose refresh failed: served while its token is valid, so the next request tries again."""
+        if self._freshness.is_usable(current, self._context.clock()):
+            return current
+        if isinstance(error, StorageFailed):
+            raise error
+        raise RefreshFailed(f"{current.provider}: the token has expired and {error.message}") from error
+
+    def _ask(self, caller: Caller | None, provider: Provider, claim: _Claim, turn: _Turn) -> Connection:
+        """Get new tokens and store them, or settle why there are none."""
+        assert provider.oauth is not None
+        lease, connection = claim.lease, claim.lease.connection
+        try:
+            oauth = provider.oauth.resolved(connection.variables)
+            if turn.unstored is None or turn.unstored.revision != connection.revision:
+                tokens = self._request(provider, oauth, claim)
+                turn.unstored = _Unstored(revision=connection.revision, tokens=tokens)
+            stored = self._store(caller, oauth, claim, turn.unstored.tokens)
+        except LoginRequired as error:
+            raise self._give_up(caller, lease, error) from error
+        except (EndpointUnreachable, EndpointRefused) as error:
+            self._pause(caller, lease, turn, error)
+            raise
+        except StorageFailed:  # whatever was answered is in the turn, and the claim stays ours
+            raise
+        except AuthsomeError:
+            turn.unstored = None
+            with self._context.database.transaction(durable=False) as tx:
+                refreshes.end(tx, lease)
+            raise
+        turn.failures, turn.not_before, turn.unstored = 0, 0.0, None
+        return stored
+
+    def _request(self, provider: Provider, oauth: OAuth, claim: _Claim) -> token.Tokens:
+        context, held = self._context, claim.held
+        # No scope is asked for: the same ones are meant (RFC 6749 §6), however the provider spells them.
+        request = token.refresh_request(oauth, claim.client, refresh_token=held[REFRESH_TOKEN], scopes=())
+        response = context.send(request, provider.allow_private_addresses)
+        sent = (held[REFRESH_TOKEN], held[ACCESS_TOKEN], claim.client.client_secret or Secret(""))
+        return token.parse_token_response(response, oauth, now=context.clock(), sent=sent)
+
+    def _store(self, caller: Caller | None, oauth: OAuth, claim: _Claim, tokens: token.Tokens) -> Connection:
+        context, connection = self._context, claim.lease.connection
+        fresh = {
+            ACCESS_TOKEN: tokens.access_token,
+            REFRESH_TOKEN: tokens.refresh_token or claim.held[REFRESH_TOKEN],
+        }
         granted = tokens.scopes if tokens.scopes is not None else connection.scopes
         dropped = sorted(set(connection.scopes) - set(granted))
         with context.database.transaction(durable=True) as tx:
+            now = context.clock()
             stored = connections.update_tokens(
                 tx,
                 context.sealers.for_vault(connection.vault_id),
@@ -138,54 +258,102 @@ class Refresher:
                 secrets=fresh,
                 expires_at=tokens.expires_at,
                 scopes=granted,
-                now=context.clock(),
+                now=now,
             )
-            if stored is None:  # logged out or logged in anew meanwhile: a late answer must not resurrect it
-                return connections.require(tx, connection.vault_id, connection.provider, connection.name)
-            detail = "scopes no longer granted: " + oauth.scope_separator.join(dropped) if dropped else None
-            audit.append(tx, record.about(Event.REFRESH, caller, connection, context.clock(), detail))
+            refreshes.end(tx, claim.lease)
+            if stored is not None:
+                detail = "scopes no longer granted: " + oauth.scope_separator.join(dropped) if dropped else None
+                audit.append(tx, record.about(Event.REFRESH, caller, connection, now, detail))
+            else:  # logged out or logged in anew meanwhile: a late answer must not resurrect it
+                stored = connections.require(tx, *key_of(connection))
+        if stored.expires_at is not None:
+            self._freshness.learn(stored, now)
         return stored
 
-    def _give_up(self, caller: Caller, connection: Connection, error: AuthsomeError) -> None:
-        with self._context.database.transaction(durable=True) as tx:
-            if connections.mark_invalid(tx, connection, now=self._context.clock()):
-                now = self._context.clock()
-                audit.append(tx, record.about(Event.REFRESH_FAILED, caller, connection, now, f"final: {error.message}"))
+    def _give_up(self, caller: Caller | None, lease: refreshes.Lease, error: AuthsomeError) -> LoginRequired:
+        """Mark the connection; the error that says why, all of it."""
+        context, connection, problem = self._context, lease.connection, error.message
+        if lease.lost is not None:
+            problem += f"; a refresh at {lease.lost.at:%Y-%m-%d %H:%M:%S} UTC was cut short: {lease.lost.how}"
+        with context.database.transaction(durable=True) as tx:
+            now = context.clock()
+            marked = connections.mark_invalid(tx, connection, problem=problem, now=now)
+            refreshes.end(tx, lease)
+            if marked:
+                audit.append(tx, record.about(Event.REFRESH_FAILED, caller, connection, now, f"final: {problem}"))
+        told = login_again(connection, problem)
+        if marked:
+            self._tell(Occasion.LOGIN_NEEDED, connection, told["message"], told["hint"])
+        return LoginRequired(**told)
 
-    def _pause(self, caller: Caller, connection: Connection, turn: _Turn, error: AuthsomeError) -> None:
+    def _pause(self, caller: Caller | None, lease: refreshes.Lease, turn: _Turn, error: AuthsomeError) -> None:
+        """Leave the provider alone for a while, as long as it asked for, and longer after each failure."""
+        context, connection = self._context, lease.connection
         asked = getattr(error, "retry_after", None) or timedelta(0)
         backoff = min(FIRST_PAUSE * 2 ** min(turn.failures, 10), LONGEST_PAUSE)
         turn.failures += 1
-        turn.not_before = time.monotonic() + max(min(asked, LONGEST_PAUSE), backoff).total_seconds()
+        turn.not_before = context.steady() + max(asked, backoff).total_seconds()
         turn.cause = error.message
-        with self._context.database.transaction(durable=True) as tx:
-            now = self._context.clock()
+        is_unanswered = isinstance(error, EndpointUnreachable) and error.unanswered
+        lost = refreshes.Lost(at=lease.began_at, how=error.message) if is_unanswered else lease.lost
+        with context.database.transaction(durable=True) as tx:
+            now = context.clock()
+            connections.note_problem(tx, connection, error.message)
+            if lost is None:
+                refreshes.end(tx, lease)
+            else:
+                refreshes.leave(tx, lease, lost)
             audit.append(tx, record.about(Event.REFRESH_FAILED, caller, connection, now, f"transient: {error.message}"))
+        if not self._freshness.is_usable(connection, now):
+            self._tell(Occasion.ERROR, connection, f"{connection.provider}: {error.message}", error.hint)
+
+    def _tell(self, occasion: Occasion, connection: Connection, message: str, hint: str | None) -> None:
+        self._context.notify(
+            Notice(
+                occasion=occasion,
+                provider=connection.provider,
+                connection=connection.name,
+                message=message,
+                hint=hint,
+            )
+        )
 
     @contextmanager
-    def _turn(self, connection: Connection) -> Iterator[_Turn]:
-        key = (connection.vault_id, connection.provider, connection.name)
+    def _turn(self, connection: Connection, spare: Connection | None = None) -> Iterator[_Turn | None]:
+        """The connection's turn, waited for; None when another has it and `spare` can be used meanwhile."""
+        key = key_of(connection)
         with self._guard:
             turn = self._turns.setdefault(key, _Turn())
             turn.users += 1
         try:
-            with turn.lock:
+            if not turn.lock.acquire(blocking=False):
+                if spare is not None and self._freshness.left(spare, self._context.clock()) > RESERVE:
+                    yield None
+                    return
+                turn.lock.acquire()
+            try:
                 yield turn
+            finally:
+                turn.lock.release()
         finally:
             with self._guard:
                 turn.users -= 1
-                if turn.users == 0 and turn.failures == 0:
+                if turn.users == 0 and turn.failures == 0 and turn.unstored is None:
                     self._turns.pop(key, None)
 
 
-def login_again(connection: Connection) -> dict[str, str]:
+def login_again(connection: Connection, problem: str | None = None) -> dict[str, str]:
     """The message and the hint for a connection whose login the provider no longer accepts."""
     suffix = "" if connection.is_default else f" --connection {connection.name}"
+    cause = problem or connection.problem
     return {
-        "message": f"{connection.provider} no longer accepts the login {connection.name}",
+        "message": f"{connection.provider} no longer accepts the login {connection.name}"
+        + (f": {cause}" if cause else ""),
         "hint": f"log in again: authsome login {connection.provider}{suffix}",
     }
 
 
 def _may_force(connection: Connection, now: datetime) -> bool:
-    return connection.has_refresh_token and now - connection.updated_at > FORCED_PAUSE
+    """Whether the token is older than a minute; one from the future is of before the clock was set back."""
+    age = now - connection.updated_at
+    return connection.has_refresh_token and not timedelta(0) <= age <= FORCED_PAUSE

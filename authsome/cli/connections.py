@@ -45,6 +45,9 @@ def run_list(args: Arguments, context: Context) -> int:
     for provider in providers:
         if provider.get("problem"):
             output.note(f"authsome: warning: {provider['problem']}")
+        for each in _objects(provider, "connections"):
+            if each.get("problem"):
+                output.note(f"authsome: warning: {provider['name']} ({each['connection']}): {each['problem']}")
     return 0
 
 
@@ -151,6 +154,7 @@ def _show(connection: Mapping[str, object], fields: Mapping[str, object], contex
         ("provider", str(connection["provider"])),
         ("connection", str(connection["connection"]) + (" (default)" if connection.get("default") else "")),
         ("status", _status(connection)),
+        ("problem", _plain(connection.get("problem"))),
         ("kind", str(connection.get("kind", ""))),
         ("account", _plain(connection.get("account"))),
         ("scopes", _plain(connection.get("scopes"))),

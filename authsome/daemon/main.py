@@ -27,6 +27,7 @@ from authsome.vault.database import Database
 from authsome.vault.lock import HomeLock
 
 if TYPE_CHECKING:
+    from authsome.broker.broker import Broker
     from authsome.broker.context import Context, Send
     from authsome.daemon.api import Api
 
@@ -59,12 +60,14 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
         stack.callback(server.stop, DRAIN)
         database = Database.open(lock, clock=clock.now)
         stack.callback(database.close)
-        context, api = _build(settings, server, database, environ)
+        broker, api = _build(settings, server, database, environ)
+        context = broker.context
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.begin_stop())
         _write_state(settings, server)
         stack.callback(_remove_state, settings)
         threading.Thread(target=_upkeep, args=(context, server.stopping), name="upkeep", daemon=True).start()
+        stack.callback(_start_renewal(broker))
         _log.info("listening at %s, home %s", server.url, settings.home.root)
         on_ready(server.url)
         server.serve(api.handle)
@@ -74,7 +77,7 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
             _log.warning("%d requests did not end in time and were cut off", abandoned)
 
 
-def _build(settings: Settings, server: Server, database: Database, environ: Mapping[str, str]) -> "tuple[Context, Api]":
+def _build(settings: Settings, server: Server, database: Database, environ: Mapping[str, str]) -> "tuple[Broker, Api]":
     """Everything above the vault: loaded while Argon2id works on the master key, which takes as long again."""
     with ThreadPoolExecutor(1, thread_name_prefix="unlock") as pool:
         unlocking = pool.submit(vaults.unlock, database, settings, clock=clock.now)
@@ -93,6 +96,7 @@ def _build(settings: Settings, server: Server, database: Database, environ: Mapp
     broker = brokers.wire(context, settings.home, base_url=url)
     broker.principals.offer_bootstrap()
     broker.logins.recover()
+    broker.refresher.recover()  # the home's lock is ours, so whoever began a refresh is dead
     nameplate = Nameplate(
         url=url,
         build=archive.build_id(),
@@ -100,7 +104,7 @@ def _build(settings: Settings, server: Server, database: Database, environ: Mapp
         master_key_source=vaults.source(database),
     )
     audiences = frozenset(server.origins.values())
-    return context, Api(broker, audiences=audiences, nameplate=nameplate, stop=server.begin_stop)
+    return broker, Api(broker, audiences=audiences, nameplate=nameplate, stop=server.begin_stop)
 
 
 def _sender(settings: Settings, server: Server, environ: Mapping[str, str]) -> "Send":
@@ -134,6 +138,20 @@ def _write_state(settings: Settings, server: Server) -> None:
 def _remove_state(settings: Settings) -> None:
     with suppress(OSError):
         settings.home.daemon_state.unlink(missing_ok=True)
+
+
+def _start_renewal(broker: "Broker") -> Callable[[], None]:
+    """Refresh ahead of time from now on; what is returned ends it, once the request it may be at is over."""
+    work = threading.Thread(
+        target=broker.renewal.run, args=(broker.refresher, broker.freshness), name="renewal", daemon=True
+    )
+    work.start()
+
+    def end() -> None:
+        broker.renewal.stop()
+        work.join(DRAIN.total_seconds())
+
+    return end
 
 
 def _upkeep(context: "Context", stopping: threading.Event) -> None:

@@ -51,11 +51,13 @@ class Connection:
     """Grows with each write of the secrets, and is part of what they are sealed with."""
     created_at: datetime
     updated_at: datetime
+    problem: str | None = None
+    """Why it is invalid, or what the last attempt to refresh it failed with; one line, for people."""
 
     def status_at(self, now: datetime) -> Status:
-        """The status as of `now`: an access token past its expiry that nothing can refresh is `EXPIRED`."""
+        """The status as of `now`: past its expiry, and not refreshed by the last attempt or at all, is `EXPIRED`."""
         if self.status is Status.CONNECTED and self.expires_at is not None and self.expires_at <= now:
-            return Status.CONNECTED if self.has_refresh_token else Status.EXPIRED
+            return Status.CONNECTED if self.has_refresh_token and self.problem is None else Status.EXPIRED
         return self.status
 
 

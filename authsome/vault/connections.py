@@ -30,11 +30,11 @@ from authsome.vault.vaults import Sealer, next_revision
 
 _COLUMNS: Final = (
     "vault_id, provider, name, kind, status, is_default, scopes, account, expires_at, has_refresh_token, variables,"
-    " revision, created_at, updated_at"
+    " revision, created_at, updated_at, problem"
 )
 _KEY: Final = "vault_id = ? AND provider = ? AND name = ?"
 
-_Row = tuple[str, str, str, str, str, int, str, str | None, int | None, int, str, int, int, int]
+_Row = tuple[str, str, str, str, str, int, str, str | None, int | None, int, str, int, int, int, str | None]
 
 
 def get(reader: Reader, vault_id: str, provider: str, name: str) -> Connection | None:
@@ -166,18 +166,27 @@ def update_tokens(  # noqa: PLR0913  # a credential has these parts
         has_refresh_token=REFRESH_TOKEN in secrets,
         revision=next_revision(transaction, sealer.vault_id),
         updated_at=now,
+        problem=None,
     )
     _write(transaction, sealer, updated, secrets)
     return updated
 
 
-def mark_invalid(transaction: Transaction, connection: Connection, *, now: datetime) -> bool:
-    """Note that the provider no longer accepts this revision; False when it changed or went meanwhile."""
+def mark_invalid(transaction: Transaction, connection: Connection, *, problem: str, now: datetime) -> bool:
+    """Note that the provider no longer accepts this revision, and why; False when it changed or went meanwhile."""
     changed = transaction.execute(
-        f"UPDATE connections SET status = ?, updated_at = ? WHERE {_KEY} AND revision = ?",
-        (Status.INVALID.value, from_moment(now), *_key(connection), connection.revision),
+        f"UPDATE connections SET status = ?, problem = ?, updated_at = ? WHERE {_KEY} AND revision = ?",
+        (Status.INVALID.value, problem, from_moment(now), *_key(connection), connection.revision),
     )
     return changed.rowcount == 1
+
+
+def note_problem(transaction: Transaction, connection: Connection, problem: str) -> None:
+    """Note what this revision's refresh failed with, until one succeeds."""
+    transaction.execute(
+        f"UPDATE connections SET problem = ? WHERE {_KEY} AND revision = ?",
+        (problem, *_key(connection), connection.revision),
+    )
 
 
 def set_default(transaction: Transaction, connection: Connection) -> Connection:
@@ -231,11 +240,12 @@ def _write(transaction: Transaction, sealer: Sealer, connection: Connection, fie
     key = _key(connection)
     transaction.execute("DELETE FROM secrets WHERE vault_id = ? AND provider = ? AND connection = ?", key)
     transaction.execute(
-        f"INSERT INTO connections ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        f"INSERT INTO connections ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (vault_id, provider, name) DO UPDATE SET kind = excluded.kind, status = excluded.status,"
         " is_default = excluded.is_default, scopes = excluded.scopes, account = excluded.account,"
         " expires_at = excluded.expires_at, has_refresh_token = excluded.has_refresh_token,"
-        " variables = excluded.variables, revision = excluded.revision, updated_at = excluded.updated_at",
+        " variables = excluded.variables, revision = excluded.revision, updated_at = excluded.updated_at,"
+        " problem = excluded.problem",
         (
             *key,
             connection.kind.value,
@@ -249,6 +259,7 @@ def _write(transaction: Transaction, sealer: Sealer, connection: Connection, fie
             connection.revision,
             from_moment(connection.created_at),
             from_moment(connection.updated_at),
+            connection.problem,
         ),
     )
     for field, value in fields.items():
@@ -267,7 +278,7 @@ def _connection(row: _Row) -> Connection:
     with readable(f"the connection {row[1]}/{row[2]}"):
         (
             vault_id, provider, name, kind, status, is_default, scopes, account, expires_at, has_refresh_token,
-            variables, revision, created_at, updated_at,
+            variables, revision, created_at, updated_at, problem,
         ) = row  # fmt: skip
         return Connection(
             vault_id=vault_id,
@@ -284,4 +295,5 @@ def _connection(row: _Row) -> Connection:
             revision=revision,
             created_at=to_moment(created_at),
             updated_at=to_moment(updated_at),
+            problem=problem,
         )

@@ -164,4 +164,27 @@ MIGRATIONS: Final = (
             "CREATE INDEX audit_rare ON audit (event, id) WHERE event <> 'resolve'",
         ),
     ),
+    Migration(
+        "refreshes",
+        (
+            # a refresh under way, and one whose answer was lost: see vault/refreshes.py
+            """
+            CREATE TABLE refreshes (
+                vault_id TEXT NOT NULL,
+                provider TEXT NOT NULL,
+                connection TEXT NOT NULL,
+                revision BIGINT NOT NULL,
+                owner TEXT,
+                began_at BIGINT NOT NULL,
+                expires_at BIGINT NOT NULL,
+                lost_at BIGINT,
+                lost_how TEXT,
+                PRIMARY KEY (vault_id, provider, connection),
+                FOREIGN KEY (vault_id, provider, connection)
+                    REFERENCES connections (vault_id, provider, name) ON DELETE CASCADE
+            )""",
+            # one line for people: why it is invalid, or what the last refresh failed with
+            "ALTER TABLE connections ADD COLUMN problem TEXT",
+        ),
+    ),
 )

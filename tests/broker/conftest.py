@@ -13,7 +13,7 @@ from authsome import transport
 from authsome.address import AddressPolicy
 from authsome.broker.broker import Broker, wire
 from authsome.broker.catalog import Catalog, bundled_directory
-from authsome.broker.context import Context
+from authsome.broker.context import Context, Notice
 from authsome.broker.logins import Wanted
 from authsome.crypto import aead
 from authsome.errors import EndpointUnreachable
@@ -48,16 +48,28 @@ class SetClock:
         self.moment += by
 
 
+@dataclass
+class SetSteady:
+    """A clock that nobody sets, as far as the code can tell: it stands still but for the test."""
+
+    seconds: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
 @dataclass(frozen=True, kw_only=True)
 class House:
     """A broker and its owner, with what tests do to them."""
 
     home: Home
     clock: SetClock
+    steady: SetSteady
     context: Context
     broker: Broker
     owner: Caller
     sent: list[str] = field(default_factory=list)
+    notices: list[Notice] = field(default_factory=list)
 
     def define(self, definition: Mapping[str, object]) -> None:
         """Put a custom definition where a user would."""
@@ -125,7 +137,7 @@ class House:
 @pytest.fixture
 def open_house(home: Path, authority: Authority) -> Iterator[Callable[[], House]]:
     """Opens a house on the test's home; opened again it is the same one after a restart."""
-    clock = SetClock()
+    clock, steady = SetClock(), SetSteady()
     key = aead.new_key()
     trust = Trust(authority.certificate)
     with ExitStack() as stack:
@@ -138,6 +150,7 @@ def open_house(home: Path, authority: Authority) -> Iterator[Callable[[], House]
             database = Database.open(lock, clock=clock)
             previous.callback(database.close)
             sent: list[str] = []
+            notices: list[Notice] = []
 
             def send(request: HttpRequest, allow_private: bool) -> HttpResponse:  # noqa: FBT001
                 sent.append(request.url)
@@ -157,9 +170,20 @@ def open_house(home: Path, authority: Authority) -> Iterator[Callable[[], House]
                 catalog=Catalog(bundled=bundled_directory(), custom=held.providers),
                 clock=clock,
                 send=send,
+                steady=steady,
+                notify=notices.append,
             )
             broker = wire(context, held, base_url=BASE_URL)
-            return House(home=held, clock=clock, context=context, broker=broker, owner=_owner(context), sent=sent)
+            return House(
+                home=held,
+                clock=clock,
+                steady=steady,
+                context=context,
+                broker=broker,
+                owner=_owner(context),
+                sent=sent,
+                notices=notices,
+            )
 
         stack.callback(previous.close)
         yield opened

@@ -2,15 +2,20 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 
 from authsome.broker.credentials import Claimant, Target
-from authsome.broker.refresh import due
-from authsome.errors import AuthsomeError, CredentialUnavailable, LoginRequired, RefreshFailed
+from authsome.broker.freshness import margin
+from authsome.errors import AuthsomeError, CredentialUnavailable, LoginRequired, RefreshFailed, StorageFailed
 from authsome.models.audit import Event
 from authsome.models.connection import Status
+from authsome.vault import refreshes
 from fakes import endpoint
 
 HOUR = timedelta(hours=1)
@@ -92,21 +97,50 @@ def test_a_failure_changes_nothing_and_passes(expired, hostile, script):
     with pytest.raises(RefreshFailed) as raised:
         resolve(expired)
     assert "\n" not in raised.value.message
-    assert expired.stored("acme") == before
+    assert replace(expired.stored("acme"), problem=None) == before
     assert expired.secrets("acme") == {"access_token": "old-access", "refresh_token": "old-refresh"}
     hostile.script = endpoint.tokens()
     assert _until_it_works(expired) == "Bearer an-access-token"
 
 
+def test_what_cannot_be_refreshed_now_is_shown_as_expired(expired, hostile):
+    """Past its end, and for as long as refreshing fails, a connection is `expired` and says why. # SEC-81"""
+    assert expired.stored("acme").status_at(expired.clock()) is Status.CONNECTED  # the next use refreshes it
+    hostile.script = endpoint.SCRIPTS["502"]
+    with pytest.raises(RefreshFailed):
+        resolve(expired)
+    failing = expired.stored("acme")
+    assert (failing.status, failing.status_at(expired.clock())) == (Status.CONNECTED, Status.EXPIRED)
+    assert failing.problem == "127.0.0.1: answered 502"
+    hostile.script = endpoint.tokens()
+    _until_it_works(expired)
+    well = expired.stored("acme")
+    assert (well.status_at(expired.clock()), well.problem) == (Status.CONNECTED, None)
+
+
 def _until_it_works(house) -> str:
-    """Resolve as soon as the pause after a failure is over; a provider's Retry-After here is 7 s at most."""
-    over = threading.Event()
-    for _ in range(200):
+    """Resolve as soon as the pause after a failure is over; a provider's Retry-After here is 7 s."""
+    for _ in range(9):
         try:
             return resolve(house)
         except RefreshFailed:
-            over.wait(0.05)
+            house.steady.seconds += 1
     raise AssertionError("the pause does not end")
+
+
+def test_pauses_grow_and_are_bounded(expired, hostile):
+    """The more often a provider failed the longer it is left alone, five minutes at the most. # SEC-81"""
+    hostile.script = endpoint.SCRIPTS["502"]
+    began = expired.steady.seconds
+    asked = []
+    while len(hostile.requests) < 14:
+        before = len(hostile.requests)
+        with pytest.raises(RefreshFailed):
+            resolve(expired)
+        asked += [expired.steady.seconds - began] * (len(hostile.requests) - before)
+        expired.steady.seconds += 1
+    pauses = [int(later - earlier) for earlier, later in pairwise(asked)]
+    assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300]
 
 
 def test_failures_are_followed_by_a_pause(expired, hostile):
@@ -125,10 +159,11 @@ def test_retry_after_is_honoured(expired, hostile):
     with pytest.raises(RefreshFailed):
         resolve(expired)
     hostile.script = endpoint.tokens()
-    threading.Event().wait(1.5)  # longer than the usual first pause
-    with pytest.raises(RefreshFailed):
-        resolve(expired)
-    assert len(hostile.requests) == 1
+    for seconds, requests in ((6.9, 1), (7, 2)):
+        expired.steady.seconds = 1000 + seconds
+        with suppress(RefreshFailed):
+            resolve(expired)
+        assert len(hostile.requests) == requests
 
 
 def test_a_token_still_valid_is_served_when_its_refresh_fails(house, hostile):
@@ -141,15 +176,52 @@ def test_a_token_still_valid_is_served_when_its_refresh_fails(house, hostile):
     assert len(hostile.requests) == 1
 
 
-def test_a_clock_that_jumps_costs_one_refresh_at_most(house, hostile):
-    """Set an hour back or forward, the token is refreshed once at most and no expired one is served. # SEC-84"""
+def _in_use(house, hostile) -> None:
+    """A login for an hour that has been used, so that its life is measured."""
+    house.oauth("acme", hostile.url())
+    house.connect("acme", lifetime=HOUR)
+    assert resolve(house) == "Bearer old-access"
+
+
+@pytest.mark.parametrize(
+    ("set_by", "lived", "requests"),
+    [
+        (-HOUR, 0, 0),  # set back: the token is as young as it was
+        (-HOUR, 3500, 0),  # and lives as long
+        (-HOUR, 3550, 1),  # but no longer, whatever the time of day says
+        (-HOUR, 7200, 1),
+        (HOUR, 0, 1),  # set forward: it may have ended
+        (2 * HOUR, 7200, 1),  # the machine slept
+    ],
+)
+def test_a_clock_that_jumps_costs_one_refresh_at_most(house, hostile, set_by, lived, requests):
+    """Set back or forward, the token is refreshed once at most, and no expired one is served. # SEC-84"""
+    _in_use(house, hostile)
+    house.clock.advance(set_by)
+    house.steady.seconds += lived
+    token = "Bearer an-access-token" if requests else "Bearer old-access"
+    assert [resolve(house) for _ in range(3)] == [token] * 3
+    assert len(hostile.requests) == requests
+
+
+def test_a_clock_set_back_while_nobody_looked(house, hostile, open_house):
+    """A token that was stored "in the future" is refreshed once: nobody knows how long it lives. # SEC-84"""
     house.oauth("acme", hostile.url())
     house.connect("acme", lifetime=HOUR)
     house.clock.advance(-HOUR)
-    assert resolve(house) == "Bearer old-access"
-    house.clock.advance(2 * HOUR)
-    assert [resolve(house) for _ in range(3)] == ["Bearer an-access-token"] * 3
+    again = open_house()
+    assert [resolve(again) for _ in range(3)] == ["Bearer an-access-token"] * 3
     assert len(hostile.requests) == 1
+
+
+def test_no_ended_token_is_served_though_the_time_of_day_allows_it(house, hostile):
+    """With the clock set back and the provider down, a token that has ended is refused. # SEC-84"""
+    _in_use(house, hostile)
+    house.clock.advance(-HOUR)
+    house.steady.seconds += 3600
+    hostile.script = endpoint.SCRIPTS["503"]
+    with pytest.raises(RefreshFailed):
+        resolve(house)
 
 
 @pytest.mark.parametrize("expires_in", [None, "3600", 0, -5, 1e18, "soon", True, [], 1.5])
@@ -164,9 +236,10 @@ def test_a_short_lived_token_is_not_refreshed_at_each_use(house, hostile):
     """The margin is a quarter of the lifetime at most, so a token of ten seconds serves for seven."""
     house.oauth("acme", hostile.url())
     connection = house.connect("acme", lifetime=timedelta(seconds=10))
-    assert not due(connection, house.clock())
+    assert margin(connection) == timedelta(seconds=2.5)
+    assert resolve(house) == "Bearer old-access"
     house.clock.advance(timedelta(seconds=8))
-    assert due(connection, house.clock())
+    assert resolve(house) == "Bearer an-access-token"
 
 
 def test_a_refused_token_is_refreshed_once(house, hostile):
@@ -189,22 +262,125 @@ def test_fewer_scopes_are_stored_and_told(expired, hostile):
 
 def test_a_late_answer_does_not_bring_back_a_logout(expired, hostile):
     """Logged out while a refresh is under way, the connection stays gone. # SEC-90"""
-    asked, go_on = threading.Event(), threading.Event()
-
-    def held():
-        asked.set()
-        go_on.wait(5)
-        yield from endpoint.tokens()()
-
-    hostile.script = held
-    with ThreadPoolExecutor(1) as pool:
+    with held_back(hostile) as held, ThreadPoolExecutor(1) as pool:
         late = pool.submit(resolve, expired)
-        assert asked.wait(5)
+        held.wait()
         expired.broker.credentials.logout(expired.owner, "acme", "default")
-        go_on.set()
+        held.release()
         with pytest.raises(AuthsomeError):
             late.result(10)
     assert expired.broker.credentials.list_all(expired.owner) == []
+
+
+def test_a_valid_token_is_used_while_another_caller_refreshes_it(house, hostile):
+    """Nobody waits for a provider that takes its time as long as the token has some seconds left. # SEC-83"""
+    house.oauth("acme", hostile.url())
+    house.connect("acme", lifetime=HOUR)
+    house.clock.advance(HOUR - timedelta(seconds=30))
+    with held_back(hostile) as held, ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(resolve, house)
+        held.wait()
+        assert resolve(house) == "Bearer old-access"
+        held.release()
+        assert slow.result(10) == "Bearer an-access-token"
+    assert len(hostile.requests) == 1
+
+
+# ---- killed, or cut off, in the middle of a refresh ---------------------------------------------------------
+
+
+def test_a_daemon_that_died_over_a_refresh_asks_again(expired, hostile, open_house):
+    """A lenient provider is asked once more with the same token, and all is well. # SEC-78"""
+    _die_over_a_refresh(expired)
+    again = open_house()
+    again.broker.refresher.recover()
+    assert resolve(again) == "Bearer an-access-token"
+    assert b"old-refresh" in hostile.requests[0].body
+
+
+def test_a_daemon_that_died_over_a_refresh_tells_the_truth(expired, hostile, open_house):
+    """A provider that had spent the token says invalid_grant; the connection then says when and how it was lost.
+
+    # SEC-78 # SEC-80
+    """
+    _die_over_a_refresh(expired)
+    again = open_house()
+    again.broker.refresher.recover()
+    hostile.script = endpoint.answer(b'{"error": "invalid_grant"}', status=400)
+    with pytest.raises(LoginRequired) as raised:
+        resolve(again)
+    told = "a refresh at 2026-06-01 13:00:00 UTC was cut short: the daemon was stopped before the provider's answer"
+    assert told in raised.value.message
+    assert told in again.stored("acme").problem
+    assert told in again.events(Event.REFRESH_FAILED)[-1].entry.detail
+
+
+def _die_over_a_refresh(house) -> None:
+    """What a daemon leaves that is killed between its question and the answer: its claim."""
+    with house.context.database.transaction(durable=False) as tx:
+        assert refreshes.take(tx, house.stored("acme"), "a dead daemon", now=house.clock())
+
+
+@pytest.mark.parametrize("script", ["half", "nothing", "hang"])
+def test_an_answer_that_was_lost_is_remembered(expired, hostile, script):
+    """The provider may have spent the token in a request that it did not answer; if so, that is what is told.
+
+    # SEC-80 # SEC-81
+    """
+    hostile.script = endpoint.SCRIPTS[script]
+    with pytest.raises(RefreshFailed):
+        resolve(expired)
+    hostile.script = endpoint.answer(b'{"error": "invalid_grant"}', status=400)
+    with pytest.raises(LoginRequired) as raised:
+        _until_it_works(expired)
+    assert "a refresh at 2026-06-01 13:00:00 UTC was cut short: 127.0.0.1: " in raised.value.message
+
+
+def test_a_provider_that_was_not_reached_has_spent_nothing(expired, free_port):
+    """Where no connection came about, no answer is missing, and a later refusal is not blamed on it. # SEC-81"""
+    expired.oauth("acme", f"http://127.0.0.1:{free_port}/token")
+    with pytest.raises(RefreshFailed):
+        resolve(expired)
+    with expired.context.database.read() as reader:
+        assert reader.execute("SELECT count(*) FROM refreshes").fetchone() == (0,)
+
+
+def test_a_disk_that_is_full_costs_no_login(expired, hostile):
+    """Tokens that could not be stored are not asked for again: the next attempt stores them. # SEC-78 # SEC-133"""
+    with (
+        held_back(hostile, refresh_token="new-refresh", access_token="a" * 16_000) as held,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        late = pool.submit(resolve, expired)
+        held.wait()
+        with expired.context.database.transaction() as tx:
+            (pages,) = tx.execute("PRAGMA page_count").fetchone()
+            tx.execute(f"PRAGMA max_page_count = {pages}")
+        held.release()
+        with pytest.raises(StorageFailed):
+            late.result(10)
+    with pytest.raises(StorageFailed):
+        resolve(expired)
+    with expired.context.database.transaction() as tx:
+        tx.execute("PRAGMA max_page_count = 1000000")
+    assert resolve(expired) == "Bearer " + "a" * 16_000
+    assert expired.secrets("acme")["refresh_token"] == "new-refresh"
+    assert len(hostile.requests) == 1
+
+
+@contextmanager
+def held_back(hostile, **changes):
+    """The provider keeps its answer back once, until `release`."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def script():
+        asked.set()
+        go_on.wait(20)
+        yield from endpoint.tokens(**changes)()
+
+    hostile.script = script
+    yield SimpleNamespace(wait=lambda: asked.wait(5) or pytest.fail("nobody asked"), release=go_on.set)
+    go_on.set()
 
 
 def test_one_provider_that_hangs_delays_no_other(house, hostile):
@@ -213,21 +389,13 @@ def test_one_provider_that_hangs_delays_no_other(house, hostile):
     house.connect("acme", lifetime=HOUR)
     house.clock.advance(HOUR)
     house.key("openai", "sk-" + "a" * 40)
-    asked, go_on = threading.Event(), threading.Event()
-
-    def held():
-        asked.set()
-        go_on.wait(20)
-        yield from endpoint.tokens()()
-
-    hostile.script = held
-    with ThreadPoolExecutor(1) as pool:
+    with held_back(hostile) as held, ThreadPoolExecutor(1) as pool:
         slow = pool.submit(resolve, house)
-        assert asked.wait(5)
+        held.wait()
         target = Target(method="GET", host="api.openai.com", port=443, path="/v1/models")
         house.broker.credentials.resolve(lambda _: Claimant(caller=house.owner), target, rejected=False)
         assert not slow.done()
-        go_on.set()
+        held.release()
         slow.result(10)
 
 

@@ -136,6 +136,12 @@ class OidcServer:
             "inject": {"header": "Authorization", "template": "Bearer {access_token}"},
         }
 
+    def exchange(self, form: Mapping[str, str]) -> Mapping[str, object]:
+        """Post a form to the token endpoint, as a public client of the test's own; the answer's JSON object."""
+        _, _, text = self._browse("POST", self.token_url, form, http.cookies.SimpleCookie())
+        found: Mapping[str, object] = json.loads(text)
+        return found
+
     def log(self, path: str | None = None) -> tuple[Recorded, ...]:
         """Every request so far, or those to one path."""
         entries = json.loads(self._ask("GET", "/log"))

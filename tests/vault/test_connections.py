@@ -182,7 +182,7 @@ def test_late_refresh_changes_nothing(store, put, now):  # SEC-90
     assert refresh(store, first, now, "late") is None
     assert refresh(store, stored, now, "late") is None
     with store.database.transaction() as transaction:
-        assert not connections.mark_invalid(transaction, stored, now=now)
+        assert not connections.mark_invalid(transaction, stored, problem="revoked there", now=now)
     assert get(store) == anew
     assert secrets(store, anew) == TOKENS
 
@@ -190,7 +190,7 @@ def test_late_refresh_changes_nothing(store, put, now):  # SEC-90
 def test_invalid_mark_stays_until_new_secrets_come(store, put, now):  # SEC-80
     stored = put()
     with store.database.transaction() as transaction:
-        assert connections.mark_invalid(transaction, stored, now=now)
+        assert connections.mark_invalid(transaction, stored, problem="revoked there", now=now)
     assert get(store).status is Status.INVALID
     assert secrets(store, get(store)) == TOKENS
     assert put().status is Status.CONNECTED

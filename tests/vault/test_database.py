@@ -14,6 +14,7 @@ from authsome.vault import schema
 from authsome.vault.database import Database
 from authsome.vault.lock import HomeLock
 
+RELEASED = [migration.name for migration in schema.MIGRATIONS]
 NEXT = schema.Migration("next", ("CREATE TABLE next (number BIGINT PRIMARY KEY)",))
 
 
@@ -310,11 +311,12 @@ def test_older_schema_is_migrated_beside_a_backup(open_database, paths):  # SEC-
     database = open_database(migrations=(*schema.MIGRATIONS, NEXT))
     assert proofs(database) == [1]
     with database.read() as reader:
-        assert reader.execute("SELECT name FROM migrations ORDER BY version").fetchall() == [("foundation",), ("next",)]
+        names = [name for (name,) in reader.execute("SELECT name FROM migrations ORDER BY version")]
+        assert names == [*RELEASED, "next"]
         assert reader.execute("SELECT count(*) FROM next").fetchone() == (0,)
     database.close()
-    backup = sqlite3.connect(paths.server / "store.db.before-2")
-    assert backup.execute("SELECT name FROM migrations").fetchall() == [("foundation",)]
+    backup = sqlite3.connect(paths.server / f"store.db.before-{len(RELEASED) + 1}")
+    assert [name for (name,) in backup.execute("SELECT name FROM migrations ORDER BY version")] == RELEASED
     assert backup.execute("SELECT expires_at FROM replay").fetchall() == [(1,)]
     backup.close()
     open_database(migrations=(*schema.MIGRATIONS, NEXT))

@@ -60,6 +60,7 @@ CONNECTION: Final = shape(
         "expires_at": OPTIONAL_TEXT,
         "created_at": TEXT,
         "updated_at": TEXT,
+        "problem": OPTIONAL_TEXT,
         "variables": TEXT_MAP,
     }
 )
@@ -117,6 +118,7 @@ def connection(value: Connection, now: datetime) -> JsonObject:
         "expires_at": time(value.expires_at) if value.expires_at else None,
         "created_at": time(value.created_at),
         "updated_at": time(value.updated_at),
+        "problem": value.problem,
         "variables": dict(value.variables),
     }
 

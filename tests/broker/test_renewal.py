@@ -1,0 +1,150 @@
+"""Refreshing ahead of time: what is in use stays fresh, what rests is left alone, and so is the processor."""
+
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+import pytest
+
+from authsome import clock
+from authsome.broker.broker import wire
+from authsome.broker.context import Occasion
+from authsome.broker.credentials import Claimant, Target
+from authsome.errors import LoginRequired
+from authsome.models.audit import Event
+from authsome.models.connection import Status
+from fakes import endpoint
+
+LIFE = timedelta(seconds=2)  # renewed a second before its end, or on use half a second before
+
+
+@dataclass
+class Counting:
+    """A clock that counts how often it is looked at."""
+
+    looks: int = 0
+
+    def __call__(self) -> float:
+        self.looks += 1
+        return clock.steady()
+
+
+@dataclass
+class At:
+    """A house where time goes by, with the background thread at work."""
+
+    house: object
+    broker: object
+    steady: Counting
+
+    def use(self) -> str:
+        """Resolve, as a request would."""
+        target = Target(method="GET", host="acme.example.localhost", port=443, path="/")
+        claimant = Claimant(caller=self.house.owner)
+        return (
+            self.broker.credentials.resolve(lambda _: claimant, target, rejected=False).injected.headers[0][1].reveal()
+        )
+
+
+@pytest.fixture
+def at_work(house, hostile):
+    """Starts the thread upon a login to acme that has just been made."""
+    house.oauth("acme", hostile.url())
+    house.clock.moment = clock.now()
+    house.connect("acme", lifetime=LIFE)
+    hostile.script = endpoint.tokens(expires_in=LIFE.total_seconds())
+
+    @contextmanager
+    def started():
+        steady = Counting()
+        broker = wire(replace(house.context, clock=clock.now, steady=steady), house.home, base_url="http://127.0.0.1:1")
+        thread = threading.Thread(target=broker.renewal.run, args=(broker.refresher, broker.freshness))
+        thread.start()
+        yield At(house, broker, steady)
+        broker.renewal.stop()
+        thread.join(10)
+        assert not thread.is_alive()
+
+    return started
+
+
+def wait(condition, patience: float = 8) -> None:
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come"
+        time.sleep(0.01)
+
+
+def test_what_is_in_use_is_renewed_before_it_is_due(at_work, house, hostile):
+    """Nobody waits for the provider; and once is enough, for nobody has used the new token."""
+    with at_work() as work:
+        assert work.use() == "Bearer old-access"
+        wait(lambda: house.stored("acme").revision > 1)
+        assert house.stored("acme").updated_at < house.stored("acme").created_at + LIFE * 0.7
+        time.sleep(LIFE.total_seconds())
+        assert len(hostile.requests) == 1
+        (event,) = house.events(Event.REFRESH)
+        assert (event.entry.identity, event.entry.connection) == (None, "default")
+        assert work.use() == "Bearer an-access-token"  # ended meanwhile: refreshed on use
+        assert len(hostile.requests) == 2
+
+
+def test_what_rests_is_left_alone(at_work, hostile):
+    """A connection that nobody has used since its last refresh makes no request, and wakes nobody up. # SEC-198"""
+    with at_work() as work:
+        time.sleep(0.1)
+        before = work.steady.looks
+        time.sleep(LIFE.total_seconds())
+        assert hostile.requests == []
+        assert work.steady.looks == before
+
+
+def test_the_thread_sleeps_until_something_is_due(at_work):
+    """Between two tokens it does not wake up. # SEC-198"""
+    with at_work() as work:
+        work.use()
+        time.sleep(0.1)
+        before = work.steady.looks
+        time.sleep(0.5)
+        assert work.steady.looks == before
+
+
+def test_what_fails_is_tried_again_and_told_once_the_token_is_over(at_work, house, hostile):
+    """The user hears of it only when it hurts. # SEC-81"""
+    hostile.script = endpoint.SCRIPTS["502"]
+    with at_work() as work:
+        work.use()
+        wait(lambda: len(hostile.requests) == 1)
+        assert house.notices == []
+        wait(lambda: house.notices)
+        assert house.notices[0].occasion is Occasion.ERROR
+        hostile.script = endpoint.tokens()
+        wait(lambda: house.events(Event.REFRESH))
+        assert house.stored("acme").problem is None
+
+
+def test_a_dead_login_is_told_and_left(at_work, house, hostile):
+    """What the provider no longer accepts is marked, told once, and not asked for again. # SEC-80"""
+    hostile.script = endpoint.answer(b'{"error": "invalid_grant"}', status=400)
+    with at_work() as work:
+        work.use()
+        wait(lambda: house.notices)
+        with pytest.raises(LoginRequired):
+            work.use()
+        time.sleep(1)
+        assert len(hostile.requests) == 1
+        assert house.stored("acme").status is Status.INVALID
+        (notice,) = house.notices
+        assert (notice.occasion, notice.provider, notice.connection) == (Occasion.LOGIN_NEEDED, "acme", "default")
+        assert notice.hint == "log in again: authsome login acme"
+
+
+def test_a_logout_takes_it_off_the_list(at_work, house, hostile):
+    """Nothing is asked for a connection that is gone. # SEC-90"""
+    with at_work() as work:
+        work.use()
+        work.broker.credentials.logout(house.owner, "acme", "default")
+        time.sleep(LIFE.total_seconds())
+        assert hostile.requests == []
