@@ -310,13 +310,11 @@ def _distrust(status: os.stat_result) -> str | None:
 
 def _check_claims(custom: Provider, source: str, bundled: Iterable[Entry]) -> None:
     """Refuse a custom provider that names a host of a bundled one: it would get that one's requests."""
-    samples = {each.name: each.sample for each in custom.variables}
-    claimed = custom.patterns(samples)
+    claimed = custom.claims
     for entry in bundled:
         if entry.provider is None or entry.name == custom.name:
             continue
-        defaults = {each.name: each.sample for each in entry.provider.variables}
-        for theirs in entry.provider.patterns(defaults):
+        for theirs in entry.provider.claims:
             for mine in claimed:
                 if _overlap(mine, theirs):
                     raise ProviderInvalid(

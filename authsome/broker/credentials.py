@@ -119,7 +119,8 @@ class Credentials:
         with context.database.transaction(durable=True) as tx:
             held = connections.secrets(tx, context.sealers.for_vault(caller.vault_id), connection)
             audit.append(tx, record.about(event, caller, connection, context.clock()))
-        return Revealed(connection=connection, fields=held, environment=definition.export.values(connection.kind, held))
+        environment = definition.export.values(connection.kind, held, connection.variables)
+        return Revealed(connection=connection, fields=held, environment=environment)
 
     def resolve(self, admit: Admit, target: Target, *, rejected: bool) -> Resolved:
         """The credential for one request, with its audit entry committed.

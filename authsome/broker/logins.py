@@ -7,7 +7,7 @@ the code in it is; and nothing that was stored changes until a new credential is
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
@@ -19,13 +19,14 @@ from authsome.errors import (
     AuthsomeError,
     Cancelled,
     ConnectionExists,
+    EndpointRefused,
     LoginNotFound,
     NotAllowed,
     RequestInvalid,
     TimedOut,
 )
 from authsome.models.audit import Entry, Event
-from authsome.models.connection import ACCESS_TOKEN, DEFAULT_CONNECTION, REFRESH_TOKEN, Kind, Secrets, Status
+from authsome.models.connection import ACCESS_TOKEN, DEFAULT_CONNECTION, REFRESH_TOKEN, Client, Kind, Secrets, Status
 from authsome.models.login import (
     AwaitingCallback,
     AwaitingInput,
@@ -37,7 +38,7 @@ from authsome.models.login import (
     LoginRequest,
 )
 from authsome.models.principal import Caller
-from authsome.models.provider import Provider
+from authsome.models.provider import Provider, Variable
 from authsome.oauth import authorization, pkce, token
 from authsome.oauth.client_auth import ClientCredentials
 from authsome.secret import Secret
@@ -109,7 +110,7 @@ class Logins:
             scopes=wanted.scopes or (provider.oauth.scopes if provider.oauth else ()),
             force=wanted.force,
             verify=wanted.verify,
-            variables=provider.checked_variables(wanted.variables),
+            variables=provider.checked_variables(wanted.variables, _kind(flow), partial=True),
             browser_key=Secret(secrets.token_urlsafe(32)),
             created_at=now,
             expires_at=now + LIFETIME,
@@ -122,7 +123,7 @@ class Logins:
             logins.purge(tx, now)
             client = clients.get(tx, sealer, provider.name) if flow is Flow.PKCE else None
             login: Login = AwaitingInput(request=request, problem=None)
-            if client is not None:
+            if client is not None and not provider.missing_variables(_kind(flow), request.variables):
                 login = self._send_to_provider(request, provider, client.client_id, client.client_secret)
             logins.put(tx, sealer, login)
         return login
@@ -164,8 +165,21 @@ class Logins:
 
     def fields(self, login: Login) -> tuple[InputField, ...]:
         """What a login that awaits input asks for."""
-        provider = self._context.catalog.get(login.request.provider)
-        if login.request.flow is Flow.API_KEY:
+        provider, request = self._context.catalog.get(login.request.provider), login.request
+        kind = _kind(request.flow)
+        missing = provider.missing_variables(kind, request.variables)
+        asked = tuple(_variable_field(each) for each in (*missing, *provider.optional_variables(kind)))
+        if missing and kind is Kind.OAUTH2 and self._client(request) is not None:
+            return asked
+        return asked + self._credential_fields(provider, request.flow)
+
+    def _client(self, request: LoginRequest) -> Client | None:
+        sealer = self._context.sealers.for_vault(request.vault_id)
+        with self._context.database.read() as reader:
+            return clients.get(reader, sealer, request.provider)
+
+    def _credential_fields(self, provider: Provider, flow: Flow) -> tuple[InputField, ...]:
+        if flow is Flow.API_KEY:
             assert provider.api_key is not None
             return tuple(
                 InputField(name=each.name, label=each.label, secret=each.secret, required=True, hint=each.hint)
@@ -198,19 +212,26 @@ class Logins:
             current = logins.get(tx, sealer, login.request.id)
             if not isinstance(current, AwaitingInput):
                 raise LoginNotFound("this login does not await input any more")
-            problem = _problem(provider, current.request.flow, asked, trimmed)
+            request, problem = _with_variables(provider, current.request, trimmed)
+            problem = _problem(provider, request.flow, asked, trimmed) or problem
             if problem is not None:
                 outcome: Login = replace(current, problem=problem)
-            elif current.request.flow is Flow.API_KEY:
-                outcome = Exchanging(request=current.request)
-            else:
+            elif request.flow is Flow.API_KEY:
+                outcome = Exchanging(request=request)
+            elif CLIENT_ID in trimmed:
                 secret = trimmed.get(CLIENT_SECRET)
-                client_id = trimmed[CLIENT_ID].reveal()
-                outcome = self._send_to_provider(current.request, provider, client_id, secret or None)
+                outcome = self._send_to_provider(request, provider, trimmed[CLIENT_ID].reveal(), secret or None)
+            else:
+                known = clients.get(tx, sealer, provider.name)
+                assert known is not None  # or it had been asked for
+                outcome = self._send_to_provider(request, provider, known.client_id, known.client_secret)
             logins.put(tx, sealer, outcome)
             self._changed.notify_all()
         if isinstance(outcome, Exchanging):
-            return self._take_key(outcome.request, provider, {field.name: trimmed[field.name] for field in asked})
+            assert provider.api_key is not None
+            return self._take_key(
+                request, provider, {each.name: trimmed[each.name] for each in provider.api_key.fields}
+            )
         return outcome
 
     def callback(self, query: str, browser_keys: Callable[[str], Secret[str] | None]) -> Login:
@@ -246,6 +267,7 @@ class Logins:
             sealer = context.sealers.for_vault(login.request.vault_id)
             try:
                 code = self._code(login, query)
+                login = self._with_callback(login, query)
             except AuthsomeError as error:
                 return self._fail(tx, login.request, error)
             logins.put(tx, sealer, Exchanging(request=login.request))
@@ -312,6 +334,7 @@ class Logins:
             state=state,
             code_challenge=None if oauth.pkce == "unsupported" else pkce.challenge(verifier),
             params=oauth.authorization_params,
+            names=oauth.parameter_names,
         )
         return AwaitingCallback(
             request=request,
@@ -329,6 +352,15 @@ class Logins:
         issuer = provider.oauth.resolved(login.request.variables).issuer
         return authorization.parse_callback(query, state=login.state, issuer=issuer, issuer_required=False)
 
+    def _with_callback(self, login: AwaitingCallback, query: str) -> AwaitingCallback:
+        """The login with those variables that the callback says."""
+        provider = self._context.catalog.get(login.request.provider)
+        assert provider.oauth is not None
+        wanted = provider.oauth.callback_variables
+        said = {name: authorization.callback_value(query, parameter) for name, parameter in wanted.items()}
+        told = {name: value for name, value in said.items() if value is not None}
+        return replace(login, request=_told(provider, login.request, wanted, told))
+
     def _exchange(self, login: AwaitingCallback, code: Secret[str]) -> Login:
         context = self._context
         try:
@@ -345,6 +377,7 @@ class Logins:
             response = context.send(request, provider.allow_private_addresses)
             sent = (code, login.code_verifier, login.client_secret or Secret(""))
             tokens = token.parse_token_response(response, oauth, now=context.clock(), sent=sent)
+            login = replace(login, request=_told(provider, login.request, oauth.token_variables, tokens.variables))
         except AuthsomeError as error:
             with self._changed, context.database.transaction(durable=True) as tx:
                 return self._fail(tx, login.request, error)
@@ -416,6 +449,46 @@ class Logins:
             connection=request.connection,
             detail=detail,
         )
+
+
+def _kind(flow: Flow) -> Kind:
+    """What a login by that flow ends in."""
+    return Kind.API_KEY if flow is Flow.API_KEY else Kind.OAUTH2
+
+
+def _variable_field(variable: Variable) -> InputField:
+    label = variable.description or variable.name.replace("_", " ")
+    default = variable.default
+    hint = f"usually {default}" if default else f"as in {variable.example}" if variable.example else None
+    return InputField(name=variable.name, label=label, secret=False, required=default is None, hint=hint)
+
+
+def _with_variables(
+    provider: Provider, request: LoginRequest, given: Mapping[str, Secret[str]]
+) -> tuple[LoginRequest, str | None]:
+    """The request with the variables that were given; or, instead, what is wrong with them."""
+    names = {each.name for each in provider.variables}
+    chosen = {name: value.reveal() for name, value in given.items() if name in names and value}
+    try:
+        found = provider.checked_variables({**request.variables, **chosen}, _kind(request.flow))
+    except RequestInvalid as error:
+        return request, error.message
+    return replace(request, variables=found), None
+
+
+def _told(provider: Provider, request: LoginRequest, wanted: Iterable[str], told: Mapping[str, str]) -> LoginRequest:
+    """The request with the variables that the provider said, once they are found to be allowed.
+
+    Raises:
+        EndpointRefused: one is missing, or not allowed.
+    """
+    for name in wanted:
+        if name not in told:
+            raise EndpointRefused(f"{provider.name} did not say its {name}", hint="start again with `authsome login`")
+    try:
+        return replace(request, variables={**request.variables, **provider.told_variables(told)})
+    except ValueError as error:
+        raise EndpointRefused(f"{provider.name} {error}") from error
 
 
 def _checked_name(name: str) -> str:

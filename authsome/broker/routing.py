@@ -49,7 +49,7 @@ class Decision:
 
 def routes_of(provider: Provider, connection: Connection) -> Iterable[Route]:
     """The routes that one connection opens."""
-    for pattern in provider.patterns(connection.variables):
+    for pattern in provider.patterns(connection.variables, connection.kind):
         yield Route(
             provider=provider.name,
             connection=connection.name,

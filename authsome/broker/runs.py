@@ -131,7 +131,7 @@ class Runs:
             provider = self._context.catalog.find(connection.provider)
             if provider is None or choice.connection(provider.name, [connection]) is None:
                 continue
-            for variable, placeholder in provider.export.placeholders(connection.kind).items():
+            for variable, placeholder in provider.export.placeholders(connection.kind, connection.variables).items():
                 placeholders.setdefault(variable, placeholder)
         return placeholders
 

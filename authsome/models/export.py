@@ -5,6 +5,7 @@ Rule: a placeholder looks like the real thing to a program and like nothing to i
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from authsome.models.api_key import ApiKey
@@ -14,6 +15,7 @@ from authsome.models.section import ENVIRONMENT_VARIABLE, Section
 from authsome.models.template import Template
 from authsome.secret import Secret
 
+NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
 DEFAULT_PLACEHOLDER: Final = "authsome-placeholder-00000000000000000000"
 
 
@@ -23,7 +25,8 @@ class ExportedVariable:
 
     name: str
     value: Template
-    placeholder: str = DEFAULT_PLACEHOLDER
+    placeholder: str | None = DEFAULT_PLACEHOLDER
+    """What stands in for the value; None for one that is no secret, and shown as it is."""
     auth: Kind | None = None
     """The kind of login that it is set for; None for each."""
 
@@ -34,24 +37,46 @@ class Export:
 
     env: tuple[ExportedVariable, ...] = ()
 
-    def values(self, kind: Kind, secrets: Secrets) -> Mapping[str, Secret[str]]:
-        """The variables with their real values; one whose fields the login does not hold is left out."""
-        held = plain_values(secrets)
+    def values(
+        self, kind: Kind, secrets: Secrets, variables: Mapping[str, str] = NO_VARIABLES
+    ) -> Mapping[str, Secret[str]]:
+        """The variables with their real values; one whose fields the login does not hold is left out.
+
+        Args:
+            kind: the login's kind.
+            secrets: its fields.
+            variables: the values of the definition's variables that it was made with.
+        """
+        held = {**variables, **plain_values(secrets)}
         return {
             each.name: Secret(each.value.render(held))
             for each in self.env
             if each.auth in {None, kind} and each.value.names <= held.keys()
         }
 
-    def placeholders(self, kind: Kind) -> Mapping[str, str]:
+    def placeholders(self, kind: Kind, variables: Mapping[str, str] = NO_VARIABLES) -> Mapping[str, str]:
         """The variables as a run's child sees them."""
-        return {each.name: each.placeholder for each in self.env if each.auth in {None, kind}}
+        return {
+            each.name: each.value.render(variables) if each.placeholder is None else each.placeholder
+            for each in self.env
+            if each.auth in {None, kind} and (each.placeholder is not None or each.value.names <= variables.keys())
+        }
 
     @classmethod
-    def from_json(cls, section: Section, names: Names, api_key: ApiKey | None) -> "Export":
-        """Read the section `export`: in `env` a template, or `value` and `placeholder`, by variable."""
+    def from_json(
+        cls, section: Section, names: Names, api_key: ApiKey | None, variables: Mapping[str, Kind | None]
+    ) -> "Export":
+        """Read the section `export`: in `env` a template, or `value` and `placeholder`, by variable.
+
+        Args:
+            section: where it stands.
+            names: what templates may use of a login.
+            api_key: the definition's key, whose form the placeholders have.
+            variables: the definition's variables, and the kind of login that has each.
+        """
         below = section.section("env")
-        found = tuple(_variable(below, name, names, api_key) for name in below.keys())  # noqa: SIM118  # not a mapping
+        reader = _Reader(below, names, api_key, variables)
+        found = tuple(reader.variable(name) for name in below.keys())  # noqa: SIM118  # not a mapping
         section.close()
         return cls(env=found)
 
@@ -60,27 +85,56 @@ class Export:
         return {"env": {each.name: _variable_to_json(each) for each in self.env}} if self.env else {}
 
 
-def _variable(below: Section, name: str, names: Names, api_key: ApiKey | None) -> ExportedVariable:
-    if not ENVIRONMENT_VARIABLE.match(name):
-        raise below.error("", f"{name[:64]!r} is not the name of an environment variable", hint="capitals, digits, _")
-    placeholder = DEFAULT_PLACEHOLDER
-    if isinstance(below.raw(name), str):
-        written = below.text(name)
-    else:
-        each = below.section(name)
-        written, placeholder = each.text("value"), each.text("placeholder", placeholder)
-        each.close()
-    try:
-        value = Template.parse(written)
-        fitting = kinds_for(value.names, names)
-    except ValueError as error:
-        raise below.error(name, str(error)) from error
-    if not value.names:
-        raise below.error(name, "holds no {field} of a login")
-    _check_placeholder(below, name, value, placeholder, api_key)
-    return ExportedVariable(
-        name=name, value=value, placeholder=placeholder, auth=fitting[0] if len(fitting) == 1 else None
-    )
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads the entries of `export.env`."""
+
+    below: Section
+    names: Names
+    api_key: ApiKey | None
+    variables: Mapping[str, Kind | None]
+
+    def variable(self, name: str) -> ExportedVariable:
+        below = self.below
+        if not ENVIRONMENT_VARIABLE.match(name):
+            raise below.error(
+                "", f"{name[:64]!r} is not the name of an environment variable", hint="capitals, digits, _"
+            )
+        placeholder: str | None = None
+        if isinstance(below.raw(name), str):
+            written = below.text(name)
+        else:
+            each = below.section(name)
+            written, placeholder = each.text("value"), each.optional_text("placeholder")
+            each.close()
+        try:
+            value = Template.parse(written)
+        except ValueError as error:
+            raise below.error(name, str(error)) from error
+        if value.names <= self.variables.keys():
+            return self._plain(name, value, placeholder)
+        return self._secret(name, value, DEFAULT_PLACEHOLDER if placeholder is None else placeholder)
+
+    def _secret(self, name: str, value: Template, placeholder: str) -> ExportedVariable:
+        try:
+            fitting = kinds_for(value.names, self.names)
+        except ValueError as error:
+            raise self.below.error(name, str(error)) from error
+        _check_placeholder(self.below, name, value, placeholder, self.api_key)
+        return ExportedVariable(
+            name=name, value=value, placeholder=placeholder, auth=fitting[0] if len(fitting) == 1 else None
+        )
+
+    def _plain(self, name: str, value: Template, placeholder: str | None) -> ExportedVariable:
+        """A value without a secret: made of variables, or a constant, which says so by being its own placeholder."""
+        if not value.names and placeholder != value.text:
+            raise self.below.error(name, "holds no {field} of a login", hint="a constant is its own placeholder")
+        if value.names and placeholder is not None:
+            raise self.below.error(f"{name}.placeholder", "is never used: the value is no secret")
+        kinds = {self.variables[each] for each in value.names} - {None}
+        if len(kinds) > 1:
+            raise self.below.error(name, "uses variables that no login has together")
+        return ExportedVariable(name=name, value=value, placeholder=None, auth=next(iter(kinds), None))
 
 
 def _check_placeholder(below: Section, name: str, value: Template, placeholder: str, api_key: ApiKey | None) -> None:
@@ -94,6 +148,8 @@ def _check_placeholder(below: Section, name: str, value: Template, placeholder: 
 
 
 def _variable_to_json(each: ExportedVariable) -> object:
-    if each.placeholder == DEFAULT_PLACEHOLDER:
+    if each.placeholder == DEFAULT_PLACEHOLDER or (each.placeholder is None and each.value.names):
         return each.value.text
+    if each.placeholder is None:
+        return {"value": each.value.text, "placeholder": each.value.text}
     return {"value": each.value.text, "placeholder": each.placeholder}

@@ -3,12 +3,14 @@
 Rule: an oddity of a provider is a field here, never a name in code.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
 from authsome.errors import ProviderInvalid
-from authsome.models import url
+from authsome.models import url, variable
+from authsome.models.connection import Kind
 from authsome.models.section import Section
 from authsome.models.variable import Variable, fill
 
@@ -50,6 +52,8 @@ _FLOW_PARAMETERS: Final = frozenset(
         "state",
     }
 )
+_RENAMEABLE: Final = frozenset({"client_id", "client_secret", "redirect_uri", "scope"})
+_PARAMETER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _OWN_TOKEN_HEADERS: Final = frozenset({"authorization", "content-type", "content-encoding", "accept-encoding"})
 
 
@@ -60,6 +64,8 @@ class ResponseShape:
     access_token: str = "access_token"  # noqa: S105  # a member's name
     refresh_token: str = "refresh_token"  # noqa: S105  # a member's name
     expires_in: str = "expires_in"
+    expires_at: str | None = None
+    """When the token ends, where that is said as a time: seconds since 1970, or ISO 8601."""
     scope: str = "scope"
     error: str = "error"
     ok: str | None = None
@@ -75,6 +81,7 @@ class ResponseShape:
             access_token=section.json_path("access_token") or normal.access_token,
             refresh_token=section.json_path("refresh_token") or normal.refresh_token,
             expires_in=section.json_path("expires_in") or normal.expires_in,
+            expires_at=section.json_path("expires_at"),
             scope=section.json_path("scope") or normal.scope,
             error=section.json_path("error") or normal.error,
             ok=section.json_path("ok"),
@@ -93,7 +100,8 @@ class ResponseShape:
             "error": self.error,
         }
         odd: dict[str, object] = {name: path for name, path in found.items() if path != name}
-        return odd | {name: path for name, path in (("ok", self.ok), ("account", self.account)) if path}
+        others = {"expires_at": self.expires_at, "ok": self.ok, "account": self.account}
+        return odd | {name: path for name, path in others.items() if path}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +129,8 @@ class OAuth:
     """Asked for when nobody asks for others."""
     scope_separator: str = " "
     pkce: Pkce = "supported"
+    parameter_names: Mapping[str, str] = field(default_factory=dict)
+    """What the provider calls a parameter that RFC 6749 calls otherwise."""
     authorization_params: Mapping[str, str] = field(default_factory=dict)
     token_params: Mapping[str, str] = field(default_factory=dict)
     token_headers: Mapping[str, str] = field(default_factory=dict)
@@ -132,6 +142,10 @@ class OAuth:
     refresh: RefreshRules = field(default_factory=RefreshRules)
     expires_in_default: int | None = None
     """Seconds, for an answer that does not say."""
+    token_variables: Mapping[str, str] = field(default_factory=dict)
+    """The definition's variables that an answer of the token endpoint says: where in it, by name."""
+    callback_variables: Mapping[str, str] = field(default_factory=dict)
+    """Those that the callback says: its parameter, by name."""
     allow_private_addresses: bool = False
     """The provider's: whether these URLs may lead to this machine or a private network."""
 
@@ -197,6 +211,7 @@ class OAuth:
             scopes=_scopes(section),
             scope_separator=_separator(section),
             pkce=section.choice("pkce", _PKCE, "supported"),
+            parameter_names=_names(section),
             authorization_params=_params(section, "authorization_params"),
             token_params=_params(section, "token_params"),
             token_headers=_token_headers(section),
@@ -206,6 +221,8 @@ class OAuth:
             response=ResponseShape.from_json(section.section("response")),
             refresh=_refresh(section.section("refresh"), variables, allow_private=allow_private),
             expires_in_default=section.seconds("expires_in_default"),
+            token_variables={each.name: each.from_token for each in variables if each.from_token},
+            callback_variables={each.name: each.from_callback for each in variables if each.from_callback},
             allow_private_addresses=allow_private,
         )
         section.close()
@@ -225,6 +242,7 @@ class OAuth:
             "scopes": list(self.scopes),
             "scope_separator": None if self.scope_separator == " " else self.scope_separator,
             "pkce": self.pkce,
+            "parameter_names": dict(self.parameter_names),
             "authorization_params": dict(self.authorization_params),
             "token_params": dict(self.token_params),
             "token_headers": dict(self.token_headers),
@@ -252,8 +270,9 @@ def resolve(written: str, variables: Mapping[str, str], *, allow_private: bool) 
 def _url(section: Section, key: str, variables: tuple[Variable, ...], *, allow_private: bool) -> str | None:
     written = section.optional_text(key)
     if written is not None:
+        asked = [each for each in variable.of_kind(variables, Kind.OAUTH2) if each.is_asked]  # known from the start
         try:
-            resolve(written, {each.name: each.sample for each in variables}, allow_private=allow_private)
+            resolve(written, {each.name: each.sample for each in asked}, allow_private=allow_private)
         except ValueError as error:
             raise section.error(key, str(error)) from error
     return written
@@ -289,6 +308,19 @@ def _params(section: Section, key: str) -> dict[str, str]:
     for name in found:
         if name in _FLOW_PARAMETERS:
             raise section.error(f"{key}.{name}", "is set by the flow itself")
+    return found
+
+
+def _names(section: Section) -> dict[str, str]:
+    found = section.pairs("parameter_names")
+    for name, written in found.items():
+        where = f"parameter_names.{name}"
+        if name not in _RENAMEABLE:
+            raise section.error(where, "cannot be renamed", hint=f"one of: {', '.join(sorted(_RENAMEABLE))}")
+        if not _PARAMETER.match(written) or written in _FLOW_PARAMETERS:
+            raise section.error(where, f"{written!r} is not a name that is free")
+    if len(set(found.values())) != len(found):
+        raise section.error("parameter_names", "gives two parameters one name")
     return found
 
 

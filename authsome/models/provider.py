@@ -7,12 +7,13 @@ except for the values of its variables, which come with a connection.
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Final, Literal
 
 from authsome.errors import ProviderInvalid
 from authsome.models import injection, url, variable
 from authsome.models.api_key import ApiKey, KeyField
-from authsome.models.connection import Kind
+from authsome.models.connection import ACCESS_TOKEN, REFRESH_TOKEN, Kind
 from authsome.models.export import Export
 from authsome.models.injection import OAUTH_NAMES, Injection, Names, Rules
 from authsome.models.login import Flow
@@ -127,21 +128,73 @@ class Provider:
         """The request that proves a login of this kind, if there is one."""
         return next((each for each in self.verify if each.auth in {None, kind}), None)
 
-    def checked_variables(self, given: Mapping[str, str]) -> dict[str, str]:
-        """A value for every variable: the given one, else its default.
+    def checked_variables(
+        self, given: Mapping[str, str], kind: Kind | None = None, *, partial: bool = False
+    ) -> dict[str, str]:
+        """A value for every variable that is asked for: the given one, else its default.
+
+        Args:
+            given: values by name.
+            kind: of which login; None for the usual one.
+            partial: leave those out that are missing.
 
         Raises:
             RequestInvalid: a value is not allowed or missing, or there is no such variable.
         """
-        return variable.checked(self.variables, given, allow_private=self.allow_private_addresses)
+        found = variable.of_kind(self.variables, kind or self.auth_type)
+        return variable.checked(found, given, allow_private=self.allow_private_addresses, partial=partial)
 
-    def patterns(self, variables: Mapping[str, str]) -> tuple[HostPattern, ...]:
+    def missing_variables(self, kind: Kind, held: Mapping[str, str]) -> tuple[Variable, ...]:
+        """What still has to be asked for a login of this kind."""
+        found = variable.of_kind(self.variables, kind)
+        return tuple(each for each in found if each.is_asked and each.name not in held)
+
+    def optional_variables(self, kind: Kind) -> tuple[Variable, ...]:
+        """What may be asked beside: those with a usual value. A base URL is an option of `login` already."""
+        found = variable.of_kind(self.variables, kind)
+        return tuple(each for each in found if each.default is not None and each.name != variable.BASE_URL)
+
+    def told_variables(self, told: Mapping[str, str]) -> dict[str, str]:
+        """The values that the provider itself said, checked like anybody's.
+
+        Raises:
+            ValueError: one is not allowed, in words that follow the provider's name.
+        """
+        found: dict[str, str] = {}
+        for each in self.variables:
+            if each.name in told:
+                try:
+                    found[each.name] = each.checked(told[each.name], allow_private=self.allow_private_addresses)
+                except ValueError as error:
+                    raise ValueError(f"said a {each.name} that {error}") from error
+        return found
+
+    def patterns(self, variables: Mapping[str, str], kind: Kind | None = None) -> tuple[HostPattern, ...]:
         """Where the credential of a connection with these variables may go.
+
+        An entry of `api_url` is no place for a connection that lacks one of its variables, nor for a kind of login
+        that nothing is injected for there.
 
         Raises:
             ProviderInvalid: the variables make something of an entry that is no such place.
         """
-        return tuple(pattern for _, pattern in self._places(variables))
+        return tuple(
+            pattern
+            for entry, pattern in self._places(variables)
+            if kind is None or any(each.serves(kind, entry) and each.names for each in self.inject)
+        )
+
+    @property
+    def claims(self) -> tuple[HostPattern, ...]:
+        """Every place that a credential may go to, whatever the variables of its connection, as far as can be said.
+
+        For a variable that begins a host that is every name below the rest of it; for one that makes up the host, the
+        one that its default or example makes.
+        """
+        samples = {each.name: each.sample for each in self.variables}
+        return tuple(
+            _claim(each.entry) or _pattern(each.entry, samples, self.allow_private_addresses) for each in self.places
+        )
 
     def injections(
         self, kind: Kind, variables: Mapping[str, str], *, host: str, path: str, port: int = HTTPS_PORT
@@ -163,7 +216,11 @@ class Provider:
     def _places(self, variables: Mapping[str, str]) -> list[tuple[str, HostPattern]]:
         private = self.allow_private_addresses
         try:
-            return [(each.entry, each.fixed or _pattern(each.entry, variables, private)) for each in self.places]
+            return [
+                (each.entry, each.fixed or _pattern(each.entry, variables, private))
+                for each in self.places
+                if each.fixed or Template(each.entry).names <= variables.keys()
+            ]
         except ValueError as error:
             raise ProviderInvalid(f"{self.name}: api_url: {error}") from error
 
@@ -188,6 +245,7 @@ def parse_definition(data: object, *, source: str) -> Provider:
     oauth = _oauth(section, variables, allow_private=allow_private)
     api_key = ApiKey.from_json(section.section("api_key")) if section.has("api_key") else None
     flow = _flow(section, oauth, api_key)
+    _check_variable_names(section, variables, api_key)
     names = _names(oauth, api_key)
     provider = Provider(
         name=name,
@@ -201,7 +259,9 @@ def parse_definition(data: object, *, source: str) -> Provider:
         api_key=api_key,
         inject=_inject(section, names),
         verify=tuple(_verify(each, variables, api_key) for each in section.sections("verify")),
-        export=Export.from_json(section.section("export"), names, api_key),
+        export=Export.from_json(
+            section.section("export"), names, api_key, {each.name: each.auth for each in variables}
+        ),
         allow_private_addresses=allow_private,
         unverified=section.boolean("unverified"),
     )
@@ -306,6 +366,17 @@ def _pattern(entry: str, variables: Mapping[str, str], allow_private: bool) -> H
     return url.host_pattern(variable.fill(entry, variables), allow_private=allow_private)
 
 
+def _claim(entry: str) -> HostPattern | None:
+    """Every place that an entry may name whose variable stands for the first labels of its host; None for others."""
+    host, slash, path = entry.removeprefix("https://").partition("/")
+    begin, brace, rest = host.partition("}.")
+    if not brace or "{" in rest or not begin.startswith("{"):
+        return None
+    name, _, port = rest.partition(":")
+    prefix = f"/{path.rstrip('/')}/" if slash and path.strip("/") and "{" not in path else "/"
+    return HostPattern(host=name, is_suffix=True, port=int(port or HTTPS_PORT), path_prefix=prefix)
+
+
 def _names(oauth: OAuth | None, api_key: ApiKey | None) -> Names:
     found: dict[Kind, frozenset[str]] = {}
     if oauth is not None:
@@ -358,30 +429,45 @@ def _verify_to_json(verify: Verify, variables: Iterable[Variable]) -> dict[str, 
     return {key: value for key, value in written.items() if value}
 
 
+def _check_variable_names(section: Section, variables: Iterable[Variable], api_key: ApiKey | None) -> None:
+    taken = {"client_id", "client_secret", ACCESS_TOKEN, REFRESH_TOKEN, TOKEN}
+    if api_key is not None:
+        taken.update(field.name for field in api_key.fields)
+    for each in variables:
+        if each.name in taken:
+            raise section.error("variables", f"{each.name} means something else already")
+
+
 def _check_variables_used(section: Section, provider: Provider) -> None:
     used = frozenset[str]().union(*(Template.parse(entry).names for entry in provider.api_url))
+    used = used.union(*(each.value.names for each in provider.export.env))
+    used = used.union(*(each.url.names for each in provider.verify))
     if provider.oauth is not None:
         written = provider.oauth.to_json().values()
         used = used.union(*(Template.parse(each).names for each in written if isinstance(each, str)))
     for each in provider.variables:
         if each.name not in used:
-            raise section.error("variables", f"{each.name} is used by no URL")
+            raise section.error("variables", f"{each.name} is used nowhere")
+        if each.auth is not None and each.auth not in provider.kinds:
+            raise section.error(f"variables.{each.name}.auth", f"is {each.auth.value}, which nobody can log in with")
 
 
 def _check_injections(section: Section, provider: Provider) -> None:
-    """On every place and for every kind of login, one way and no two that contradict each other."""
+    """Every place takes some kind of login, each kind has its place, and no two ways contradict each other."""
     for index, each in enumerate(provider.inject):
-        where = f"inject[{index}]"
         for host in each.hosts:
             if host not in provider.api_url:
-                raise section.error(f"{where}.hosts", f"{host!r} is no entry of api_url")
-    for entry in provider.api_url:
-        for kind in provider.kinds:
-            serving = [each for each in provider.inject if each.serves(kind, entry)]
-            if not any(each.names for each in serving):
-                raise section.error("inject", f"says nothing for {entry} with {kind.value}")
-            if len({each.target for each in serving}) != len(serving):
-                raise section.error("inject", f"sets something twice for {entry} with {kind.value}")
+                raise section.error(f"inject[{index}].hosts", f"{host!r} is no entry of api_url")
+    served: set[str] = set()
+    for entry, kind in product(provider.api_url, provider.kinds):
+        serving = [each for each in provider.inject if each.serves(kind, entry)]
+        if any(each.names for each in serving):
+            served |= {entry, kind}
+        if len({each.target for each in serving}) != len(serving):
+            raise section.error("inject", f"sets something twice for {entry} with {kind.value}")
+    for wanted in (*provider.api_url, *provider.kinds):
+        if wanted not in served:
+            raise section.error("inject", f"says nothing for {wanted}")
 
 
 def _check_verify(section: Section, provider: Provider) -> None:
@@ -398,7 +484,7 @@ def _check_verify(section: Section, provider: Provider) -> None:
 
 
 def _check_verify_url(section: Section, where: str, provider: Provider, kind: Kind, written: Template) -> None:
-    samples = {each.name: each.sample for each in provider.variables}
+    samples = {each.name: each.sample for each in variable.of_kind(provider.variables, kind)}
     fields = {each.name: "x" for each in provider.api_key.fields} if provider.api_key and kind is Kind.API_KEY else {}
     private = provider.allow_private_addresses
     try:

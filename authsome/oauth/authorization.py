@@ -5,6 +5,7 @@ Rule: nothing in a callback is believed, shown or used before its `state` has be
 
 import secrets
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -20,6 +21,7 @@ _MAX_CODE: Final = 8 * 1024
 _OURS: Final = frozenset(
     {"response_type", "client_id", "redirect_uri", "scope", "state", "code_challenge", "code_challenge_method"}
 )
+NO_NAMES: Final[Mapping[str, str]] = MappingProxyType({})
 _AGAIN: Final = "start again with `authsome login`"
 
 
@@ -38,11 +40,12 @@ def authorization_url(  # noqa: PLR0913  # each by name
     state: Secret[str],
     code_challenge: str | None,
     params: Mapping[str, str],
+    names: Mapping[str, str] = NO_NAMES,
 ) -> str:
     """The URL that the browser is sent to (RFC 6749 §4.1.1, RFC 7636 §4.3).
 
     The endpoint's own query stays (§3.1). `params`, the provider's extras, add to ours and never replace them: a
-    definition cannot choose another `redirect_uri`, nor `plain`.
+    definition cannot choose another `redirect_uri`, nor `plain`. `names` says what the provider calls ours.
     """
     base, _, query = endpoint.partition("#")[0].partition("?")
     extras = {**dict(parse_qsl(query, keep_blank_values=True)), **params}
@@ -51,7 +54,8 @@ def authorization_url(  # noqa: PLR0913  # each by name
         ours["scope"] = scope_separator.join(scopes)
     if code_challenge is not None:
         ours |= {"code_challenge": code_challenge, "code_challenge_method": pkce.METHOD}
-    kept = {name: value for name, value in extras.items() if name not in _OURS}
+    ours = {names.get(name, name): value for name, value in ours.items()}
+    kept = {name: value for name, value in extras.items() if name not in _OURS | ours.keys()}
     return f"{base}?{urlencode({**ours, **kept})}"
 
 
@@ -86,6 +90,11 @@ def parse_callback(query: str, *, state: Secret[str], issuer: str | None, issuer
     if not code or len(code) > _MAX_CODE or not (code.isascii() and code.isprintable()):
         raise EndpointRefused("the provider sent the browser back without a code", hint=_AGAIN)
     return Secret(code)
+
+
+def callback_value(query: str, name: str) -> str | None:
+    """Another parameter of a callback whose state was found right, as it came; None when there is none."""
+    return (_parameters(query) or {}).get(name)
 
 
 def host_of(url: str) -> str:

@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import quote_plus, urlencode
@@ -29,6 +29,7 @@ _MAX_SCOPES: Final = 500
 _MAX_SCOPE: Final = 256
 _MAX_ACCOUNT: Final = 100
 
+_LAST_SECOND: Final = 10_000_000_000  # in the year 2286; in milliseconds, in April 1970
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _HTTP_DATE: Final = re.compile(  # RFC 9110 §5.6.7, the one form that is still sent; strptime would ask the locale
     r"[A-Z][a-z]{2}, (\d{2}) ([A-Z][a-z]{2}) (\d{4}) (\d{2}):(\d{2}):(\d{2}) GMT", re.ASCII
@@ -64,6 +65,8 @@ class Tokens:
     scopes: tuple[str, ...] | None
     """None: as asked (RFC 6749 §5.1)."""
     account: str | None
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What the answer says of the definition's variables: the provider's word, to be checked before use."""
 
 
 def code_request(
@@ -131,6 +134,7 @@ def _request(oauth: OAuth, client: ClientCredentials, url: str, params: Mapping[
     headers = {"accept": "application/json"} | {name.lower(): value for name, value in oauth.token_headers.items()}
     headers["content-type"] = "application/json" if is_json else "application/x-www-form-urlencoded"
     params, headers = authenticate(params, headers, method=oauth.token_endpoint_auth_method, client=client)
+    params = {oauth.parameter_names.get(name, name): value for name, value in params.items()}
     body = json.dumps(params) if is_json else urlencode(params)
     return HttpRequest(method="POST", url=url, headers=tuple(headers.items()), body=body.encode())
 
@@ -187,9 +191,12 @@ def _tokens(data: Mapping[str, object], oauth: OAuth, host: str, now: datetime) 
     return Tokens(
         access_token=access_token,
         refresh_token=refresh_token,
-        expires_at=_expiry(member(data, shape.expires_in), oauth.expires_in_default, now),
+        expires_at=_expiry(data, oauth, now),
         scopes=_scopes(member(data, shape.scope)),
         account=_account(member(data, shape.account) if shape.account is not None else None),
+        variables={
+            name: value for name, path in oauth.token_variables.items() if isinstance(value := member(data, path), str)
+        },
     )
 
 
@@ -205,12 +212,28 @@ def _token(value: object, form: re.Pattern[str]) -> Secret[str] | None:
     return None
 
 
-def _expiry(value: object, default: int | None, now: datetime) -> datetime | None:
-    """When the token ends. Zero, negative and unreadable mean "not said": else each use would refresh it."""
-    seconds = _number(value)
+def _expiry(data: Mapping[str, object], oauth: OAuth, now: datetime) -> datetime | None:
+    """When the token ends. Zero, past and unreadable mean "not said": else each use would refresh it."""
+    shape = oauth.response
+    until = _moment(member(data, shape.expires_at)) if shape.expires_at is not None else None
+    seconds = (until - now).total_seconds() if until is not None else _number(member(data, shape.expires_in))
     if seconds is None or seconds < 1:
-        seconds = default
+        seconds = oauth.expires_in_default
     return now + min(timedelta(seconds=seconds), MAX_LIFETIME) if seconds else None
+
+
+def _moment(value: object) -> datetime | None:
+    """A time, as seconds (or milliseconds, which are as plainly something else) since 1970 or as ISO 8601."""
+    try:
+        if isinstance(value, str) and not value.isdecimal():
+            found = datetime.fromisoformat(value)
+            return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            return None
+        seconds = float(value)
+        return datetime.fromtimestamp(seconds / 1000 if seconds > _LAST_SECOND else seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _number(value: object) -> float | None:

@@ -10,6 +10,7 @@ PROVIDER = parse_definition(
         "schema_version": 1,
         "name": "acme",
         "api_url": "api.acme.test",
+        "variables": {"site": {"auth": "api_key"}},
         "oauth": {"authorization_url": "https://acme.test/authorize", "token_url": "https://acme.test/token"},
         "api_key": {},
         "export": {
@@ -17,6 +18,8 @@ PROVIDER = parse_definition(
                 "ACME_TOKEN": "{token}",
                 "ACME_ACCESS_TOKEN": {"value": "{access_token}", "placeholder": "at-0"},
                 "ACME_API_KEY": {"value": "{api_key}", "placeholder": "k-0"},
+                "ACME_SITE": "https://{site}.acme.test",
+                "ACME_MODE": {"value": "token", "placeholder": "token"},
             }
         },
     },
@@ -28,17 +31,33 @@ def test_values():
     """A variable is set for the logins that have what it holds."""
     secrets = {"access_token": Secret("at"), "refresh_token": Secret("rt")}
     values = PROVIDER.export.values(Kind.OAUTH2, secrets)
-    assert {name: value.reveal() for name, value in values.items()} == {"ACME_TOKEN": "at", "ACME_ACCESS_TOKEN": "at"}
-    values = PROVIDER.export.values(Kind.API_KEY, {"api_key": Secret("k")})
-    assert {name: value.reveal() for name, value in values.items()} == {"ACME_TOKEN": "k", "ACME_API_KEY": "k"}
+    assert {name: value.reveal() for name, value in values.items()} == {
+        "ACME_TOKEN": "at",
+        "ACME_ACCESS_TOKEN": "at",
+        "ACME_MODE": "token",
+    }
+    values = PROVIDER.export.values(Kind.API_KEY, {"api_key": Secret("k")}, {"site": "eu"})
+    assert {name: value.reveal() for name, value in values.items()} == {
+        "ACME_TOKEN": "k",
+        "ACME_API_KEY": "k",
+        "ACME_SITE": "https://eu.acme.test",
+        "ACME_MODE": "token",
+    }
 
 
 def test_missing_fields_are_left_out():
     """A login made under another definition exports what it has."""
-    assert PROVIDER.export.values(Kind.API_KEY, {"other": Secret("x"), "more": Secret("y")}) == {}
+    values = PROVIDER.export.values(Kind.API_KEY, {"other": Secret("x"), "more": Secret("y")})
+    assert set(values) == {"ACME_MODE"}
 
 
 def test_placeholders():
-    """The child sees the same variables, with placeholders."""
-    assert PROVIDER.export.placeholders(Kind.OAUTH2) == {"ACME_TOKEN": DEFAULT_PLACEHOLDER, "ACME_ACCESS_TOKEN": "at-0"}
-    assert PROVIDER.export.placeholders(Kind.API_KEY) == {"ACME_TOKEN": DEFAULT_PLACEHOLDER, "ACME_API_KEY": "k-0"}
+    """The child sees the same variables, with placeholders for what is secret and the rest as it is."""
+    mode = {"ACME_MODE": "token"}
+    assert (
+        PROVIDER.export.placeholders(Kind.OAUTH2)
+        == {"ACME_TOKEN": DEFAULT_PLACEHOLDER, "ACME_ACCESS_TOKEN": "at-0"} | mode
+    )
+    key = {"ACME_TOKEN": DEFAULT_PLACEHOLDER, "ACME_API_KEY": "k-0"} | mode
+    assert PROVIDER.export.placeholders(Kind.API_KEY) == key
+    assert PROVIDER.export.placeholders(Kind.API_KEY, {"site": "eu"}) == key | {"ACME_SITE": "https://eu.acme.test"}

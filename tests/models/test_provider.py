@@ -1,7 +1,9 @@
 """Provider definitions: read whole or refused with the file, the field and the fix; and what a good one answers."""
 
 import copy
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -26,9 +28,24 @@ EVERYTHING = {
     "docs_url": "https://acme.test/docs?x=1#keys",
     "auth_type": "oauth2",
     "flow": "pkce",
-    "api_url": ["https://api.acme.test:8443/v1/", "*.acme.test", "{base_url}/api/", "https://{region}.acme.example"],
+    "api_url": [
+        "https://api.acme.test:8443/v1/",
+        "*.acme.test",
+        "{base_url}/api/",
+        "https://{region}.acme.example",
+        "{instance_url}",
+    ],
     "base_url": "https://acme.example",
-    "variables": {"region": {"default": "eu", "pattern": "^(eu|us)$", "description": "where the data lie"}},
+    "variables": {
+        "region": {"default": "eu", "pattern": "^(eu|us)$", "description": "where the data lie"},
+        "team": {"pattern": "^[a-z]+$", "example": "blue", "auth": "api_key"},
+        "instance_url": {
+            "pattern": "^https://[a-z]+\\.acme\\.example$",
+            "example": "https://one.acme.example",
+            "from_token": "instance.url",
+        },
+        "realm": {"pattern": "^[0-9]{1,9}$", "example": "7", "from_callback": "realmId"},
+    },
     "oauth": {
         "authorization_url": "{base_url}/authorize",
         "token_url": "{base_url}/token",
@@ -39,13 +56,19 @@ EVERYTHING = {
         "scopes": ["read", "write"],
         "scope_separator": ",",
         "pkce": "required",
+        "parameter_names": {"client_id": "client_key", "scope": "user_scope"},
         "authorization_params": {"prompt": "consent"},
         "token_params": {"audience": "api"},
         "token_headers": {"Acme-Version": "1"},
         "token_endpoint_auth_method": "client_secret_basic",
         "token_body": "json",
         "client_secret": "required",
-        "response": {"access_token": "authed_user.access_token", "ok": "ok", "account": "team.name"},
+        "response": {
+            "access_token": "authed_user.access_token",
+            "expires_at": "ends",
+            "ok": "ok",
+            "account": "team.name",
+        },
         "refresh": {"url": "{base_url}/refresh", "rotates": True, "params": {"again": "1"}},
         "expires_in_default": 3600,
     },
@@ -70,19 +93,25 @@ EVERYTHING = {
         {"path": "placeholder", "template": "{user}"},
         {"header": "Acme-Version", "template": "1", "if_absent": True, "auth": "oauth2"},
     ],
-    "verify": {
-        "method": "POST",
-        "url": "{base_url}/api/me/{user}",
-        "headers": {"Content-Type": "application/json"},
-        "body": "{}",
-        "account": "data.name",
-        "ok": "ok",
-    },
+    "verify": [
+        {
+            "method": "POST",
+            "url": "{base_url}/api/me/{user}",
+            "headers": {"Content-Type": "application/json"},
+            "body": "{}",
+            "account": "data.name",
+            "ok": "ok",
+        },
+        {"auth": "oauth2", "url": "{base_url}/api/realms/{realm}"},
+    ],
     "export": {
         "env": {
             "ACME_TOKEN": "{access_token}",
             "ACME_USER": {"value": "{user}", "placeholder": "placeholder"},
             "ACME_LOGIN": {"value": "{user}:{password}", "placeholder": "a:b"},
+            "ACME_URL": "https://{region}.acme.example",
+            "ACME_TEAM": "{team}",
+            "ACME_MODE": {"value": "token", "placeholder": "token"},
         }
     },
     "allow_private_addresses": True,
@@ -168,10 +197,29 @@ def test_everything_is_kept():
         (KEY, "base_url", "https://u@a.test", "base_url: must be an https URL without user", None),
         (KEY, "base_url", "https://a.test?x", "base_url: must be an https URL", None),
         (KEY, "base_url", "https://a.test/", "base_url: should be written https://a.test", None),
-        (KEY, "base_url", "https://a.test", "variables: base_url is used by no URL", None),
+        (KEY, "base_url", "https://a.test", "variables: base_url is used nowhere", None),
         (EVERYTHING, "variables.region.pattern", "^(a+)+$", "variables.region.pattern: repeats a group", None),
         (EVERYTHING, "variables.region.pattern", "^eu", "variables.region.pattern: must begin with ^ and end with $", None),  # noqa: E501
         (EVERYTHING, "variables.region.default", "asia", "variables.region.default: must match ^(eu|us)$", None),
+        (EVERYTHING, "variables.region.example", "asia", "variables.region.example: must match ^(eu|us)$", None),
+        (EVERYTHING, "variables.realm.pattern", ..., "variables.realm.pattern: is missing", "the provider's word"),
+        (EVERYTHING, "variables.realm.example", ..., "variables.realm.example: is missing", "the provider's word"),
+        (EVERYTHING, "variables.realm.default", "7", "variables.realm.default: is never used", None),
+        (EVERYTHING, "variables.realm.from_token", "a", "variables.realm.from_callback: cannot stand beside", None),
+        (EVERYTHING, "variables.realm.from_callback", "a b", "variables.realm.from_callback: is not the name", None),
+        (EVERYTHING, "variables.instance_url.from_token", "a..b", "from_token: must be names joined by dots", None),
+        (EVERYTHING, "variables.team.auth", "basic", "variables.team.auth: is 'basic'", "one of: oauth2, api_key"),
+        (EVERYTHING, "variables.user", {}, "variables: user means something else already", None),
+        (EVERYTHING, "variables.client_id", {}, "variables: client_id means something else already", None),
+        (KEY, "variables", {"team": {"auth": "oauth2"}}, "variables: team is used nowhere", None),
+        (EVERYTHING, "oauth.token_url", "{instance_url}/token", "oauth.token_url: there is no variable instance_url", None),  # noqa: E501
+        (EVERYTHING, "oauth.token_url", "https://{team}.acme.example/", "oauth.token_url: there is no variable team", None),  # noqa: E501
+        (EVERYTHING, "oauth.parameter_names", {"state": "s"}, "parameter_names.state: cannot be renamed", "one of: client_id"),  # noqa: E501
+        (EVERYTHING, "oauth.parameter_names", {"scope": "state"}, "parameter_names.scope: 'state' is not a name", None),
+        (EVERYTHING, "oauth.parameter_names", {"scope": "x", "client_id": "x"}, "parameter_names: gives two", None),
+        (EVERYTHING, "export.env.ACME_TEAM", {"value": "{team}", "placeholder": "x"}, "ACME_TEAM.placeholder: is never", None),  # noqa: E501
+        (EVERYTHING, "export.env.ACME_TEAM", "{team}{realm}", "ACME_TEAM: uses variables that no login has", None),
+        (EVERYTHING, "export.env.ACME_MODE", {"value": "a", "placeholder": "b"}, "ACME_MODE: holds no {field}", "a constant"),  # noqa: E501
         (EVERYTHING, "variables.Region", {}, "variables: 'Region' is not a name", None),
         (EVERYTHING, "variables.base_url", {}, "variables.base_url: stands already at the top", None),
         (OAUTH, "oauth", [], "oauth: must be an object, not a list", None),
@@ -217,7 +265,7 @@ def test_everything_is_kept():
         (KEY, "inject", {"header": "A", "template": "{refresh_token}"}, "inject.template: uses a name that no login has", None),  # noqa: E501
         (KEY, "inject", {"header": "Content-Length", "template": "{token}"}, "belongs to the transport", None),
         (KEY, "inject", {"header": "A", "template": "{token}", "if_absent": True}, "is for a header without a secret", None),  # noqa: E501
-        (KEY, "inject", {"header": "A", "template": "x"}, "inject: says nothing for api.acme.test with api_key", None),
+        (KEY, "inject", {"header": "A", "template": "x"}, "inject: says nothing for api.acme.test", None),
         (KEY, "inject", {"query": "a b", "template": "{token}"}, "is not the name of a parameter", None),
         (KEY, "inject", {"query": "key", "template": "x"}, "inject.template: holds no {field}", None),
         (KEY, "inject", {"path": "short", "template": "{token}"}, "inject.path: must be a placeholder", None),
@@ -231,7 +279,10 @@ def test_everything_is_kept():
         (KEY, "verify", {"url": "https://api.acme.test:8443/"}, "verify.url: lies where the credential may not go", None),  # noqa: E501
         (KEY, "verify", {"url": "https://api.acme.test/{api_key}"}, "{api_key} is no variable, and no field", None),
         (KEY, "verify", {"url": "https://api.acme.test/", "method": "DELETE"}, "verify.method: is 'DELETE'", None),
-        (EVERYTHING, "verify.url", "https://{user}.acme.test/", "verify.url: a field may stand in the path only", None),
+        (EVERYTHING, "verify.0.url", "https://{user}.acme.test/", "verify[0].url: a field may stand in the path only", None),  # noqa: E501
+        (EVERYTHING, "verify.1.auth", "api_key", "verify[1].auth: is proven by an earlier request already", None),
+        (EVERYTHING, "verify.1.url", "{base_url}/api/{user}", "verify[1].auth: is 'oauth2'", "one of: api_key"),
+        (KEY, "verify", {"url": "https://api.acme.test/", "auth": "oauth2"}, "verify.auth: is oauth2, which nobody", None),  # noqa: E501
         (KEY, "export", {"environment": {}}, "export: there is no field 'environment'", None),
         (KEY, "export", {"env": {"acme": "{token}"}}, "'acme' is not the name of an environment variable", None),
         (KEY, "export", {"env": {"ACME": "plain"}}, "export.env.ACME: holds no {field}", None),
@@ -306,6 +357,67 @@ def test_patterns():
 )
 def test_variables(given: dict[str, str], base_url: str):
     assert parse(EVERYTHING).checked_variables(given) == {"base_url": base_url, "region": "eu"}
+
+
+def test_variables_of_a_kind():
+    """Some are asked of those only who log in by that kind; what the provider says itself is asked of nobody."""
+    provider = parse(EVERYTHING)
+    usual = {"base_url": "https://acme.example", "region": "eu"}
+    assert [each.name for each in provider.missing_variables(Kind.API_KEY, usual)] == ["team"]
+    assert provider.missing_variables(Kind.OAUTH2, usual) == ()
+    assert [each.name for each in provider.optional_variables(Kind.OAUTH2)] == ["region"]
+    with pytest.raises(RequestInvalid, match="team is missing"):
+        provider.checked_variables({}, Kind.API_KEY)
+    assert provider.checked_variables({}, Kind.API_KEY, partial=True) == usual
+    assert provider.checked_variables({"team": "red"}, Kind.API_KEY) == usual | {"team": "red"}
+    for name in ("team", "realm", "instance_url"):
+        with pytest.raises(RequestInvalid, match=f"takes no '{name}'"):
+            provider.checked_variables({name: "red"}, Kind.OAUTH2)
+
+
+def test_a_provider_is_not_taken_at_its_word():
+    """What it says of itself decides where a credential goes, so it must be of the definition's form."""
+    provider = parse(EVERYTHING)
+    said = {"realm": "12", "instance_url": "https://two.acme.example/"}
+    assert provider.told_variables(said) == {"realm": "12", "instance_url": "https://two.acme.example"}
+    for wrong in (
+        {"realm": "12/../x"},
+        {"realm": "evil.test"},
+        {"realm": ""},
+        {"instance_url": "https://evil.test"},
+        {"instance_url": "https://evil.test/.acme.example"},
+        {"instance_url": "https://two.acme.example@evil.test"},
+        {"instance_url": "https://two.acme.example:444"},
+        {"instance_url": "http://two.acme.example"},
+        {"instance_url": "two.acme.example"},
+    ):
+        with pytest.raises(ValueError, match=rf"said a {next(iter(wrong))} that must"):
+            provider.told_variables(wrong)
+
+
+def test_places_of_a_connection():
+    """An entry is no place without its variables, nor for a kind of login that gets nothing there."""
+    provider = parse(changed(EVERYTHING, "inject.0.hosts", ["{instance_url}", "{base_url}/api/", "*.acme.test"]))
+    usual = {"base_url": "https://acme.example", "region": "eu"}
+    assert {pattern.host for pattern in provider.patterns(usual, Kind.OAUTH2)} == {"acme.test", "acme.example"}
+    told = usual | {"instance_url": "https://two.acme.example"}
+    assert {pattern.host for pattern in provider.patterns(told, Kind.OAUTH2)} == {
+        "acme.test",
+        "acme.example",
+        "two.acme.example",
+    }
+    assert "api.acme.test" in {pattern.host for pattern in provider.patterns(usual, Kind.API_KEY)}
+
+
+def test_claims():
+    """Whatever a variable may stand for that begins a host belongs to the provider."""
+    assert parse(EVERYTHING).claims == (
+        HostPattern(host="api.acme.test", port=8443, path_prefix="/v1/"),
+        HostPattern(host="acme.test", is_suffix=True),
+        HostPattern(host="acme.example", path_prefix="/api/"),
+        HostPattern(host="acme.example", is_suffix=True),
+        HostPattern(host="one.acme.example"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -408,3 +520,22 @@ def test_injections_follow_the_most_specific_entry():
 def test_default_injection():
     """Without `inject` there is a bearer token."""
     assert definition_to_json(parse(KEY))["inject"] == {"header": "Authorization", "template": "Bearer {token}"}
+
+
+def test_every_field_is_documented():
+    """Whoever writes a definition finds each field on the page, and nothing there that is none."""
+    page = (Path(__file__).parents[2] / "docs" / "provider-files.md").read_text()
+    named = {name.rpartition(".")[2] for name in re.findall(r"`([a-zA-Z_.]+)`", page)}
+
+    def names(value: object, *, are_data: bool = False) -> set[str]:
+        found: set[str] = set()
+        for each in value if isinstance(value, list) else []:
+            found |= names(each)
+        for key, below in value.items() if isinstance(value, dict) else []:
+            found |= set() if are_data else {key}
+            found |= names(below, are_data=key in {"variables", "env"} and not are_data)
+        return found
+
+    data = {"prompt", "audience", "again", "Acme-Version", "Content-Type", "client_id", "scope"}
+    key = KEY["api_key"] | {"label": "", "env_var": "", "key_pattern": "", "key_pattern_hint": ""}
+    assert names([EVERYTHING, {"api_key": key}]) - data <= named

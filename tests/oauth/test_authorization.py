@@ -80,6 +80,23 @@ def test_variations(changes, expected):
     assert {name: dict(params).get(name) for name in expected} == expected
 
 
+def test_renamed_parameters():
+    """Some providers call ours otherwise; a definition's extras replace them under no name."""
+    names = {"client_id": "client_key", "scope": "user_scope", "redirect_uri": "callback"}
+    _, params = url(names=names, params={"client_key": "other", "scope": "mine", "prompt": "consent"})
+    found = dict(params)
+    assert len(found) == len(params)
+    assert (found["client_key"], found["user_scope"], found["callback"]) == ("an-id", "read write", REDIRECT)
+    assert not {"client_id", "scope", "redirect_uri"} & found.keys()
+    assert found["prompt"] == "consent"
+
+
+def test_other_values_of_a_callback():
+    assert authorization.callback_value("state=s&realmId=12", "realmId") == "12"
+    assert authorization.callback_value("state=s", "realmId") is None
+    assert authorization.callback_value("realmId=1&realmId=2", "realmId") is None
+
+
 @pytest.mark.parametrize("by", ["params", "endpoint"])
 @pytest.mark.parametrize("code_challenge", ["a-challenge", None])
 def test_extras_replace_nothing(by, code_challenge):

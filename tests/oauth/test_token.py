@@ -244,6 +244,65 @@ def test_expiry(value, expected, default):
     assert found == (None if seconds is None else NOW + timedelta(seconds=seconds))
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (NOW.timestamp() + 3600, 3600),
+        (int(NOW.timestamp()) + 3600, 3600),
+        (str(int(NOW.timestamp()) + 3600), 3600),
+        ((int(NOW.timestamp()) + 3600) * 1000, 3600),
+        ((NOW + timedelta(hours=1)).isoformat(), 3600),
+        ((NOW + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ"), 3600),
+        ((NOW + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S"), 3600),
+        ((NOW + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%S") + "+01:00", None),
+        ("9999-12-31T23:59:59Z", 315_360_000),
+        (0, None),
+        (NOW.timestamp() - 10, None),
+        (-1, None),
+        ("soon", None),
+        ("", None),
+        (True, None),
+        (10**400, None),
+        ("9" * 4000, None),
+        ([], None),
+    ],
+)
+@pytest.mark.parametrize("default", [None, 7200])
+def test_expiry_at_a_time(value, expected, default):
+    """A provider may say when instead of for how long; what is no time to come counts as not said."""  # SEC-85
+    provider = oauth(expires_in_default=default, response=ResponseShape(expires_at="ends.at"))
+    found = parse({"access_token": "a", "ends": {"at": value}}, provider=provider).expires_at
+    seconds = expected if expected is not None else default
+    assert found == (None if seconds is None else NOW + timedelta(seconds=seconds))
+
+
+def test_duration_stands_in_for_a_missing_time():
+    provider = oauth(response=ResponseShape(expires_at="ends"))
+    assert parse(provider=provider, expires_in=60).expires_at == NOW + timedelta(seconds=60)
+
+
+def test_parameters_have_the_names_that_the_provider_uses():
+    """Renamed in every request, and by whatever way the client shows who it is."""
+    renamed = {"client_id": "client_key", "client_secret": "key_secret", "scope": "scopes"}
+    client = ClientCredentials(client_id="an-id", client_secret=Secret("a-secret"))
+    provider = oauth(parameter_names=renamed, token_endpoint_auth_method="client_secret_post")
+    request = token.refresh_request(provider, client, refresh_token=Secret("old"), scopes=("read",))
+    assert form(request) == {
+        "grant_type": "refresh_token",
+        "refresh_token": "old",
+        "scopes": "read",
+        "client_key": "an-id",
+        "key_secret": "a-secret",
+    }
+
+
+def test_variables_of_an_answer():
+    """What the answer says of the definition's variables is handed on as it is; what is no text is not there."""
+    provider = oauth(token_variables={"instance_url": "instance.url", "region": "region"})
+    found = parse(provider=provider, instance={"url": "https://one.example.com"}, region=7)
+    assert found.variables == {"instance_url": "https://one.example.com"}
+
+
 def test_no_expiry():
     """An answer that does not say when takes the definition's word, or never ends."""  # SEC-85
     answer = {"access_token": "a"}
