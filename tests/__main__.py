@@ -29,6 +29,7 @@ FAKES: Final = ROOT / "tests" / "fakes"
 REPORT: Final = ROOT / ".cache" / "tests.xml"
 REQUIREMENTS: Final = (ROOT / "requirements.lock", ROOT / "tests" / "requirements.txt")
 LONGEST_TEST: Final = 600  # seconds; a test that hangs fails with its stack instead of hanging the whole run
+WORKERS: Final = 2 * (os.cpu_count() or 1)  # most tests wait for other programs: with twice the cores half the time
 
 PROGRAMS: Final[Mapping[str, str]] = {
     "chromium": "chromium",
@@ -199,7 +200,10 @@ def check_tests(options: Options) -> tuple[int, int]:
     """Pytest passes; what it counted is counted here."""
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.unlink(missing_ok=True)
-    command = [str(PYTHON), "-m", "pytest", f"--timeout={LONGEST_TEST}", f"--junitxml={REPORT}", *options.pytest]
+    # A file's tests share servers and stay with one worker. Chosen tests run in one process: -s and --pdb work there.
+    spread = () if options.pytest else (f"--numprocesses={WORKERS}", "--dist=loadfile")
+    ours = (f"--timeout={LONGEST_TEST}", f"--junitxml={REPORT}", *spread)
+    command = [str(PYTHON), "-m", "pytest", *ours, *options.pytest]
     status = subprocess.run(command, cwd=ROOT, env=environment(), check=False).returncode
     if not REPORT.exists():
         raise CheckFailed(f"pytest ended with status {status}, before it had run a test")

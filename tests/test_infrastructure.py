@@ -491,7 +491,18 @@ def test_program_environment(tmp_path):
     assert environment["AUTHSOME_PORT"] == str(program.port)
     assert environment["AUTHSOME_LOG_LEVEL"] == "debug"
     assert environment["EXTRA"] == "1"
-    names = {"PATH", "HOME", "TMPDIR", "LANG", "AUTHSOME_HOME", "AUTHSOME_PORT", "AUTHSOME_LOG_LEVEL", "EXTRA"}
+    assert environment["HTTPS_PROXY"] == programs.NOWHERE
+    names = {
+        "PATH",
+        "HOME",
+        "TMPDIR",
+        "LANG",
+        "AUTHSOME_HOME",
+        "AUTHSOME_PORT",
+        "AUTHSOME_LOG_LEVEL",
+        "HTTPS_PROXY",
+        "EXTRA",
+    }
     assert environment.keys() - {"LC_CTYPE", "__CF_USER_TEXT_ENCODING"} == names
     assert not program.home.exists()
 

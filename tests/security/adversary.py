@@ -18,7 +18,7 @@ from authsome.identity.key import IdentityKey
 from fakes.program import Program
 
 HEADER = {"alg": "EdDSA", "typ": "pop+jwt"}
-MISSING = object()
+MISSING = ...  # prints alike in every process, where object() would not: xdist compares the names of tests
 """Stands for a claim that is left out."""
 
 
