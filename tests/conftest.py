@@ -1,11 +1,12 @@
 """What every test may ask for: real servers on loopback, a clean environment, Authsome as a process."""
 
+import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-from subprocess import CompletedProcess
+from subprocess import CompletedProcess, Popen
 from typing import Final
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from browser import chromium
 from fakes import api, endpoint, oidc, program
 from fakes.authority import Authority
+from fakes.definitions import Define
 from fakes.ports import free_port as find_free_port
 
 _KEPT: Final = frozenset({"CI", "COLUMNS", "LANG", "LC_ALL", "PATH", "TERM", "TMPDIR", "USER"})
@@ -139,6 +141,33 @@ def daemon(program: program.Program) -> program.Program:
     started = program("daemon", "start")
     assert started.returncode == 0, started.stderr
     return program
+
+
+@pytest.fixture
+def define(program: program.Program) -> Define:
+    """Puts a provider definition where a user would."""
+
+    def write(definition: Mapping[str, object]) -> None:
+        for directory in (program.home, program.home / "providers"):
+            directory.mkdir(mode=0o700, exist_ok=True)
+        path = program.home / "providers" / f"{definition['name']}.json"
+        path.write_text(json.dumps(definition))
+        path.chmod(0o600)
+
+    return write
+
+
+@pytest.fixture
+def start(program: program.Program) -> Iterator[Callable[..., Popen[str]]]:
+    """Starts a command and leaves it running until the test ends."""
+    with ExitStack() as stack:
+
+        def started(*args: str, **options: object) -> Popen[str]:
+            process = stack.enter_context(program.start(*args, **options))  # type: ignore[arg-type]
+            stack.callback(process.kill)
+            return process
+
+        yield started
 
 
 # ---- a browser ---------------------------------------------------------------------------------------------

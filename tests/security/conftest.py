@@ -2,14 +2,14 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
-from fakes import api, oidc, program
+from fakes import api, definitions, oidc, program
 from fakes.authority import Authority
+from fakes.definitions import Define
 from security import adversary
 from security.adversary import Caller
 
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from subprocess import Popen
 
 KEY = "kk-secret0canary0of0an0api0key"
-Define = Callable[[Mapping[str, object]], None]
 
 
 @pytest.fixture(scope="session")
@@ -44,54 +43,12 @@ def mine(daemon: program.Program) -> Caller:
 
 
 @pytest.fixture
-def define(program: program.Program) -> Define:
-    """Puts a provider definition where a user would."""
-
-    def write(definition: Mapping[str, object]) -> None:
-        for directory in (program.home, program.home / "providers"):
-            directory.mkdir(mode=0o700, exist_ok=True)
-        path = program.home / "providers" / f"{definition['name']}.json"
-        path.write_text(json.dumps(definition))
-        path.chmod(0o600)
-
-    return write
-
-
-@pytest.fixture
 def keyed(program: program.Program, define: Define, api_server: api.ApiServer) -> api.ApiServer:
     """A provider named keyed whose key is `KEY` and whose API is this server; connected."""
-    define(keyed_definition(api_server.url("/", host="api.example.localhost")))
+    define(definitions.keyed(api_server.url("/", host="api.example.localhost")))
     done = program("login", "keyed", "--stdin", input=KEY)
     assert done.returncode == 0, done.stderr
     return api_server
-
-
-def keyed_definition(api_url: str, **changes: object) -> dict[str, object]:
-    """The definition of a provider that takes an API key."""
-    return {
-        "schema_version": 1,
-        "name": "keyed",
-        "auth_type": "api_key",
-        "api_url": api_url,
-        "allow_private_addresses": True,
-        "api_key": {"key_pattern": "^kk-[a-z0-9]{20,}$", "key_pattern_hint": "a key begins with kk-"},
-        "inject": {"header": "Authorization", "template": "Bearer {api_key}"},
-        "export": {"env": {"KEYED_API_KEY": {"value": "{api_key}", "placeholder": "kk-placeholder00000000000000"}}},
-        **changes,
-    }
-
-
-@pytest.fixture
-def start(program: program.Program) -> Iterator[Callable[..., "Popen[str]"]]:
-    """Starts a command and leaves it running until the test ends."""
-    with ExitStack() as stack:
-
-        def started(*args: str, **options: object) -> "Popen[str]":
-            process = stack.enter_context(program.start(*args, **options))  # type: ignore[arg-type]
-            stack.callback(process.kill)
-            return process
-
-        yield started
 
 
 @pytest.fixture

@@ -86,7 +86,10 @@ def test_no_room_for_the_record(program, keyed):
 
 
 def test_nobody_is_told_that_we_run(program):
-    """Starting, listing and stopping ask nobody: no telemetry, no look for updates. # SEC-213"""
+    """Starting, listing and stopping ask nobody: no telemetry, no look for updates. # SEC-213
+
+    A login tries its key on that key's provider, and on nobody else.
+    """
     port = free_port()
     with adversary.stranger(port) as listener:
         proxy = f"http://127.0.0.1:{port}"
@@ -95,10 +98,13 @@ def test_nobody_is_told_that_we_run(program):
             ["daemon", "start"],
             ["whoami"],
             ["list"],
-            ["login", "openai", "--stdin"],
+            ["login", "openai", "--stdin", "--no-verify"],
             ["log"],
             ["daemon", "restart"],
         ):
             done = program(*command, env=env, input="sk-" + "a1B2" * 12)
             assert done.returncode == 0, done.stderr
-    assert listener.received == []
+        assert listener.received == []
+        done = program("login", "openai", "--force", "--stdin", env=env, input="sk-" + "a1B2" * 12)
+        assert done.returncode == 0, done.stderr
+    assert {head.partition(b"\r\n")[0] for head in listener.received} == {b"CONNECT api.openai.com:443 HTTP/1.1"}
