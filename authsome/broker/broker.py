@@ -11,6 +11,7 @@ from authsome.broker.providers import Providers
 from authsome.broker.refresh import Refresher
 from authsome.broker.renewal import Renewal
 from authsome.broker.runs import Runs
+from authsome.broker.upstream import UpstreamImport
 from authsome.home import Home
 
 
@@ -21,6 +22,7 @@ class Broker:
     context: Context
     principals: Principals
     providers: Providers
+    upstream: UpstreamImport
     logins: Logins
     credentials: Credentials
     runs: Runs
@@ -41,10 +43,12 @@ def wire(context: Context, home: Home, *, base_url: str) -> Broker:
     renewal = Renewal(context)
     freshness = Freshness(context.steady, renewal.watch)
     refresher = Refresher(context, freshness)
+    providers = Providers(context, home)
     return Broker(
         context=context,
         principals=principals,
-        providers=Providers(context, home),
+        providers=providers,
+        upstream=UpstreamImport(context, providers),
         logins=Logins(context, base_url=base_url),
         credentials=Credentials(context, refresher, freshness),
         runs=Runs(context, principals),

@@ -45,7 +45,7 @@ def run_list(args: Arguments, context: Context) -> int:
     for provider in providers:
         if provider.get("problem"):
             output.note(f"authsome: warning: {provider['problem']}")
-        for each in _objects(provider, "connections"):
+        for each in objects(provider, "connections"):
             if each.get("problem"):
                 output.note(f"authsome: warning: {provider['name']} ({each['connection']}): {each['problem']}")
     return 0
@@ -53,8 +53,8 @@ def run_list(args: Arguments, context: Context) -> int:
 
 def _with_connections(context: Context) -> list[dict[str, object]]:
     """Each provider with its connections: the connected ones first, then by name."""
-    connections = _objects(context.daemon.call("GET", "/connections"), "connections")
-    providers = [dict(each) for each in _objects(context.daemon.call("GET", "/providers"), "providers")]
+    connections = objects(context.daemon.call("GET", "/connections"), "connections")
+    providers = [dict(each) for each in objects(context.daemon.call("GET", "/providers"), "providers")]
     known = {provider["name"] for provider in providers}
     orphaned = sorted({str(each["provider"]) for each in connections} - known)
     providers += [{"name": name, "source": "missing", "auth_type": "", "problem": None} for name in orphaned]
@@ -240,7 +240,7 @@ def run_export(args: Arguments, context: Context) -> int:
 
 
 def _connected(context: Context) -> Sequence[str]:
-    connections = _objects(context.daemon.call("GET", "/connections"), "connections")
+    connections = objects(context.daemon.call("GET", "/connections"), "connections")
     return sorted({str(each["provider"]) for each in connections if each.get("default")})
 
 
@@ -301,6 +301,7 @@ def _object(answer: JsonObject, name: str) -> dict[str, object]:
     return dict(found) if isinstance(found, dict) else {}
 
 
-def _objects(answer: JsonObject, name: str) -> list[dict[str, object]]:
+def objects(answer: JsonObject, name: str) -> list[dict[str, object]]:
+    """The objects of a list in an answer."""
     found = answer.get(name)
     return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []

@@ -51,6 +51,7 @@ COMMANDS = (
     Command("daemon restart", "daemon", MACHINE, "stop the daemon and start it anew"),
     Command("daemon logs", "daemon", MACHINE, "what the daemon wrote to its log"),
     Command("daemon serve", "daemon", MACHINE, "run the daemon in the foreground"),
+    Command("admin import-upstream", "admin", MACHINE, "take over a home of upstream authsome"),
     Command("proxy-worker", "run", MACHINE, "the injecting proxy of a run", hidden=True),
 )
 

@@ -19,6 +19,7 @@ class Event(StrEnum):
     RUN = "run"
     RUN_ENDED = "run_ended"
     SET_DEFAULT = "set_default"
+    IMPORT = "import"
     REGISTER = "register"
     REMOVE = "remove"
     CLAIM = "claim"

@@ -114,6 +114,13 @@ class FileKey:
         """The key in the file."""
         try:
             return _parse(read_private(self._path), what=str(self._path))
+        except VaultUnusable as error:
+            if (self._path.parent / "kv_store").is_dir():
+                raise VaultUnusable(
+                    f"{self._path.parent.parent} is a home of upstream authsome",
+                    hint="move it aside, then take it over from there: authsome admin import-upstream DIR",
+                ) from error
+            raise
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -139,8 +146,13 @@ class KeyringKey:
 
     def read(self) -> Secret[bytes] | None:
         """The key under this store's name."""
+        text = self.read_text()
+        return None if text is None else _parse(text.reveal().encode(), what="the key in the keyring")
+
+    def read_text(self) -> Secret[str] | None:
+        """The same as it lies there, for a store whose key has another form."""
         text = self._ask(lambda backend: backend.get_password(_KEYRING_SERVICE, self._store_id))
-        return None if text is None else _parse(text.encode(), what="the key in the keyring")
+        return None if text is None else Secret(text)
 
     def create(self) -> Secret[bytes]:
         """Put a new key there, and see that it can be had back."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from authsome import __version__
 from authsome.broker.broker import Broker
 from authsome.daemon import openapi
+from authsome.daemon.api.admin import AdminApi
 from authsome.daemon.api.call import Call, Handler
 from authsome.daemon.api.connections import Connections
 from authsome.daemon.api.logins import LoginsApi
@@ -41,6 +42,7 @@ class Api:
             *ProvidersApi(broker).endpoints(),
             *LoginsApi(broker, base_url=nameplate.url).endpoints(),
             *RunsApi(broker).endpoints(),
+            *AdminApi(broker).endpoints(),
             Endpoint(
                 method="GET",
                 template="/ui/{asset}",

@@ -1,0 +1,313 @@
+"""Taking over what a home of upstream authsome holds, so that nobody has to log in again.
+
+The daemon reads that home, not the client: what lies there is decrypted here, beside the vault that it is sealed into
+again, and nothing of it crosses a wire or the client's tower, which cannot import what decrypts.
+
+Rule: nothing is overwritten that is here already, unless that is asked for; and a credential goes only under the very
+definition that it was got by, or under a bundled one of the same name.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Literal
+
+from authsome.broker.context import Context
+from authsome.broker.providers import Providers
+from authsome.errors import AuthsomeError, NotAllowed, ProviderExists, RequestInvalid
+from authsome.models.audit import Entry, Event
+from authsome.models.connection import Connection, Kind, Secrets
+from authsome.models.principal import Caller, Role
+from authsome.models.provider import Provider
+from authsome.models.upstream_home import API_KEY, UpstreamClient, UpstreamConnection, UpstreamHome
+from authsome.models.variable import BASE_URL
+from authsome.vault import audit, clients, connections, upstream
+from authsome.vault.database import Reader, Transaction
+
+What = Literal["definition", "client", "connection"]
+Outcome = Literal["imported", "kept", "left out"]
+
+_NAME_LIMIT: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One thing in the home, and what became of it."""
+
+    what: What
+    provider: str
+    name: str = ""
+    """The connection's, as it is here."""
+    outcome: Outcome
+    reason: str = ""
+    """Why it was kept as it was here, or left out; for a definition that was imported, where it sends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What was taken over, or would be."""
+
+    release: str
+    is_rehearsal: bool
+    items: tuple[Item, ...]
+    unreadable: tuple[str, ...]
+    foreign: int
+    """How many connections in the home belong to other principals."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Taking:
+    """One import under way."""
+
+    home: UpstreamHome
+    caller: Caller
+    force: bool
+    refused: dict[str, str] = field(default_factory=dict)
+    """Providers whose definition was not taken over, and why: nor is what was got by it."""
+
+
+class UpstreamImport:
+    """The use case."""
+
+    def __init__(self, context: Context, providers: Providers) -> None:
+        self._context = context
+        self._providers = providers
+
+    def run(
+        self, caller: Caller, directory: Path, *, master_key_file: Path | None, force: bool, rehearse: bool
+    ) -> Report:
+        """Take over definitions, OAuth clients and connections.
+
+        Args:
+            caller: whose vault they go to: an admin, for the home is read with the daemon's rights.
+            directory: the home.
+            master_key_file: where its master key is, when it is not where upstream puts it by itself.
+            force: overwrite what is here under the same name.
+            rehearse: only say what would be done.
+
+        Raises:
+            NotAllowed: the caller is no admin.
+            RequestInvalid, UnsafeFile, VaultUnusable: the home cannot be read; nothing has changed.
+        """
+        if caller.principal.role is not Role.ADMIN:
+            raise NotAllowed("the home is read with the daemon's rights, so only an admin may have it read")
+        home = upstream.read(directory, master_key_file=master_key_file)
+        taking = _Taking(home=home, caller=caller, force=force)
+        items = [self._definition(taking, name, text, rehearse=rehearse) for name, text in home.definitions.items()]
+        known = self._known(taking, items)
+        database = self._context.database
+        if rehearse:
+            with database.read() as reader:
+                items += self._all(reader, None, taking, known)
+        else:
+            with database.transaction(durable=True) as tx:
+                items += self._all(tx, tx, taking, known)
+        return Report(
+            release=home.release,
+            is_rehearsal=rehearse,
+            items=tuple(items),
+            unreadable=home.unreadable,
+            foreign=home.foreign,
+        )
+
+    # ---- definitions ----
+
+    def _definition(self, taking: _Taking, name: str, text: str, *, rehearse: bool) -> Item:
+        """Register one as its author could, but for private addresses, which nobody has agreed to here."""
+        item = Item(what="definition", provider=name, outcome="imported")
+        source = f"{name}.json"
+        data = text.encode()
+        try:
+            found = self._context.catalog.examine(data, source=source)
+            if found == self._context.catalog.find(found.name):
+                return replace(item, outcome="kept", reason="it is here already")
+            act = self._providers.examine if rehearse else self._providers.register
+            act(taking.caller, data, source=source, force=taking.force)
+        except ProviderExists as error:
+            taking.refused[name] = "its definition was kept as it is here; --force overwrites it"
+            return replace(item, outcome="kept", reason=error.message)
+        except AuthsomeError as error:
+            taking.refused[name] = "its definition was left out"
+            hint = f" ({error.hint})" if error.hint else ""
+            return replace(item, outcome="left out", reason=f"{error.message}{hint}")
+        return replace(item, reason=f"sends to {', '.join(found.api_url)}")
+
+    def _known(self, taking: _Taking, items: list[Item]) -> Mapping[str, Provider]:
+        """The providers that credentials can go under, those that a rehearsal has not registered included."""
+        catalog = self._context.catalog
+        found = {name: provider for name in catalog.names() if (provider := catalog.find(name)) is not None}
+        for item in items:
+            if item.outcome == "imported":
+                text = taking.home.definitions[item.provider]
+                found[item.provider] = catalog.examine(text.encode(), source=item.provider)
+        return {name: provider for name, provider in found.items() if name not in taking.refused}
+
+    def _all(
+        self, reader: Reader, tx: Transaction | None, taking: _Taking, known: Mapping[str, Provider]
+    ) -> Iterator[Item]:
+        yield from self._clients(reader, tx, taking, known)
+        yield from self._connections(reader, tx, taking, known)
+
+    # ---- clients ----
+
+    def _clients(
+        self, reader: Reader, tx: Transaction | None, taking: _Taking, known: Mapping[str, Provider]
+    ) -> Iterator[Item]:
+        sealer = self._context.sealers.for_vault(taking.caller.vault_id)
+        for client in taking.home.clients:
+            item = Item(what="client", provider=client.provider, outcome="imported")
+            stored = clients.get(reader, sealer, client.provider)
+            if problem := _client_problem(client, known, taking):
+                yield replace(item, outcome="left out", reason=problem)
+            elif stored is not None and (_is_same_client(client, stored.client_id) or not taking.force):
+                is_same = _is_same_client(client, stored.client_id)
+                yield replace(item, outcome="kept", reason="it is here already" if is_same else _OTHER)
+            else:
+                if tx is not None:
+                    self._put_client(tx, taking, client)
+                yield item
+
+    def _put_client(self, tx: Transaction, taking: _Taking, client: UpstreamClient) -> None:
+        clients.put(
+            tx,
+            self._context.sealers.for_vault(taking.caller.vault_id),
+            provider=client.provider,
+            client_id=client.client_id,
+            client_secret=client.client_secret,
+            now=self._context.clock(),
+        )
+        audit.append(tx, self._entry(taking, client.provider, None))
+
+    # ---- connections ----
+
+    def _connections(
+        self, reader: Reader, tx: Transaction | None, taking: _Taking, known: Mapping[str, Provider]
+    ) -> Iterator[Item]:
+        vault_id = taking.caller.vault_id
+        untouched = {
+            each.provider
+            for each in taking.home.connections
+            if connections.default_name(reader, vault_id, each.provider) is None
+        }
+        taken: set[tuple[str, str]] = set()
+        for upstreams in taking.home.connections:
+            name = _free_name(upstreams, taken)
+            taken.add((upstreams.provider, name))
+            yield self._connection(reader, tx, taking, replace(upstreams, name=name), known)
+        if tx is not None:
+            for provider in sorted(untouched & taking.home.defaults.keys()):
+                stored = connections.get(tx, vault_id, provider, _plain_name(taking.home.defaults[provider]))
+                if stored is not None:
+                    connections.set_default(tx, stored)
+
+    def _connection(
+        self,
+        reader: Reader,
+        tx: Transaction | None,
+        taking: _Taking,
+        upstreams: UpstreamConnection,
+        known: Mapping[str, Provider],
+    ) -> Item:
+        item = Item(what="connection", provider=upstreams.provider, name=upstreams.name, outcome="imported")
+        provider = known.get(upstreams.provider)
+        if provider is None:
+            missing = f"there is no provider named {upstreams.provider} here"
+            return replace(item, outcome="left out", reason=taking.refused.get(upstreams.provider, missing))
+        try:
+            held, variables = _fitting(upstreams, provider)
+        except RequestInvalid as error:
+            return replace(item, outcome="left out", reason=error.message)
+        sealer = self._context.sealers.for_vault(taking.caller.vault_id)
+        stored = connections.get(reader, taking.caller.vault_id, upstreams.provider, upstreams.name)
+        if stored is not None:
+            is_same = dict(connections.secrets(reader, sealer, stored)) == dict(held)
+            if is_same or not taking.force:
+                return replace(item, outcome="kept", reason="it is here already" if is_same else _OTHER)
+        if tx is not None:
+            written = connections.put(
+                tx,
+                sealer,
+                provider=upstreams.provider,
+                name=upstreams.name,
+                kind=upstreams.kind,
+                secrets=held,
+                scopes=upstreams.scopes,
+                account=upstreams.account,
+                expires_at=upstreams.expires_at,
+                variables=variables,
+                now=self._context.clock(),
+            )
+            audit.append(tx, self._entry(taking, upstreams.provider, written))
+        return item
+
+    def _entry(self, taking: _Taking, provider: str, connection: Connection | None) -> Entry:
+        caller = taking.caller
+        return Entry(
+            event=Event.IMPORT,
+            at=self._context.clock(),
+            vault_id=caller.vault_id,
+            principal=caller.principal.id,
+            identity=caller.identity.handle,
+            provider=provider,
+            connection=connection.name if connection else None,
+            detail=f"from upstream authsome {taking.home.release}" + ("" if connection else ", the OAuth client"),
+        )
+
+
+_OTHER: Final = "another one is here under that name; --force overwrites it"
+
+
+def _client_problem(client: UpstreamClient, known: Mapping[str, Provider], taking: _Taking) -> str | None:
+    provider = known.get(client.provider)
+    if provider is None:
+        return taking.refused.get(client.provider, f"there is no provider named {client.provider} here")
+    return None if provider.oauth is not None else f"{client.provider} is not logged in to by OAuth here"
+
+
+def _is_same_client(client: UpstreamClient, client_id: str) -> bool:
+    return client.client_id == client_id
+
+
+def _free_name(upstreams: UpstreamConnection, taken: set[tuple[str, str]]) -> str:
+    """The connection's name, with its owner's where another identity has one of that name."""
+    name = _plain_name(upstreams.name)
+    if (upstreams.provider, name) in taken:
+        name = _plain_name(f"{name[:20]}.{upstreams.owner}")
+    return name
+
+
+def _plain_name(name: str) -> str:
+    """A name that a connection may have here."""
+    plain = "".join(char if char.isascii() and (char.isalnum() or char in "-_.") else "-" for char in name)
+    return plain[:_NAME_LIMIT] if plain[:1].isalnum() else f"x{plain}"[:_NAME_LIMIT]
+
+
+def _fitting(upstreams: UpstreamConnection, provider: Provider) -> tuple[Secrets, Mapping[str, str]]:
+    """The credential as it is stored here, and the variables that it was made with.
+
+    Raises:
+        RequestInvalid: it cannot be used by this provider; the message says why.
+    """
+    if upstreams.unusable:
+        raise RequestInvalid(f"upstream says that it is {upstreams.unusable}")
+    held = upstreams.secrets
+    if upstreams.kind is Kind.API_KEY:
+        fields = provider.api_key.fields if provider.api_key else ()
+        if len(fields) != 1:
+            what = "by more than a key" if fields else "by OAuth only"
+            raise RequestInvalid(f"{provider.name} is logged in to {what} here")
+        held = {fields[0].name: held[API_KEY]}
+    elif provider.oauth is None:
+        raise RequestInvalid(f"{provider.name} is logged in to by a key only here")
+    given = {}
+    if upstreams.base_url is not None:
+        if any(variable.name == BASE_URL for variable in provider.variables):
+            given[BASE_URL] = upstreams.base_url
+        elif not _is_usual(upstreams.base_url, provider):
+            raise RequestInvalid(f"it is of {upstreams.base_url}, and {provider.name} takes no base URL here")
+    return held, provider.checked_variables(given)
+
+
+def _is_usual(base_url: str, provider: Provider) -> bool:
+    """Whether a URL is one where the provider is without being told."""
+    return any(each == base_url or each.startswith(base_url.rstrip("/") + "/") for each in provider.endpoints)
