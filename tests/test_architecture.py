@@ -65,6 +65,7 @@ BELONGS_TO: Final[Mapping[str, frozenset[str]]] = {
     "http.server": frozenset({"cli/tour", "daemon"}),
     "keyring": frozenset({"vault"}),
     "mitmproxy": frozenset({"proxy"}),
+    "segno": frozenset({"cli/qr", "daemon/dashboard"}),
     "socket": frozenset({"address", "cli", "client", "daemon", "proxy", "transport"}),
     "socketserver": frozenset({"cli/tour", "daemon"}),
     "sqlite3": frozenset({"vault"}),
@@ -90,6 +91,7 @@ ENVIRONMENT: Final = frozenset({"archive", "cli", "home", "proxy"})
 MAY_REVEAL: Final = frozenset(
     {
         "broker/logins.py",
+        "broker/questions.py",
         "broker/runs.py",
         "broker/verify.py",
         "cli/daemon.py",
@@ -110,6 +112,7 @@ MAY_REVEAL: Final = frozenset(
         "models/injection.py",
         "oauth/authorization.py",
         "oauth/client_auth.py",
+        "oauth/device.py",
         "oauth/pkce.py",
         "oauth/token.py",
         "proxy/assignment.py",
@@ -144,6 +147,7 @@ HEAVY: Final = frozenset(
         "jwt",
         "keyring",
         "mitmproxy",
+        "segno",
         "sqlite3",
         "ssl",
         "subprocess",

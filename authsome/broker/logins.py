@@ -7,28 +7,32 @@ the code in it is; and nothing that was stored changes until a new credential is
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-from authsome.broker import verify
+from authsome.broker import questions, verify
+from authsome.broker.attempt import Attempt, Earned
 from authsome.broker.context import Context
+from authsome.broker.device import Answer, Desk, Polls
+from authsome.broker.questions import InputField
 from authsome.errors import (
     AuthenticationFailed,
     AuthsomeError,
     Cancelled,
     ConnectionExists,
-    EndpointRefused,
     LoginNotFound,
     NotAllowed,
     RequestInvalid,
     TimedOut,
 )
 from authsome.models.audit import Entry, Event
-from authsome.models.connection import ACCESS_TOKEN, DEFAULT_CONNECTION, REFRESH_TOKEN, Client, Kind, Secrets, Status
+from authsome.models.connection import DEFAULT_CONNECTION, Status
 from authsome.models.login import (
+    Awaiting,
     AwaitingCallback,
+    AwaitingDevice,
     AwaitingInput,
     Completed,
     Exchanging,
@@ -38,18 +42,14 @@ from authsome.models.login import (
     LoginRequest,
 )
 from authsome.models.principal import Caller
-from authsome.models.provider import Provider, Variable
-from authsome.oauth import authorization, pkce, token
+from authsome.oauth import authorization, token
 from authsome.oauth.client_auth import ClientCredentials
 from authsome.secret import Secret
 from authsome.vault import audit, clients, connections, logins
-from authsome.vault.database import Transaction
+from authsome.vault.database import Reader, Transaction
 
 LIFETIME: Final = timedelta(minutes=10)
 CALLBACK_PATH: Final = "/auth/callback/oauth"
-CLIENT_ID: Final = "client_id"
-CLIENT_SECRET: Final = "client_secret"  # noqa: S105  # a field's name
-FIELD_LIMIT: Final = 16 * 1024  # characters; the longest keys known (service-account JSON) have under 4,000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,17 +66,6 @@ class Wanted:
     variables: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputField:
-    """One thing to ask for."""
-
-    name: str
-    label: str
-    secret: bool
-    required: bool
-    hint: str | None
-
-
 class Logins:
     """The use cases around logins."""
 
@@ -84,6 +73,8 @@ class Logins:
         self._context = context
         self._redirect_uri = base_url + CALLBACK_PATH
         self._changed = threading.Condition()
+        desk = Desk(ask=self._ask_device, finish=self._take_device, fail=self._give_up)
+        self._polls = Polls(context, self._changed, desk)
 
     def begin(self, caller: Caller, wanted: Wanted) -> Login:
         """Start a login; it awaits input, or the callback when nothing has to be asked.
@@ -110,22 +101,22 @@ class Logins:
             scopes=wanted.scopes or (provider.oauth.scopes if provider.oauth else ()),
             force=wanted.force,
             verify=wanted.verify,
-            variables=provider.checked_variables(wanted.variables, _kind(flow), partial=True),
+            variables=provider.checked_variables(wanted.variables, questions.kind_of(flow), partial=True),
             browser_key=Secret(secrets.token_urlsafe(32)),
             created_at=now,
             expires_at=now + LIFETIME,
         )
-        sealer = context.sealers.for_vault(caller.vault_id)
+        with context.database.read() as reader:
+            self._check_absent(reader, request)
+        login: Login = AwaitingInput(request=request, problem=None)
+        client = self._client(request)
+        if client is not None and not provider.missing_variables(questions.kind_of(flow), request.variables):
+            login = self._attempt(request).start(client, redirect_uri=self._redirect_uri)
         with context.database.transaction(durable=True) as tx:
-            stored = connections.get(tx, caller.vault_id, provider.name, request.connection)
-            if stored is not None and not wanted.force and stored.status_at(now) is Status.CONNECTED:
-                raise ConnectionExists(f"{provider.name} is connected already as {request.connection}")
+            self._check_absent(tx, request)
             logins.purge(tx, now)
-            client = clients.get(tx, sealer, provider.name) if flow is Flow.PKCE else None
-            login: Login = AwaitingInput(request=request, problem=None)
-            if client is not None and not provider.missing_variables(_kind(flow), request.variables):
-                login = self._send_to_provider(request, provider, client.client_id, client.client_secret)
-            logins.put(tx, sealer, login)
+            logins.put(tx, context.sealers.for_vault(caller.vault_id), login)
+        self._watch(login)
         return login
 
     def get(self, caller: Caller, login_id: str) -> Login:
@@ -165,35 +156,9 @@ class Logins:
 
     def fields(self, login: Login) -> tuple[InputField, ...]:
         """What a login that awaits input asks for."""
-        provider, request = self._context.catalog.get(login.request.provider), login.request
-        kind = _kind(request.flow)
-        missing = provider.missing_variables(kind, request.variables)
-        asked = tuple(_variable_field(each) for each in (*missing, *provider.optional_variables(kind)))
-        if missing and kind is Kind.OAUTH2 and self._client(request) is not None:
-            return asked
-        return asked + self._credential_fields(provider, request.flow)
-
-    def _client(self, request: LoginRequest) -> Client | None:
-        sealer = self._context.sealers.for_vault(request.vault_id)
-        with self._context.database.read() as reader:
-            return clients.get(reader, sealer, request.provider)
-
-    def _credential_fields(self, provider: Provider, flow: Flow) -> tuple[InputField, ...]:
-        if flow is Flow.API_KEY:
-            assert provider.api_key is not None
-            return tuple(
-                InputField(name=each.name, label=each.label, secret=each.secret, required=True, hint=each.hint)
-                for each in provider.api_key.fields
-            )
-        assert provider.oauth is not None
-        needs_secret = provider.oauth.client_secret == "required"  # noqa: S105  # a setting
-        asked = [InputField(name=CLIENT_ID, label="Client ID", secret=False, required=True, hint=None)]
-        if provider.oauth.client_secret != "none":  # noqa: S105  # a setting
-            hint = None if needs_secret else "leave empty for a public client"
-            asked.append(
-                InputField(name=CLIENT_SECRET, label="Client secret", secret=True, required=needs_secret, hint=hint)
-            )
-        return tuple(asked)
+        request = login.request
+        knows_client = self._client(request) is not None
+        return questions.questions(self._context.catalog.get(request.provider), request, knows_client=knows_client)
 
     def submit(self, login: Login, given: Mapping[str, Secret[str]]) -> Login:
         """Take the input that a login awaits: the API key, or the OAuth client.
@@ -212,27 +177,16 @@ class Logins:
             current = logins.get(tx, sealer, login.request.id)
             if not isinstance(current, AwaitingInput):
                 raise LoginNotFound("this login does not await input any more")
-            request, problem = _with_variables(provider, current.request, trimmed)
-            problem = _problem(provider, request.flow, asked, trimmed) or problem
+            request, problem = questions.with_variables(provider, current.request, trimmed)
+            problem = questions.problem_with(provider, request.flow, asked, trimmed) or problem
             if problem is not None:
-                outcome: Login = replace(current, problem=problem)
-            elif request.flow is Flow.API_KEY:
-                outcome = Exchanging(request=request)
-            elif CLIENT_ID in trimmed:
-                secret = trimmed.get(CLIENT_SECRET)
-                outcome = self._send_to_provider(request, provider, trimmed[CLIENT_ID].reveal(), secret or None)
-            else:
-                known = clients.get(tx, sealer, provider.name)
-                assert known is not None  # or it had been asked for
-                outcome = self._send_to_provider(request, provider, known.client_id, known.client_secret)
-            logins.put(tx, sealer, outcome)
+                refused = replace(current, problem=problem)
+                logins.put(tx, sealer, refused)
+                self._changed.notify_all()
+                return refused
+            logins.put(tx, sealer, Exchanging(request=request))
             self._changed.notify_all()
-        if isinstance(outcome, Exchanging):
-            assert provider.api_key is not None
-            return self._take_key(
-                request, provider, {each.name: trimmed[each.name] for each in provider.api_key.fields}
-            )
-        return outcome
+        return self._go_on(request, lambda: self._with_input(request, trimmed))
 
     def callback(self, query: str, browser_keys: Callable[[str], Secret[str] | None]) -> Login:
         """Take the provider's answer, exchange its code and store the credential.
@@ -266,13 +220,12 @@ class Logins:
                 )
             sealer = context.sealers.for_vault(login.request.vault_id)
             try:
-                code = self._code(login, query)
-                login = self._with_callback(login, query)
+                request, code = self._attempt(login.request).code(login, query)
             except AuthsomeError as error:
                 return self._fail(tx, login.request, error)
-            logins.put(tx, sealer, Exchanging(request=login.request))
+            logins.put(tx, sealer, Exchanging(request=request))
             self._changed.notify_all()
-        return self._exchange(login, code)
+        return self._go_on(request, lambda: self._attempt(request).exchange(login, code))
 
     def cancel(self, caller: Caller, login_id: str) -> Login:
         """End a login that its owner no longer wants; one that has ended stays as it is."""
@@ -283,145 +236,140 @@ class Logins:
         with self._changed, self._context.database.transaction(durable=True) as tx:
             sealer = self._context.sealers.for_vault(login.request.vault_id)
             current = logins.get(tx, sealer, login.request.id)
-            if isinstance(current, AwaitingInput | AwaitingCallback):
+            if isinstance(current, Awaiting | Exchanging):
                 return self._fail(tx, current.request, Cancelled("the login was cancelled"))
         return current or login
 
     def recover(self) -> None:
-        """End the logins whose exchange a previous daemon did not finish: their codes are spent."""
+        """Take up what a previous daemon left: ask on about device logins, end exchanges, whose codes are spent."""
         with self._changed, self._context.database.transaction(durable=True) as tx:
             for login in logins.list_exchanging(tx, self._context.sealers):
                 error = AuthsomeError("the daemon stopped while the login was being finished", hint="start again")
                 self._fail(tx, login.request, error)
+            waiting = logins.list_devices(tx, self._context.sealers)
+        for each in waiting:
+            self._polls.start(each)
+
+    def close(self) -> None:
+        """Ask no provider any more; what waits goes on with the next daemon."""
+        self._polls.stop()
 
     def _find(self, login_id: str) -> Login | None:
         context = self._context
         with context.database.read() as reader:
             login = logins.find(reader, context.sealers, login_id)
-        if isinstance(login, AwaitingInput | AwaitingCallback) and login.request.expires_at <= context.clock():
+        if isinstance(login, Awaiting) and login.request.expires_at <= context.clock():
             with self._changed, context.database.transaction(durable=True) as tx:
                 return self._fail(tx, login.request, TimedOut("the login took too long and was given up"))
         return login
 
-    def _take_key(self, request: LoginRequest, provider: Provider, values: Secrets) -> Login:
-        """Try a key on its provider, outside any transaction; store it unless the provider says no."""
-        proof = self._verify(request, provider, Kind.API_KEY, values)
-        with self._changed, self._context.database.transaction(durable=True) as tx:
-            if isinstance(proof, verify.Refused):
-                outcome: Login = AwaitingInput(request=request, problem=f"the key is not accepted: {proof.reason}")
-            else:
-                outcome = self._complete(tx, request, Kind.API_KEY, values, None, proof=proof)
-            logins.put(tx, self._context.sealers.for_vault(request.vault_id), outcome)
-            self._changed.notify_all()
-        return outcome
+    def _check_absent(self, reader: Reader | Transaction, request: LoginRequest) -> None:
+        """Raise when there is a connection of that name already that works, unless it may be replaced."""
+        stored = connections.get(reader, request.vault_id, request.provider, request.connection)
+        if stored is not None and not request.force and stored.status_at(request.created_at) is Status.CONNECTED:
+            raise ConnectionExists(f"{request.provider} is connected already as {request.connection}")
 
-    def _verify(self, request: LoginRequest, provider: Provider, kind: Kind, values: Secrets) -> verify.Outcome | None:
-        return verify.attempt(self._context, provider, kind, request.variables, values) if request.verify else None
+    def _client(self, request: LoginRequest) -> ClientCredentials | None:
+        """The OAuth client that earlier logins of this kind used."""
+        if request.flow is Flow.API_KEY:
+            return None
+        sealer = self._context.sealers.for_vault(request.vault_id)
+        with self._context.database.read() as reader:
+            client = clients.get(reader, sealer, request.provider)
+        return ClientCredentials(client_id=client.client_id, client_secret=client.client_secret) if client else None
 
-    def _send_to_provider(
-        self, request: LoginRequest, provider: Provider, client_id: str, client_secret: Secret[str] | None
-    ) -> AwaitingCallback:
-        assert provider.oauth is not None
-        oauth = provider.oauth.resolved(request.variables)
-        verifier = pkce.new_verifier()
-        state = authorization.new_state()
-        url = authorization.authorization_url(
-            endpoint=oauth.authorization_url,
-            client_id=client_id,
-            redirect_uri=self._redirect_uri,
-            scopes=request.scopes,
-            scope_separator=oauth.scope_separator,
-            state=state,
-            code_challenge=None if oauth.pkce == "unsupported" else pkce.challenge(verifier),
-            params=oauth.authorization_params,
-            names=oauth.parameter_names,
-        )
-        return AwaitingCallback(
-            request=request,
-            state=state,
-            code_verifier=verifier,
-            redirect_uri=self._redirect_uri,
-            authorization_url=url,
-            client_id=client_id,
-            client_secret=client_secret,
-        )
+    def _attempt(self, request: LoginRequest) -> Attempt:
+        return Attempt(context=self._context, provider=self._context.catalog.get(request.provider), request=request)
 
-    def _code(self, login: AwaitingCallback, query: str) -> Secret[str]:
-        provider = self._context.catalog.get(login.request.provider)
-        assert provider.oauth is not None
-        issuer = provider.oauth.resolved(login.request.variables).issuer
-        return authorization.parse_callback(query, state=login.state, issuer=issuer, issuer_required=False)
+    def _with_input(
+        self, request: LoginRequest, given: Mapping[str, Secret[str]]
+    ) -> AwaitingInput | AwaitingCallback | AwaitingDevice | Earned:
+        """What follows from the input."""
+        attempt = self._attempt(request)
+        if request.flow is Flow.API_KEY:
+            assert attempt.provider.api_key is not None
+            return attempt.try_key({each.name: given[each.name] for each in attempt.provider.api_key.fields})
+        client = questions.given_client(given) or self._client(request)
+        assert client is not None  # or it had been asked for
+        return attempt.start(client, redirect_uri=self._redirect_uri)
 
-    def _with_callback(self, login: AwaitingCallback, query: str) -> AwaitingCallback:
-        """The login with those variables that the callback says."""
-        provider = self._context.catalog.get(login.request.provider)
-        assert provider.oauth is not None
-        wanted = provider.oauth.callback_variables
-        said = {name: authorization.callback_value(query, parameter) for name, parameter in wanted.items()}
-        told = {name: value for name, value in said.items() if value is not None}
-        return replace(login, request=_told(provider, login.request, wanted, told))
+    def _go_on(self, request: LoginRequest, work: Callable[[], Awaiting | Earned]) -> Login:
+        """Do what asks the provider, outside any transaction; then store what comes of it.
 
-    def _exchange(self, login: AwaitingCallback, code: Secret[str]) -> Login:
+        Raises:
+            LoginNotFound: the login was cancelled meanwhile, and nothing is stored.
+        """
         context = self._context
+        outcome: Awaiting | Earned | AuthsomeError
         try:
-            provider = context.catalog.get(login.request.provider)
-            assert provider.oauth is not None
-            oauth = provider.oauth.resolved(login.request.variables)
-            request = token.code_request(
-                oauth,
-                ClientCredentials(client_id=login.client_id, client_secret=login.client_secret),
-                code=code,
-                redirect_uri=login.redirect_uri,
-                code_verifier=None if oauth.pkce == "unsupported" else login.code_verifier,
-            )
-            response = context.send(request, provider.allow_private_addresses)
-            sent = (code, login.code_verifier, login.client_secret or Secret(""))
-            tokens = token.parse_token_response(response, oauth, now=context.clock(), sent=sent)
-            login = replace(login, request=_told(provider, login.request, oauth.token_variables, tokens.variables))
+            outcome = work()
         except AuthsomeError as error:
-            with self._changed, context.database.transaction(durable=True) as tx:
-                return self._fail(tx, login.request, error)
-        held = {ACCESS_TOKEN: tokens.access_token}
-        if tokens.refresh_token is not None:
-            held[REFRESH_TOKEN] = tokens.refresh_token
-        proof = self._verify(login.request, provider, Kind.OAUTH2, held)
+            outcome = error
         with self._changed, context.database.transaction(durable=True) as tx:
-            sealer = context.sealers.for_vault(login.request.vault_id)
-            clients.put(
-                tx,
-                sealer,
-                provider=login.request.provider,
-                client_id=login.client_id,
-                client_secret=login.client_secret,
-                now=context.clock(),
-            )
-            outcome = self._complete(tx, login.request, Kind.OAUTH2, held, tokens, proof=proof)
-            logins.put(tx, sealer, outcome)
+            sealer = context.sealers.for_vault(request.vault_id)
+            if not isinstance(logins.get(tx, sealer, request.id), Exchanging):
+                raise LoginNotFound("this login was ended meanwhile")
+            match outcome:
+                case AuthsomeError():
+                    return self._fail(tx, request, outcome)
+                case Earned():
+                    login: Login = self._complete(tx, outcome)
+                case _:
+                    login = outcome
+            logins.put(tx, sealer, login)
             self._changed.notify_all()
-        return outcome
+        self._watch(login)
+        return login
 
-    def _complete(  # noqa: PLR0913  # what is known of a credential
-        self,
-        tx: Transaction,
-        request: LoginRequest,
-        kind: Kind,
-        held: Secrets,
-        tokens: token.Tokens | None,
-        *,
-        proof: verify.Outcome | None,
-    ) -> Completed:
-        account = proof.account if isinstance(proof, verify.Proven) else None
-        now = self._context.clock()
+    def _watch(self, login: Login) -> None:
+        if isinstance(login, AwaitingDevice):
+            self._polls.start(login)
+
+    def _ask_device(self, login: AwaitingDevice) -> Answer:
+        return self._attempt(login.request).ask_device(login)
+
+    def _take_device(self, login: AwaitingDevice, tokens: token.Tokens) -> None:
+        """The code was entered: store what came of it, unless the login was cancelled meanwhile."""
+        context, request = self._context, login.request
+        with self._changed, context.database.transaction(durable=True) as tx:
+            sealer = context.sealers.for_vault(request.vault_id)
+            if not isinstance(logins.get(tx, sealer, request.id), AwaitingDevice):
+                return
+            logins.put(tx, sealer, Exchanging(request=request))
+            self._changed.notify_all()
+        client = ClientCredentials(client_id=login.client_id, client_secret=login.client_secret)
+        self._go_on(request, lambda: self._attempt(request).earned(client, tokens))
+
+    def _give_up(self, login: Login, error: AuthsomeError) -> None:
+        """End a login that cannot succeed, unless it has ended."""
+        with self._changed, self._context.database.transaction(durable=True) as tx:
+            sealer = self._context.sealers.for_vault(login.request.vault_id)
+            if isinstance(logins.get(tx, sealer, login.request.id), Awaiting | Exchanging):
+                self._fail(tx, login.request, error)
+
+    def _complete(self, tx: Transaction, earned: Earned) -> Completed:
+        request, tokens, proof, now = earned.request, earned.tokens, earned.proof, self._context.clock()
+        sealer = self._context.sealers.for_vault(request.vault_id)
         scopes: tuple[str, ...] = ()
         if tokens is not None:
             scopes = tokens.scopes if tokens.scopes is not None else request.scopes
+        if (client := earned.client) is not None:
+            clients.put(
+                tx,
+                sealer,
+                provider=request.provider,
+                client_id=client.client_id,
+                client_secret=client.client_secret,
+                now=now,
+            )
+        account = proof.account if isinstance(proof, verify.Proven) else None
         connection = connections.put(
             tx,
-            self._context.sealers.for_vault(request.vault_id),
+            sealer,
             provider=request.provider,
             name=request.connection,
-            kind=kind,
-            secrets=held,
+            kind=earned.kind,
+            secrets=earned.held,
             scopes=scopes,
             account=account or (tokens.account if tokens else None),
             expires_at=tokens.expires_at if tokens else None,
@@ -451,46 +399,6 @@ class Logins:
         )
 
 
-def _kind(flow: Flow) -> Kind:
-    """What a login by that flow ends in."""
-    return Kind.API_KEY if flow is Flow.API_KEY else Kind.OAUTH2
-
-
-def _variable_field(variable: Variable) -> InputField:
-    label = variable.description or variable.name.replace("_", " ")
-    default = variable.default
-    hint = f"usually {default}" if default else f"as in {variable.example}" if variable.example else None
-    return InputField(name=variable.name, label=label, secret=False, required=default is None, hint=hint)
-
-
-def _with_variables(
-    provider: Provider, request: LoginRequest, given: Mapping[str, Secret[str]]
-) -> tuple[LoginRequest, str | None]:
-    """The request with the variables that were given; or, instead, what is wrong with them."""
-    names = {each.name for each in provider.variables}
-    chosen = {name: value.reveal() for name, value in given.items() if name in names and value}
-    try:
-        found = provider.checked_variables({**request.variables, **chosen}, _kind(request.flow))
-    except RequestInvalid as error:
-        return request, error.message
-    return replace(request, variables=found), None
-
-
-def _told(provider: Provider, request: LoginRequest, wanted: Iterable[str], told: Mapping[str, str]) -> LoginRequest:
-    """The request with the variables that the provider said, once they are found to be allowed.
-
-    Raises:
-        EndpointRefused: one is missing, or not allowed.
-    """
-    for name in wanted:
-        if name not in told:
-            raise EndpointRefused(f"{provider.name} did not say its {name}", hint="start again with `authsome login`")
-    try:
-        return replace(request, variables={**request.variables, **provider.told_variables(told)})
-    except ValueError as error:
-        raise EndpointRefused(f"{provider.name} {error}") from error
-
-
 def _checked_name(name: str) -> str:
     allowed = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
     if not allowed or len(name) > 64 or not name[0].isalnum():
@@ -498,22 +406,3 @@ def _checked_name(name: str) -> str:
             f"{name[:64]!r} is not a connection name", hint="letters, digits, `-`, `_` and `.`, 64 at most"
         )
     return name
-
-
-def _problem(
-    provider: Provider, flow: Flow, asked: tuple[InputField, ...], given: Mapping[str, Secret[str]]
-) -> str | None:
-    """What is wrong with the input, in words for the one who gave it; None if nothing."""
-    unknown = sorted(set(given) - {field.name for field in asked})
-    if unknown:
-        return f"{unknown[0]} is not asked for; asked: {', '.join(field.name for field in asked)}"
-    for field in asked:
-        value = given.get(field.name)
-        text = value.reveal() if value is not None else ""
-        if not text and field.required:
-            return f"{field.label} is missing"
-        if len(text) > FIELD_LIMIT or not text.isprintable():
-            return f"{field.label} is too long or holds control characters"
-    if flow is Flow.API_KEY and provider.api_key is not None:
-        return provider.api_key.problem(given)
-    return None

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
-from authsome.cli import browser, prompt
+from authsome.cli import browser, prompt, qr
 from authsome.cli.arguments import Arguments, Parser
 from authsome.cli.context import Context
 from authsome.cli.output import Stopwatch
@@ -21,10 +21,11 @@ from authsome.errors import (
     UsageError,
     from_code,
 )
+from authsome.models import url
 from authsome.models.connection import DEFAULT_CONNECTION
 from authsome.secret import Secret
 
-FLOWS = ("pkce", "api_key")
+FLOWS = ("pkce", "device_code", "api_key")
 _INPUT_LIMIT = 64 * 1024  # characters on standard input
 _TRIAL = 60.0  # seconds: the daemon may be trying the key on its provider, which has 30
 _WAIT = 20  # seconds of one long poll; the progress line moves between polls
@@ -53,14 +54,21 @@ class Session:
     browser_url: str
     fields: tuple[Field, ...]
     problem: str | None
+    device: JsonObject | None
     error: JsonObject | None
     stored: JsonObject | None
     unverified: str | None
+
+    @property
+    def code(self) -> str:
+        """What is to be entered at the provider, in a login by device code."""
+        return str((self.device or {}).get("user_code"))
 
     @classmethod
     def from_json(cls, value: JsonObject) -> "Session":
         """Read the daemon's answer; what a newer daemon adds is left alone."""
         error, stored, fields = value.get("error"), value.get("connection_view"), value.get("fields")
+        device = value.get("device")
         return cls(
             id=str(value["id"]),
             status=str(value["status"]),
@@ -69,6 +77,7 @@ class Session:
             browser_url=str(value.get("browser_url") or ""),
             fields=tuple(_field(each) for each in fields if isinstance(each, dict)) if isinstance(fields, list) else (),
             problem=str(value["problem"]) if value.get("problem") else None,
+            device=device if isinstance(device, dict) else None,
             error=error if isinstance(error, dict) else None,
             stored=stored if isinstance(stored, dict) else None,
             unverified=str(value["unverified"]) if value.get("unverified") else None,
@@ -148,6 +157,9 @@ class _Attempt:
                 case "callback" | "exchanging":
                     self._show(session, "to log in, open")
                     session = self._wait(session)
+                case "device":
+                    self._show_code(session)
+                    session = self._wait(session, f"waiting until you have entered {session.code}")
                 case "completed":
                     return session
                 case _:
@@ -199,13 +211,28 @@ class _Attempt:
             port = session.browser_url.split("/")[2].rpartition(":")[2]
             self._output.hint(f"from another machine, first: ssh -L {port}:127.0.0.1:{port} THIS-MACHINE")
 
-    def _wait(self, session: Session) -> Session:
+    def _show_code(self, session: Session) -> None:
+        """Say which code is to be entered where; open our page that says it, too, where that is possible."""
+        device = session.device or {}
+        place, direct = str(device.get("verification_uri")), device.get("verification_uri_complete")
+        self._output.note(f"to log in to {session.provider}, open on any device")
+        self._output.note(f"  {place}")
+        self._output.note(f"and enter the code  {session.code}")
+        if self._browser and not self._shown and browser.open_url(session.browser_url, self._context.environ):
+            self._shown = True
+            self._output.hint("your browser should open a page that says the same")
+        target = str(direct or place)
+        if self._output.progress_shown and url.is_link(target):
+            drawn = qr.lines(target, dark_on_light=self._output.err_color)
+            self._output.picture(drawn)
+
+    def _wait(self, session: Session, what: str = "waiting for you to finish in the browser") -> Session:
         """Wait until the login has moved on, showing for how long already."""
         watch = Stopwatch()
         status = session.status
         patience = 1 if self._output.progress_shown else _WAIT
         while session.status == status:
-            self._output.progress(f"waiting for you to finish in the browser … {watch}, Ctrl-C stops")
+            self._output.progress(f"{what} … {watch}, Ctrl-C stops")
             target = f"/auth/sessions/{session.id}?wait={patience}&status={status}"
             session = Session.from_json(self._daemon.call("GET", target, timeout=patience + 15.0))
         return session

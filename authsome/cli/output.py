@@ -14,6 +14,7 @@ from typing import TextIO
 from authsome.errors import AuthsomeError
 
 _BOLD, _DIM, _RED, _GREEN, _YELLOW = "1", "2", "31", "32", "33"
+_DARK_ON_LIGHT = "30;107"
 _DEFAULT_WIDTH = 80
 
 
@@ -111,6 +112,19 @@ class Output:
         self._err.write("\r\x1b[K" + printable(text)[:limit])
         self._err.flush()
         self._transient = True
+
+    def picture(self, lines: Sequence[str]) -> None:
+        """Lines of block characters, dark on light; only on a terminal that can show them whole."""
+        is_unicode = (self._err.encoding or "").lower().replace("-", "") == "utf8"
+        room = (width(self._err) or 0) >= max(map(len, lines), default=0)
+        if self.progress_shown and not self.as_json and is_unicode and room:
+            for line in lines:
+                self._say(self._paint_err(line, _DARK_ON_LIGHT))
+
+    @property
+    def err_color(self) -> bool:
+        """Whether what is no result may be in colour."""
+        return self._err_color
 
     def error(self, error: AuthsomeError) -> None:
         """Why the command failed, and what to do about it."""

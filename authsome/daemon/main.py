@@ -61,12 +61,12 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
         database = Database.open(lock, clock=clock.now)
         stack.callback(database.close)
         broker, api = _build(settings, server, database, environ)
-        context = broker.context
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.begin_stop())
         _write_state(settings, server)
         stack.callback(_remove_state, settings)
-        threading.Thread(target=_upkeep, args=(context, server.stopping), name="upkeep", daemon=True).start()
+        stack.callback(broker.logins.close)
+        threading.Thread(target=_upkeep, args=(broker.context, server.stopping), name="upkeep", daemon=True).start()
         stack.callback(_start_renewal(broker))
         _log.info("listening at %s, home %s", server.url, settings.home.root)
         on_ready(server.url)

@@ -5,7 +5,7 @@ A code verifier can exist only in a login that awaits its callback.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from authsome.models.connection import Connection
@@ -16,6 +16,7 @@ class Flow(StrEnum):
     """How a credential is got."""
 
     PKCE = "pkce"
+    DEVICE_CODE = "device_code"
     API_KEY = "api_key"
 
 
@@ -64,6 +65,22 @@ class AwaitingCallback:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AwaitingDevice:
+    """A code is to be entered at the provider, on whatever device; we ask again and again whether it was (RFC 8628)."""
+
+    request: LoginRequest
+    device_code: Secret[str]
+    user_code: str
+    verification_uri: str
+    """What the provider says, as one line of text; a link only for who has checked that it is one."""
+    verification_uri_complete: str | None
+    interval: timedelta
+    """The least time between two questions, as the provider last asked for."""
+    client_id: str
+    client_secret: Secret[str] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Exchanging:
     """The callback or the key came, once; the code is being exchanged, or the key tried on its provider."""
 
@@ -91,4 +108,6 @@ class Failed:
     hint: str | None
 
 
-Login = AwaitingInput | AwaitingCallback | Exchanging | Completed | Failed
+Login = AwaitingInput | AwaitingCallback | AwaitingDevice | Exchanging | Completed | Failed
+Awaiting = AwaitingInput | AwaitingCallback | AwaitingDevice
+"""Those that can still be given up: they wait for somebody."""

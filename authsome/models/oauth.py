@@ -46,6 +46,7 @@ _FLOW_PARAMETERS: Final = frozenset(
         "grant_type",
         "redirect_uri",
         "refresh_token",
+        "resource",
         "response_mode",
         "response_type",
         "scope",
@@ -119,12 +120,21 @@ class RefreshRules:
 class OAuth:
     """The OAuth 2 side of a provider; its URLs may hold `{variables}` until `resolved`."""
 
-    authorization_url: str
-    token_url: str
+    authorization_url: str = ""
+    """Empty until discovery has found it (`needs_discovery`), and where no flow uses it."""
+    token_url: str = ""
     revocation_url: str | None = None
     device_authorization_url: str | None = None
     registration_endpoint: str | None = None
     issuer: str | None = None
+    iss_required: bool = False
+    """Whether each authorization response names the issuer, so that one without it is forged (RFC 9207 §2.3)."""
+    resource: str | None = None
+    """The API that tokens are asked for, by its identifier (RFC 8707 §2)."""
+    client_id_metadata_document: bool = False
+    """Whether the URL of a document about us serves as our client id."""
+    client_credentials: bool = False
+    """Whether a client gets tokens for itself (RFC 6749 §4.4)."""
     scopes: tuple[str, ...] = ()
     """Asked for when nobody asks for others."""
     scope_separator: str = " "
@@ -161,7 +171,16 @@ class OAuth:
             self.registration_endpoint,
             self.issuer,
         )
-        return tuple(dict.fromkeys(url for url in named if url is not None))
+        return tuple(dict.fromkeys(url for url in named if url))
+
+    @property
+    def needs_discovery(self) -> bool:
+        """Whether the issuer's metadata is to say where the endpoints are (RFC 8414)."""
+        return not self.token_url
+
+    def with_method(self, method: AuthMethod) -> "OAuth":
+        """The same for a client that was registered with this way of authentication."""
+        return replace(self, token_endpoint_auth_method=method, client_secret=_usual_secret(method))
 
     def resolved(self, variables: Mapping[str, str]) -> "OAuth":
         """The same with every `{variable}` of its URLs replaced, and every URL checked.
@@ -181,12 +200,13 @@ class OAuth:
 
         return replace(
             self,
-            authorization_url=at("authorization_url", self.authorization_url),
-            token_url=at("token_url", self.token_url),
+            authorization_url=at("authorization_url", self.authorization_url) if self.authorization_url else "",
+            token_url=at("token_url", self.token_url) if self.token_url else "",
             revocation_url=at_optional("revocation_url", self.revocation_url),
             device_authorization_url=at_optional("device_authorization_url", self.device_authorization_url),
             registration_endpoint=at_optional("registration_endpoint", self.registration_endpoint),
             issuer=at_optional("issuer", self.issuer),
+            resource=at_optional("resource", self.resource),
             refresh=replace(self.refresh, url=at_optional("refresh.url", self.refresh.url)),
         )
 
@@ -194,9 +214,7 @@ class OAuth:
     def from_json(cls, section: Section, variables: tuple[Variable, ...], *, allow_private: bool) -> "OAuth":
         """Read the section `oauth`."""
         urls = {name: _url(section, name, variables, allow_private=allow_private) for name in _ENDPOINTS}
-        for name in ("authorization_url", "token_url"):
-            if urls[name] is None:
-                raise section.error(name, "is missing")
+        _check_endpoints(section, urls)
         method = section.choice("token_endpoint_auth_method", _AUTH_METHODS, _default_method(section))
         secret = section.choice("client_secret", _CLIENT_SECRETS, _usual_secret(method))
         if "none" in {method, secret} and method != secret:
@@ -208,6 +226,10 @@ class OAuth:
             device_authorization_url=urls["device_authorization_url"],
             registration_endpoint=urls["registration_endpoint"],
             issuer=urls["issuer"],
+            iss_required=section.boolean("iss_required"),
+            resource=_url(section, "resource", variables, allow_private=allow_private),
+            client_id_metadata_document=section.boolean("client_id_metadata_document"),
+            client_credentials=section.boolean("client_credentials"),
             scopes=_scopes(section),
             scope_separator=_separator(section),
             pkce=section.choice("pkce", _PKCE, "supported"),
@@ -239,6 +261,10 @@ class OAuth:
             "device_authorization_url": self.device_authorization_url,
             "registration_endpoint": self.registration_endpoint,
             "issuer": self.issuer,
+            "iss_required": self.iss_required,
+            "resource": self.resource,
+            "client_id_metadata_document": self.client_id_metadata_document,
+            "client_credentials": self.client_credentials,
             "scopes": list(self.scopes),
             "scope_separator": None if self.scope_separator == " " else self.scope_separator,
             "pkce": self.pkce,
@@ -276,6 +302,19 @@ def _url(section: Section, key: str, variables: tuple[Variable, ...], *, allow_p
         except ValueError as error:
             raise section.error(key, str(error)) from error
     return written
+
+
+def _check_endpoints(section: Section, urls: Mapping[str, str | None]) -> None:
+    """Either the endpoints are named, or only the issuer, which knows them."""
+    if urls["token_url"] is None and (urls["issuer"] is None or urls["authorization_url"] is not None):
+        raise section.error("token_url", "is missing", hint="or name only the issuer, whose metadata has the endpoints")
+    if urls["token_url"] is not None and urls["authorization_url"] is None and _is_for_browsers(section, urls):
+        raise section.error("authorization_url", "is missing")
+
+
+def _is_for_browsers(section: Section, urls: Mapping[str, str | None]) -> bool:
+    """Whether some flow needs the authorization endpoint."""
+    return urls["device_authorization_url"] is None and section.raw("client_credentials") is not True
 
 
 def _usual_secret(method: AuthMethod) -> ClientSecret:

@@ -5,7 +5,7 @@ except for the values of its variables, which come with a connection.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Final, Literal
@@ -108,7 +108,7 @@ class Provider:
     @property
     def flows(self) -> tuple[Flow, ...]:
         """Every flow that is offered, the usual one first."""
-        offered = [Flow.PKCE] if self.oauth else []
+        offered = list(_oauth_flows(self.oauth)) if self.oauth else []
         if self.api_key:
             offered.append(Flow.API_KEY)
         return (self.flow, *(flow for flow in offered if flow is not self.flow))
@@ -321,18 +321,32 @@ def _oauth(section: Section, variables: tuple[Variable, ...], *, allow_private: 
     return OAuth.from_json(section.section("oauth"), variables, allow_private=allow_private)
 
 
+def _oauth_flows(oauth: OAuth) -> Iterator[Flow]:
+    """What the endpoints make possible; of an issuer's, which are still to be found, all that they may."""
+    if oauth.authorization_url or oauth.needs_discovery:
+        yield Flow.PKCE
+    if oauth.device_authorization_url or oauth.needs_discovery:
+        yield Flow.DEVICE_CODE
+
+
 def _flow(section: Section, oauth: OAuth | None, api_key: ApiKey | None) -> Flow:
     """The usual flow: `flow`, or what `auth_type` implies, or the only one there is."""
     usual = Kind.OAUTH2 if oauth or not api_key else Kind.API_KEY
     kind = section.choice("auth_type", tuple(Kind), usual)
-    flow = section.choice("flow", tuple(Flow), Flow.API_KEY if kind is Kind.API_KEY else Flow.PKCE)
+    flow = section.choice("flow", tuple(Flow), Flow.API_KEY if kind is Kind.API_KEY else _usual_flow(oauth))
     if (flow is Flow.API_KEY) != (kind is Kind.API_KEY):
         raise section.error("flow", f"is {flow.value}, but auth_type is {kind.value}")
     if kind is Kind.OAUTH2 and oauth is None:
         raise section.error("oauth", "is missing")
+    if oauth is not None and kind is Kind.OAUTH2 and flow not in _oauth_flows(oauth):
+        raise section.error("flow", f"is {flow.value}, and oauth does not say what that needs")
     if kind is Kind.API_KEY and api_key is None:
         raise section.error("api_key", "is missing", hint='an empty object will do: "api_key": {}')
     return flow
+
+
+def _usual_flow(oauth: OAuth | None) -> Flow:
+    return next(_oauth_flows(oauth), Flow.PKCE) if oauth else Flow.PKCE
 
 
 def _read_places(

@@ -18,6 +18,7 @@ _URL: Final = re.compile(
     r"(?P<path>/(?:[A-Za-z0-9._~!$&'()+,;=:@/-]|%[0-9A-Fa-f]{2})*)?\Z"
 )
 _WORD: Final = re.compile(r"[a-z0-9-]{3,}")
+_LINK: Final = re.compile(r"https://[A-Za-z0-9\[][!-~]*|http://(?:127\.0\.0\.1|localhost|\[::1\])(?:[:/?][!-~]*)?")
 _REGEX_HOST: Final = re.compile(r"(?:[a-z0-9-]+\\?\.)+[a-z]{2,}")
 _COUNTRY_SECOND_LEVEL: Final = frozenset(
     {"ac", "co", "com", "edu", "go", "gob", "gouv", "gov", "gv", "id", "mil", "ne", "net", "or", "org", "sch"}
@@ -168,6 +169,11 @@ def _suffix_with(words: Iterable[str], known: Iterable[str]) -> str | None:
             if label in words and not _is_shared(suffix):
                 return f"*.{suffix}"
     return None
+
+
+def is_link(text: str) -> bool:
+    """Whether somebody else's text is an address that a person may be sent to: https, or http on this machine."""
+    return _LINK.fullmatch(text) is not None
 
 
 def is_loopback(host: str) -> bool:

@@ -81,7 +81,7 @@ def code_request(
     params = {"grant_type": "authorization_code", "code": code.reveal(), "redirect_uri": redirect_uri}
     if code_verifier is not None:
         params["code_verifier"] = code_verifier.reveal()
-    return _request(oauth, client, oauth.token_url, {**oauth.token_params, **params})
+    return client_request(oauth, client, oauth.token_url, {**oauth.token_params, **params})
 
 
 def refresh_request(
@@ -92,7 +92,7 @@ def refresh_request(
     if scopes:
         params["scope"] = oauth.scope_separator.join(scopes)
     extras = {**oauth.token_params, **oauth.refresh.params}
-    return _request(oauth, client, oauth.refresh.url or oauth.token_url, {**extras, **params})
+    return client_request(oauth, client, oauth.refresh.url or oauth.token_url, {**extras, **params})
 
 
 def parse_token_response(
@@ -112,6 +112,14 @@ def parse_token_response(
         EndpointRefused: another OAuth error, a redirect, or nonsense.
     """
     host = host_of(oauth.token_url)
+    data = parse_object(response, oauth, host=host, now=now, sent=sent)
+    return _tokens(data, oauth, host, now)
+
+
+def parse_object(
+    response: HttpResponse, oauth: OAuth, *, host: str, now: datetime, sent: Sequence[Secret[str]] = ()
+) -> dict[str, object]:
+    """Read the JSON object that an endpoint of the authorization server answered; raises as `parse_token_response`."""
     if response.status in {408, 425, 429} or response.status >= 500:
         raise EndpointUnreachable(
             f"{host}: answered {response.status}", hint=_WAIT, retry_after=_retry_after(response, now)
@@ -126,10 +134,11 @@ def parse_token_response(
         raise EndpointRefused(f"{host}: answered with something that is not a JSON object") from error
     if refusal := _refusal(data, response.status, oauth, host, sent):
         raise refusal
-    return _tokens(data, oauth, host, now)
+    return data
 
 
-def _request(oauth: OAuth, client: ClientCredentials, url: str, params: Mapping[str, str]) -> HttpRequest:
+def client_request(oauth: OAuth, client: ClientCredentials, url: str, params: Mapping[str, str]) -> HttpRequest:
+    """A request of ours, as an OAuth client, to an endpoint of the authorization server."""
     is_json = oauth.token_body == "json"  # noqa: S105  # a setting
     headers = {"accept": "application/json"} | {name.lower(): value for name, value in oauth.token_headers.items()}
     headers["content-type"] = "application/json" if is_json else "application/x-www-form-urlencoded"
@@ -216,7 +225,7 @@ def _expiry(data: Mapping[str, object], oauth: OAuth, now: datetime) -> datetime
     """When the token ends. Zero, past and unreadable mean "not said": else each use would refresh it."""
     shape = oauth.response
     until = _moment(member(data, shape.expires_at)) if shape.expires_at is not None else None
-    seconds = (until - now).total_seconds() if until is not None else _number(member(data, shape.expires_in))
+    seconds = (until - now).total_seconds() if until is not None else number(member(data, shape.expires_in))
     if seconds is None or seconds < 1:
         seconds = oauth.expires_in_default
     return now + min(timedelta(seconds=seconds), MAX_LIFETIME) if seconds else None
@@ -236,14 +245,15 @@ def _moment(value: object) -> datetime | None:
         return None
 
 
-def _number(value: object) -> float | None:
+def number(value: object) -> float | None:
+    """A number, or a text that is one; None for all else. It is never beyond what a duration holds."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     try:
-        number = float(value)
+        found = float(value)
     except (ValueError, OverflowError):
         return None
-    return min(number, MAX_LIFETIME.total_seconds()) if math.isfinite(number) else None
+    return min(found, MAX_LIFETIME.total_seconds()) if math.isfinite(found) else None
 
 
 def _scopes(value: object) -> tuple[str, ...] | None:

@@ -9,12 +9,13 @@ Rules:
 import hashlib
 import json
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from authsome.models.connection import Connection, Kind, Status
 from authsome.models.login import (
     AwaitingCallback,
+    AwaitingDevice,
     AwaitingInput,
     Completed,
     Exchanging,
@@ -34,10 +35,12 @@ MOST: Final = 64
 _STAGES: Final[Mapping[type, str]] = {
     AwaitingInput: "input",
     AwaitingCallback: "callback",
+    AwaitingDevice: "device",
     Exchanging: "exchanging",
     Completed: "completed",
     Failed: "failed",
 }
+_MICROSECOND: Final = timedelta(microseconds=1)
 _Json = dict[str, object]
 
 
@@ -98,9 +101,12 @@ def by_state(reader: Reader, sealers: Sealers, state: str) -> AwaitingCallback |
 
 def list_exchanging(reader: Reader, sealers: Sealers) -> list[Exchanging]:
     """The logins whose code was being exchanged when they were last heard of."""
-    rows = reader.execute("SELECT id, vault_id, sealed FROM logins WHERE stage = ?", (_STAGES[Exchanging],)).fetchall()
-    logins = [_open(sealers.for_vault(vault_id), login_id, sealed) for login_id, vault_id, sealed in rows]
-    return [login for login in logins if isinstance(login, Exchanging)]
+    return [login for login in _list(reader, sealers, Exchanging) if isinstance(login, Exchanging)]
+
+
+def list_devices(reader: Reader, sealers: Sealers) -> list[AwaitingDevice]:
+    """The logins whose provider is to be asked whether their code was entered."""
+    return [login for login in _list(reader, sealers, AwaitingDevice) if isinstance(login, AwaitingDevice)]
 
 
 def purge(transaction: Transaction, now: datetime) -> int:
@@ -111,6 +117,11 @@ def purge(transaction: Transaction, now: datetime) -> int:
 def delete(transaction: Transaction, login_id: str) -> bool:
     """Forget a login; False when there was none."""
     return transaction.execute("DELETE FROM logins WHERE id = ?", (login_id,)).rowcount == 1
+
+
+def _list(reader: Reader, sealers: Sealers, stage: type[Login]) -> list[Login]:
+    rows = reader.execute("SELECT id, vault_id, sealed FROM logins WHERE stage = ?", (_STAGES[stage],)).fetchall()
+    return [_open(sealers.for_vault(vault_id), login_id, sealed) for login_id, vault_id, sealed in rows]
 
 
 def _hash(state: Secret[str]) -> bytes:
@@ -137,7 +148,17 @@ def _to_json(login: Login) -> _Json:
                 "redirect_uri": login.redirect_uri,
                 "authorization_url": login.authorization_url,
                 "client_id": login.client_id,
-                "client_secret": None if login.client_secret is None else login.client_secret.reveal(),
+                "client_secret": _reveal(login.client_secret),
+            }
+        case AwaitingDevice():
+            return stage | {
+                "device_code": login.device_code.reveal(),
+                "user_code": login.user_code,
+                "verification_uri": login.verification_uri,
+                "verification_uri_complete": login.verification_uri_complete,
+                "interval": login.interval // _MICROSECOND,
+                "client_id": login.client_id,
+                "client_secret": _reveal(login.client_secret),
             }
         case Exchanging():
             return stage
@@ -154,6 +175,8 @@ def _from_json(data: _Json) -> Login:
             return AwaitingInput(request=request, problem=_text_or_none(data["problem"]))
         case "callback":
             return _awaiting_callback(request, data)
+        case "device":
+            return _awaiting_device(request, data)
         case "exchanging":
             return Exchanging(request=request)
         case "completed":
@@ -174,7 +197,6 @@ def _from_json(data: _Json) -> Login:
 
 
 def _awaiting_callback(request: LoginRequest, data: _Json) -> AwaitingCallback:
-    client_secret = _text_or_none(data["client_secret"])
     return AwaitingCallback(
         request=request,
         state=Secret(_text(data["state"])),
@@ -182,7 +204,20 @@ def _awaiting_callback(request: LoginRequest, data: _Json) -> AwaitingCallback:
         redirect_uri=_text(data["redirect_uri"]),
         authorization_url=_text(data["authorization_url"]),
         client_id=_text(data["client_id"]),
-        client_secret=None if client_secret is None else Secret(client_secret),
+        client_secret=_secret_or_none(data["client_secret"]),
+    )
+
+
+def _awaiting_device(request: LoginRequest, data: _Json) -> AwaitingDevice:
+    return AwaitingDevice(
+        request=request,
+        device_code=Secret(_text(data["device_code"])),
+        user_code=_text(data["user_code"]),
+        verification_uri=_text(data["verification_uri"]),
+        verification_uri_complete=_text_or_none(data["verification_uri_complete"]),
+        interval=_number(data["interval"]) * _MICROSECOND,
+        client_id=_text(data["client_id"]),
+        client_secret=_secret_or_none(data["client_secret"]),
     )
 
 
@@ -269,6 +304,14 @@ def _text(value: object) -> str:
 
 def _text_or_none(value: object) -> str | None:
     return None if value is None else _text(value)
+
+
+def _reveal(value: Secret[str] | None) -> str | None:
+    return None if value is None else value.reveal()
+
+
+def _secret_or_none(value: object) -> Secret[str] | None:
+    return None if value is None else Secret(_text(value))
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -174,6 +174,7 @@ def open_house(home: Path, authority: Authority) -> Iterator[Callable[[], House]
                 notify=notices.append,
             )
             broker = wire(context, held, base_url=BASE_URL)
+            previous.callback(broker.logins.close)
             return House(
                 home=held,
                 clock=clock,

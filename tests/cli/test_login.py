@@ -4,11 +4,14 @@ import json
 import re
 import signal
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fakes.api import Answer, ApiServer
+from fakes.endpoint import Endpoint, answer, tokens
 from fakes.oidc import BASIC, PUBLIC, OidcServer
 from fakes.program import Program
 from fakes.terminal import CTRL_D
@@ -304,6 +307,68 @@ def test_over_ssh_no_browser_is_opened_and_the_way_in_is_told(program: Program, 
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
     assert process.returncode == 11
+
+
+# ---- by device code --------------------------------------------------------------------------------------------------
+
+
+def test_a_device_code_on_a_terminal(program: Program, oidc_server: OidcServer):
+    """Link, code and QR code are shown, and what is waited for; entered elsewhere, the login ends. # SEC-67"""
+    define(program, oidc_server, "acme")
+    with program.on_terminal("login", "acme", "--flow", "device_code", "--no-browser") as tty:
+        tty.expect("Client ID: ")
+        tty.send_line(PUBLIC.id)
+        address = tty.expect(rf"({re.escape(oidc_server.issuer)}/device)\s")[1]
+        code = tty.expect(r"enter the code  (\S+)")[1]
+        tty.expect("▀")
+        tty.expect(rf"waiting until you have entered {code} … 0:0\d, Ctrl-C stops")
+        oidc_server.enter_code(address, code=code)
+        tty.expect("logged in to acme as default")
+        assert tty.wait() == 0
+    ((stored,),) = [connections(program)]
+    assert (stored["provider"], stored["status"]) == ("acme", "connected")
+    assert oidc_server.log("/auth") == ()
+
+
+def test_ctrl_c_stops_a_device_login(program: Program, hostile: Endpoint):
+    """Nothing is asked any more, and what the user agrees to afterwards is stored nowhere. # SEC-75"""
+    pending = json.dumps({"error": "authorization_pending"}).encode()
+    given = {"device_code": "a-device-code", "user_code": "AB\x1b[31mCD", "verification_uri": "javascript:alert(1)"}
+    scripts = {"/device": answer(json.dumps({**given, "interval": 1}).encode()), "/token": answer(pending, status=400)}
+
+    def play() -> Iterator[bytes | float]:
+        return scripts[hostile.requests[-1].path]()
+
+    hostile.script = play
+    definition = {
+        "schema_version": 1,
+        "name": "acme",
+        "auth_type": "oauth2",
+        "flow": "device_code",
+        "api_url": "api.example.localhost",
+        "allow_private_addresses": True,
+        "oauth": {"device_authorization_url": hostile.url("/device"), "token_url": hostile.url("/token")},
+    }
+    put(program, definition)
+    with program.on_terminal("login", "acme", "--no-browser", env=PLAIN) as tty:
+        tty.expect("Client ID: ")
+        tty.send_line("our-client")
+        tty.expect("Client secret: ")
+        tty.send_line("")
+        tty.expect(r"  javascript:alert\(1\)\r\n")  # SEC-74
+        tty.expect("enter the code  ABCD")
+        while not any(each.path == "/token" for each in hostile.requests):
+            tty.expect("waiting until you have entered ABCD")
+        tty.interrupt()
+        tty.expect("authsome: error: cancelled")
+        assert tty.wait() == 11
+        assert "▀" not in tty.transcript
+    asked = len(hostile.requests)
+    scripts["/token"] = tokens()
+    time.sleep(2)
+    assert len(hostile.requests) == asked
+    assert program.opened == []
+    assert connections(program) == []
 
 
 # ---- what else can be said -------------------------------------------------------------------------------------------

@@ -228,6 +228,26 @@ class OidcServer:
                 break
         raise AssertionError(f"the provider answered {status}: {body}")
 
+    def enter_code(self, address: str, *, login: str = "octocat", decision: str = "allow", code: str = "") -> None:
+        """Do what a user does on some other device: open the address, enter the code, log in, allow or deny."""
+        cookies: http.cookies.SimpleCookie = http.cookies.SimpleCookie()
+        url, method, form = address, "GET", None
+        for _ in range(12):
+            status, headers, body = self._browse(method, url, form, cookies)
+            method, form = "GET", None
+            if location := headers.get("location"):
+                url = urllib.parse.urljoin(url, location)
+                continue
+            found = re.search(r'<form[^>]*method="post" action="([^"]+)"', body)
+            if found is None or 'id="wrong"' in body:
+                assert status < 500, f"the provider answered {status}: {body}"
+                return
+            url, method = urllib.parse.urljoin(url, html.unescape(found[1])), "POST"
+            form = {name: html.unescape(value) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', body)}
+            form |= {"login": login, "decision": decision} if 'name="decision"' in body else {}
+            form |= {"user_code": code} if code and 'name="user_code"' in body else {}
+        raise AssertionError(f"the provider sent its visitor on and on, at last to {url}")
+
     def _browse(
         self, method: str, url: str, form: Mapping[str, str] | None, cookies: http.cookies.SimpleCookie
     ) -> tuple[int, Mapping[str, str], str]:

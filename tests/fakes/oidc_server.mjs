@@ -27,6 +27,8 @@ server.listen(0, '127.0.0.1');
 await once(server, 'listening');
 const issuer = `${settings.tls ? 'https' : 'http'}://${settings.host}:${server.address().port}`;
 
+const head = (title) => `<!doctype html><html lang="en"><meta charset="utf-8"><title>${title}</title><h1>${title}</h1>`;
+
 // ---- the provider --------------------------------------------------------------------------------------------------------
 
 const client = (id, method, secret) => ({
@@ -66,7 +68,20 @@ const provider = new Provider(issuer, {
   },
   features: {
     devInteractions: { enabled: false },
-    deviceFlow: { enabled: true },
+    deviceFlow: {
+      enabled: true,
+      userCodeInputSource: (ctx, form, _, error) => {
+        ctx.body = `${head('Enter the code')}${error ? '<p id="wrong">wrong code</p>' : ''}${form}
+<button id="go" form="op.deviceInputForm">Continue</button></html>`;
+      },
+      userCodeConfirmSource: (ctx, form, client, _, code) => {
+        ctx.body = `${head('Confirm the device')}<p>${escape(client.clientId)}: <code>${escape(code)}</code></p>${form}
+<button id="confirm" form="op.deviceConfirmForm">Continue</button></html>`;
+      },
+      successSource: (ctx) => {
+        ctx.body = `${head('Signed in')}</html>`;
+      },
+    },
     introspection: { enabled: true },
     registration: { enabled: true },
     registrationManagement: { enabled: true },

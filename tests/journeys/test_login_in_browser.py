@@ -125,6 +125,42 @@ def authorization_url(page) -> str:
     return next(request.url for request in page.requests if "/auth?" in request.url)
 
 
+def test_a_device_code_from_the_page(program, start, define, oidc_server, page):
+    """The page shows the code, its link leads on with it, and page and terminal both say so when it is done."""
+    define({**oidc_server.definition("acme", api_url=API), "flow": "device_code"})
+    login = start("login", "acme")
+    page.open(program.wait_opened())
+    fill_client(page, oidc.PUBLIC)
+    page.wait_for(".usercode")
+    assert re.fullmatch(rf"{program.url}/auth/sessions/[^/]+/device", page.url)
+    code, link = page.text(".usercode"), page.attribute("ol a", "href")
+    assert link == f"{oidc_server.issuer}/device?user_code={code}"
+    assert page.evaluate("document.querySelector('figure svg').getBoundingClientRect().width") > 100
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.violations == []  # SEC-36
+    oidc_server.enter_code(f"{oidc_server.issuer}/device", code=code)
+    page.wait_for_text("Test acme is connected")
+    status, out, err = wait(login)
+    assert (status, "logged in to acme" in out + err) == (0, True)
+    assert code in err
+    (last, *_) = oidc_server.token_requests()[::-1]
+    assert last.form["grant_type"].endswith(":device_code")
+
+
+def test_refusing_a_device(program, start, define, oidc_server, page):
+    """Who says no on the other device ends the login here, too. # SEC-71"""
+    define({**oidc_server.definition("acme", api_url=API), "flow": "device_code"})
+    login = start("login", "acme")
+    page.open(program.wait_opened())
+    fill_client(page, oidc.PUBLIC)
+    page.wait_for(".usercode")
+    oidc_server.enter_code(f"{oidc_server.issuer}/device", code=page.text(".usercode"), decision="deny")
+    page.wait_for_text("was not connected")
+    status, _, err = wait(login)
+    assert status == 5
+    assert "access_denied" in err
+
+
 @pytest.mark.usefixtures("keyed")
 def test_a_key_by_the_form(program, start, page):
     """The form refuses a key of the wrong form with the hint, without showing it again; then it takes the right one."""

@@ -9,6 +9,7 @@ from authsome.errors import VaultDamaged
 from authsome.models.connection import Connection, Kind, Status
 from authsome.models.login import (
     AwaitingCallback,
+    AwaitingDevice,
     AwaitingInput,
     Completed,
     Exchanging,
@@ -58,6 +59,23 @@ def awaiting(request_of):
     return made
 
 
+@pytest.fixture
+def device(request_of):
+    def made(login_id="login-1", **changes):
+        values = {
+            "device_code": Secret("canary-device"),
+            "user_code": "canary-user",
+            "verification_uri": "https://git.example/device",
+            "verification_uri_complete": "https://git.example/device?code=canary-user",
+            "interval": timedelta(seconds=5.5),
+            "client_id": "client",
+            "client_secret": Secret("canary-client"),
+        }
+        return AwaitingDevice(request=request_of(login_id), **values | changes)
+
+    return made
+
+
 def put(store, login):
     with store.database.transaction() as transaction:
         logins.put(transaction, store.sealer, login)
@@ -69,7 +87,7 @@ def get(store, login_id="login-1"):
 
 
 @pytest.fixture
-def variants(request_of, awaiting, store, now):
+def variants(request_of, awaiting, device, store, now):
     request = request_of()
     connection = Connection(
         vault_id=store.vault_id,
@@ -93,6 +111,8 @@ def variants(request_of, awaiting, store, now):
         AwaitingInput(request=request, problem="that is no key"),
         callback,
         AwaitingCallback(**{name: getattr(callback, name) for name in callback.__slots__} | {"client_secret": None}),
+        device(),
+        device(verification_uri_complete=None, client_secret=None),
         Exchanging(request=request),
         Completed(request=request, connection=connection, unverified=None),
         Completed(request=request, connection=connection, unverified="no answer"),
@@ -132,11 +152,13 @@ def test_state_finds_its_login_while_it_awaits_the_callback(store, awaiting, req
         assert logins.by_state(reader, store.sealers, "state-1") is None
 
 
-def test_unfinished_exchanges_are_found(store, awaiting, request_of):
+def test_what_a_daemon_has_to_take_up_is_found(store, awaiting, device, request_of):
     put(store, awaiting("login-1"))
     put(store, Exchanging(request=request_of("login-2")))
+    put(store, device("login-3"))
     with store.database.read() as reader:
         assert [login.request.id for login in logins.list_exchanging(reader, store.sealers)] == ["login-2"]
+        assert logins.list_devices(reader, store.sealers) == [device("login-3")]
 
 
 def test_another_vaults_login_is_not_there(store, awaiting, now):  # SEC-68

@@ -14,7 +14,7 @@ from authsome.daemon import cross_origin
 from authsome.daemon.api import views
 from authsome.daemon.api.call import Call, Handler
 from authsome.daemon.dashboard import bridge
-from authsome.daemon.dashboard.bridge import FormField, InputForm
+from authsome.daemon.dashboard.bridge import DeviceCode, FormField, InputForm
 from authsome.daemon.messages import Request, Response, html_response, json_response, redirect
 from authsome.daemon.router import Access, Endpoint
 from authsome.errors import (
@@ -25,7 +25,16 @@ from authsome.errors import (
     RequestInvalid,
 )
 from authsome.models.connection import DEFAULT_CONNECTION
-from authsome.models.login import AwaitingCallback, AwaitingInput, Completed, Exchanging, Failed, Flow, Login
+from authsome.models.login import (
+    AwaitingCallback,
+    AwaitingDevice,
+    AwaitingInput,
+    Completed,
+    Exchanging,
+    Failed,
+    Flow,
+    Login,
+)
 from authsome.secret import Secret
 
 LONGEST_POLL: Final = 25  # seconds: below what proxies in between allow a request
@@ -112,6 +121,13 @@ class LoginsApi:
                 summary="The login's page: its form, the way to the provider, or how it ended",
             ),
             Endpoint(
+                method="GET",
+                template=_ONE + "/device",
+                handler=self.page,
+                access=Access.BROWSER,
+                summary="The page of a login by device code: the code, where to enter it, and whether it was",
+            ),
+            Endpoint(
                 method="POST",
                 template=_ONE + "/input",
                 handler=self.take_form,
@@ -187,7 +203,7 @@ class LoginsApi:
         return _page(lambda: self._open(call))
 
     def page(self, call: Call) -> Response:
-        """GET …/input."""
+        """GET …/input, and …/device: what there is to see depends on the login alone."""
         return _page(lambda: self._show(self._login(call)))
 
     def take_form(self, call: Call) -> Response:
@@ -215,7 +231,7 @@ class LoginsApi:
             lifetime=max(login.request.expires_at - self._broker.context.clock(), timedelta(seconds=1)),
             secure=self._base_url.startswith("https:"),
         )
-        return redirect(_path(login, "input"), headers=(cookie,))
+        return redirect(_page_of(login), headers=(cookie,))
 
     def _show(self, login: Login) -> Response:
         provider = self._broker.context.catalog.get(login.request.provider)
@@ -224,6 +240,8 @@ class LoginsApi:
                 return html_response(bridge.input_page(self._form(login)))
             case AwaitingCallback():
                 return html_response(bridge.onward_page(provider.display_name, login.authorization_url))
+            case AwaitingDevice():
+                return html_response(bridge.device_page(self._device(login, provider.display_name)))
             case Exchanging():
                 return html_response(bridge.waiting_page(provider.display_name))
             case Completed():
@@ -257,12 +275,23 @@ class LoginsApi:
             ),
         )
 
+    def _device(self, login: AwaitingDevice, provider: str) -> DeviceCode:
+        return DeviceCode(
+            provider=provider,
+            user_code=login.user_code,
+            verification_uri=login.verification_uri,
+            verification_uri_complete=login.verification_uri_complete,
+            form_token=cross_origin.form_token(login.request.browser_key, _purpose(login, "input")),
+            cancel_action=_path(login, "abandon"),
+        )
+
     def _take_form(self, call: Call) -> Response:
         login = self._login(call)
         form = call.request.form()
         self._check(call.request, login, "input", form.optional_text(TOKEN))
-        self._broker.logins.submit(login, {name: value for name, value in form.rest().items() if value})
-        return redirect(_path(login, "input"))
+        return redirect(
+            _page_of(self._broker.logins.submit(login, {name: value for name, value in form.rest().items() if value}))
+        )
 
     def _abandon(self, call: Call) -> Response:
         login = self._login(call)
@@ -315,6 +344,10 @@ def _flow(text: str) -> Flow:
 
 def _path(login: Login, page: str) -> str:
     return f"/auth/sessions/{login.request.id}/{page}"
+
+
+def _page_of(login: Login) -> str:
+    return _path(login, "device" if isinstance(login, AwaitingDevice) else "input")
 
 
 def _purpose(login: Login, form: str) -> str:

@@ -5,12 +5,13 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
-from authsome.broker.logins import InputField
+from authsome.broker.questions import InputField
 from authsome.models.audit import Recorded
 from authsome.models.connection import Connection
 from authsome.models.injection import Injected
 from authsome.models.login import (
     AwaitingCallback,
+    AwaitingDevice,
     AwaitingInput,
     Completed,
     Exchanging,
@@ -66,16 +67,18 @@ CONNECTION: Final = shape(
 )
 ERROR: Final = shape({"code": TEXT, "message": TEXT, "hint": OPTIONAL_TEXT})
 FIELD: Final = shape({"name": TEXT, "label": TEXT, "secret": BOOLEAN, "required": BOOLEAN, "hint": OPTIONAL_TEXT})
+DEVICE: Final = shape({"user_code": TEXT, "verification_uri": TEXT, "verification_uri_complete": OPTIONAL_TEXT})
 SESSION: Final = shape(
     {
         "id": TEXT,
-        "status": {"type": "string", "enum": ["input", "callback", "exchanging", "completed", "failed"]},
+        "status": {"type": "string", "enum": ["input", "callback", "device", "exchanging", "completed", "failed"]},
         "provider": TEXT,
         "connection": TEXT,
         "flow": TEXT,
         "browser_url": TEXT,
         "fields": array(FIELD),
         "problem": OPTIONAL_TEXT,
+        "device": {"anyOf": [DEVICE, {"type": "null"}]},
         "expires_at": TEXT,
         "error": {"anyOf": [ERROR, {"type": "null"}]},
         "connection_view": {"anyOf": [CONNECTION, {"type": "null"}]},
@@ -130,6 +133,8 @@ def login_status(login: Login) -> str:
             return "input"
         case AwaitingCallback():
             return "callback"
+        case AwaitingDevice():
+            return "device"
         case Exchanging():
             return "exchanging"
         case Completed():
@@ -159,12 +164,21 @@ def session(login: Login, fields: Iterable[InputField], browser_url: str, now: d
             for field in fields
         ],
         "problem": login.problem if isinstance(login, AwaitingInput) else None,
+        "device": _device(login) if isinstance(login, AwaitingDevice) else None,
         "expires_at": time(request.expires_at),
         "error": (
             {"code": login.code, "message": login.message, "hint": login.hint} if isinstance(login, Failed) else None
         ),
         "connection_view": connection(login.connection, now) if isinstance(login, Completed) else None,
         "unverified": login.unverified if isinstance(login, Completed) else None,
+    }
+
+
+def _device(login: AwaitingDevice) -> JsonObject:
+    return {
+        "user_code": login.user_code,
+        "verification_uri": login.verification_uri,
+        "verification_uri_complete": login.verification_uri_complete,
     }
 
 

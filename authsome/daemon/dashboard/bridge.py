@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from authsome.daemon.dashboard import html
 from authsome.daemon.dashboard.html import Html
+from authsome.models import url
 
 TONES: Final = 8  # colours of a monogram in style.css
 WAIT: Final = 2  # seconds until a page that waits looks again
@@ -55,6 +56,21 @@ class InputForm:
     """The only hosts that the credential will be sent to."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceCode:
+    """A code that is to be entered at the provider, and where."""
+
+    provider: str
+    """Its display name."""
+    user_code: str
+    verification_uri: str
+    verification_uri_complete: str | None
+    """The same address with the code in it."""
+    form_token: str
+    cancel_action: str
+    """The path that ends the login."""
+
+
 def input_page(form: InputForm) -> Html:
     """The form for an API key, or for an OAuth client's id and secret."""
     problem = html.render("problem", text=html.sentence(form.problem)) if form.problem else None
@@ -76,7 +92,7 @@ def input_page(form: InputForm) -> Html:
     return _page(f"Connect {form.provider}", content)
 
 
-def onward_page(provider: str, url: str) -> Html:
+def onward_page(provider: str, address: str) -> Html:
     """Sends the browser on to the provider.
 
     A redirect would not do as the answer to a form: browsers hold the whole chain to the page's `form-action`.
@@ -84,12 +100,33 @@ def onward_page(provider: str, url: str) -> Html:
     Raises:
         ValueError: the URL is not http(s).
     """
-    if not _ONWARD.fullmatch(url):
+    if not _ONWARD.fullmatch(address):
         raise ValueError("a login goes on at an http(s) URL")
     content = html.render(
-        "onward", monogram=_monogram(provider), provider=provider, url=url, host=urlsplit(url).netloc.rpartition("@")[2]
+        "onward",
+        monogram=_monogram(provider),
+        provider=provider,
+        url=address,
+        host=urlsplit(address).netloc.rpartition("@")[2],
     )
-    return _page(f"Continue to {provider}", content, refresh=f"0; url={url}")
+    return _page(f"Continue to {provider}", content, refresh=f"0; url={address}")
+
+
+def device_page(code: DeviceCode) -> Html:
+    """The code of a device login, the way to enter it here, and a QR code to do it on a telephone; looks again."""
+    direct = code.verification_uri_complete or code.verification_uri
+    is_link = url.is_link(code.verification_uri) and url.is_link(direct)
+    content = html.render(
+        "device",
+        monogram=_monogram(code.provider),
+        provider=code.provider,
+        place=html.render("docs_link", url=direct, text=code.verification_uri) if is_link else code.verification_uri,
+        user_code=code.user_code,
+        qr=html.render("qr", image=_qr(direct)) if is_link else None,
+        action=code.cancel_action,
+        form_token=code.form_token,
+    )
+    return _page(f"Connect {code.provider}", content, refresh=str(WAIT))
 
 
 def waiting_page(provider: str) -> Html:
@@ -178,6 +215,14 @@ def _promise(form: InputForm) -> Html:
         promise="used only to sign in. The login is then sent only to:" if is_client else "sent only to:",
         hosts=html.join(html.render("host", name=host) for host in form.hosts),
     )
+
+
+def _qr(text: str) -> Html:
+    """A QR code as an SVG without style or script; dark on light in any scheme, as readers want it."""
+    import segno  # noqa: PLC0415  # 15 ms that only a device login should cost
+
+    code = segno.make_qr(text, error="m")
+    return Html(code.svg_inline(border=4, omitsize=True, svgclass="code", lineclass=None, dark="#000", light="#fff"))
 
 
 def _detail(name: str, value: str) -> Html:

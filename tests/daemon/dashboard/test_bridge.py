@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from authsome.daemon.dashboard import bridge
-from authsome.daemon.dashboard.bridge import FormField, InputForm
+from authsome.daemon.dashboard.bridge import DeviceCode, FormField, InputForm
 
 EVIL = "\"><img src=x onerror=alert(1)><script>alert(1)</script>'{{x}}"
 
@@ -29,6 +29,15 @@ CLIENT = replace(
     redirect_uri="http://127.0.0.1:7998/auth/callback/oauth",
 )
 
+DEVICE = DeviceCode(
+    provider="GitHub",
+    user_code="WDJB-MJHT",
+    verification_uri="https://github.example/device",
+    verification_uri_complete=None,
+    form_token="token",
+    cancel_action="/auth/sessions/1/abandon",
+)
+
 PAGES = {
     "key": lambda text: bridge.input_page(replace(KEY, provider=text, problem=text, hosts=(text,))),
     "client": lambda text: bridge.input_page(
@@ -43,6 +52,9 @@ PAGES = {
             form_token=text,
             fields=(FormField(name=text, label=text, secret=False, hint=text, value=text),),
         )
+    ),
+    "device": lambda text: bridge.device_page(
+        replace(DEVICE, provider=text, user_code=text, verification_uri=text, form_token=text, cancel_action=text)
     ),
     "waiting": bridge.waiting_page,
     "onward": lambda text: bridge.onward_page(text, "https://provider.example/authorize?a=b"),
@@ -192,6 +204,40 @@ def test_a_form_says_what_it_is_for():
     bare = bridge.input_page(replace(KEY, cancel_action=None, docs_url=None, hosts=()))
     assert "Cancel" not in bare
     assert "never shown to the programs that use it" in bare
+
+
+def test_a_device_code():
+    """The code, the address as a link and as a QR code that says the same, with the code in it when there is one."""
+    read = Reader(bridge.device_page(DEVICE))
+    assert "WDJB-MJHT" in read.text
+    assert [link["href"] for link in read.all("a")] == ["https://github.example/device"]
+    ((_, drawing),) = [(tag, attributes) for tag, attributes in read.tags if tag == "svg"]
+    assert set(drawing) <= {"class", "viewbox"}
+    direct = "https://github.example/device?user_code=WDJB-MJHT"
+    complete = bridge.device_page(replace(DEVICE, verification_uri_complete=direct))
+    assert [link["href"] for link in Reader(complete).all("a")] == [direct]
+    assert qr_of(complete) != qr_of(bridge.device_page(DEVICE))
+    assert qr_of(complete) == qr_of(bridge.device_page(replace(DEVICE, verification_uri=direct)))
+    assert "style=" not in complete
+
+
+def qr_of(page):
+    """The drawing of the QR code."""
+    return page.partition("<svg")[2].partition("</svg>")[0]
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "file:///etc/passwd", "http://github.example/", "x y"])
+def test_an_address_that_is_none_is_only_text(address):
+    """What a provider says of where to go becomes a link, or a QR code, only if it is an address of the web."""
+    # SEC-39 SEC-74
+    for page in (
+        bridge.device_page(replace(DEVICE, verification_uri=address)),
+        bridge.device_page(replace(DEVICE, verification_uri_complete=address)),
+    ):
+        read = Reader(page)
+        assert read.all("a") == []
+        assert read.all("svg") == []
+    assert address in Reader(bridge.device_page(replace(DEVICE, verification_uri=address))).text
 
 
 def test_going_on_to_the_provider():
