@@ -88,7 +88,7 @@ def _build(settings: Settings, server: Server, database: Database, environ: Mapp
         from authsome.daemon.api.system import Nameplate  # noqa: PLC0415
 
         catalog = Catalog(bundled=bundled_directory(), custom=settings.home.providers)
-        catalog.names()  # reads the definitions
+        catalog.names()  # reads those of the user's own
         send = _sender(settings, server, environ)
         sealers = unlocking.result()
     context = Context(database=database, sealers=sealers, catalog=catalog, clock=clock.now, send=send)

@@ -25,6 +25,7 @@ from authsome.models.variable import Variable
 
 __all__ = [
     "ApiKey",
+    "Claim",
     "Export",
     "KeyField",
     "OAuth",
@@ -34,6 +35,7 @@ __all__ = [
     "ResponseShape",
     "Variable",
     "Verify",
+    "claim",
     "definition_to_json",
     "parse_definition",
 ]
@@ -42,6 +44,7 @@ Method = Literal["GET", "POST"]
 
 SCHEMA_VERSION: Final = 1
 NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?\Z")
+_BEGINNING: Final = re.compile(r"(?:https://)?\{[a-z][a-z0-9_]*\}\.(?=[A-Za-z0-9.-]+(?:[:/]|\Z))")
 _METHODS: Final[tuple[Method, ...]] = ("GET", "POST")
 
 
@@ -53,6 +56,15 @@ class Place:
     """As written: `{variables}` and all."""
     fixed: HostPattern | None
     """What it names, unless that depends on a connection's variables."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What an entry of `api_url` claims for its provider."""
+
+    pattern: HostPattern
+    is_open: bool = False
+    """Whether a connection's variables may make any other host of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,16 +197,10 @@ class Provider:
         )
 
     @property
-    def claims(self) -> tuple[HostPattern, ...]:
-        """Every place that a credential may go to, whatever the variables of its connection, as far as can be said.
-
-        For a variable that begins a host that is every name below the rest of it; for one that makes up the host, the
-        one that its default or example makes.
-        """
+    def claims(self) -> tuple[Claim, ...]:
+        """Every place that its credentials may go to, whatever the variables of a connection, as far as can be said."""
         samples = {each.name: each.sample for each in self.variables}
-        return tuple(
-            _claim(each.entry) or _pattern(each.entry, samples, self.allow_private_addresses) for each in self.places
-        )
+        return tuple(claim(each.entry, samples) for each in self.places)
 
     def injections(
         self, kind: Kind, variables: Mapping[str, str], *, host: str, path: str, port: int = HTTPS_PORT
@@ -223,6 +229,25 @@ class Provider:
             ]
         except ValueError as error:
             raise ProviderInvalid(f"{self.name}: api_url: {error}") from error
+
+
+def claim(entry: str, samples: Mapping[str, str]) -> Claim:
+    """What an entry of `api_url` claims, whatever the values of the variables in it.
+
+    For a variable that stands for the first labels of a host that is every name below the rest of it. For one that
+    makes up more, it is the host that the samples make, and maybe any other.
+
+    Raises:
+        ValueError: it is no such entry.
+    """
+    if "{" not in entry:
+        return Claim(url.host_pattern(entry, allow_private=True))
+    beginning = _BEGINNING.match(entry)
+    if beginning is not None:
+        rest = "https://*." + entry[beginning.end() :]
+        found = url.suffix_pattern(variable.fill(rest, samples) if "{" in rest else rest)
+        return Claim(found)
+    return Claim(url.host_pattern(variable.fill(entry, samples), allow_private=True), is_open=True)
 
 
 def parse_definition(data: object, *, source: str) -> Provider:
@@ -378,17 +403,6 @@ def _pattern(entry: str, variables: Mapping[str, str], allow_private: bool) -> H
     if entry.lower().startswith("regex:"):
         return url.host_pattern(entry, allow_private=allow_private)  # raises
     return url.host_pattern(variable.fill(entry, variables), allow_private=allow_private)
-
-
-def _claim(entry: str) -> HostPattern | None:
-    """Every place that an entry may name whose variable stands for the first labels of its host; None for others."""
-    host, slash, path = entry.removeprefix("https://").partition("/")
-    begin, brace, rest = host.partition("}.")
-    if not brace or "{" in rest or not begin.startswith("{"):
-        return None
-    name, _, port = rest.partition(":")
-    prefix = f"/{path.rstrip('/')}/" if slash and path.strip("/") and "{" not in path else "/"
-    return HostPattern(host=name, is_suffix=True, port=int(port or HTTPS_PORT), path_prefix=prefix)
 
 
 def _names(oauth: OAuth | None, api_key: ApiKey | None) -> Names:

@@ -132,6 +132,22 @@ def host_pattern(text: str, *, allow_private: bool) -> HostPattern:
     if found is not None and is_suffix and _is_shared(found["host"][2:].lower()):
         name = found["host"][2:]
         raise ValueError(f"*.{name} would give the credential to whoever has a name below {name}")
+    return _pattern(written, allow_private=allow_private)
+
+
+def suffix_pattern(written: str) -> HostPattern:
+    """Every name below a suffix, `https://*.example.com/v1/`, even of a domain that different people share.
+
+    For what is claimed; nothing goes to all of it.
+
+    Raises:
+        ValueError: it is no such URL.
+    """
+    return _pattern(written, allow_private=True)
+
+
+def _pattern(written: str, *, allow_private: bool) -> HostPattern:
+    is_suffix = written.startswith("https://*.")
     url = parse(written.replace("*.", "", 1) if is_suffix else written, allow_private=allow_private)
     if url.scheme != "https":
         raise ValueError("must be https: a credential is never sent in the clear")

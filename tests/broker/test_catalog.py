@@ -312,3 +312,38 @@ def test_comments_do_not_move_errors(catalog: Catalog, write: Callable[..., Path
     with pytest.raises(ProviderInvalid) as caught:
         catalog.get("acme")
     assert caught.value.message.startswith(problem)
+
+
+def test_bundled_definitions_are_read_when_they_are_asked_for(catalog: Catalog, bundled: Path):
+    """However many there are, a daemon that starts pays for none of them, and a login for one."""
+    assert catalog.names() == ("github", "gitlab", "wide")
+    (bundled / "wide.json").write_text("{")
+    assert catalog.get("github").name == "github"
+    assert {provider.name for provider in catalog.naming("x.wide.test", 443)} == {"gitlab"}
+    with pytest.raises(ProviderInvalid, match=r"wide\.json"):
+        catalog.get("wide")
+
+
+@pytest.mark.parametrize(
+    ("entry", "mine", "taken"),
+    [
+        ("{shop}.shops.test", "acme.shops.test", True),
+        ("{shop}.shops.test", "*.acme.shops.test", True),
+        ("{shop}.shops.test", "shops.test", True),
+        ("{shop}.shops.test", "evilshops.test", False),
+        ("https://{shop}.shops.test/admin/", "https://acme.shops.test:8443/other/", True),
+        ("{shop_url}", "example.shops.test", True),
+        ("{shop_url}", "acme.shops.test", False),
+    ],
+)
+def test_hosts_of_templates_are_taken(
+    catalog: Catalog, bundled: Path, write: Callable[..., Path], entry: str, mine: str, *, taken: bool
+):
+    """What a bundled provider's variables may make of a host is nobody else's, as far as can be said. # SEC-110"""
+    variables = {"shop_url": {"example": "https://example.shops.test"}} if "_url" in entry else {"shop": {}}
+    (bundled / "shops.json").write_text(json.dumps(definition("shops", entry, variables=variables)))
+    write("acme", definition("acme", mine))
+    assert (catalog.find("acme") is None) == taken
+    if taken:
+        with pytest.raises(ProviderInvalid, match="belongs to the bundled provider shops"):
+            catalog.get("acme")

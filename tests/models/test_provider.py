@@ -10,7 +10,7 @@ import pytest
 from authsome.errors import ProviderInvalid, RequestInvalid
 from authsome.models.connection import Kind
 from authsome.models.login import Flow
-from authsome.models.provider import Provider, definition_to_json, parse_definition
+from authsome.models.provider import Claim, Provider, claim, definition_to_json, parse_definition
 from authsome.models.route import HostPattern
 
 KEY = {"schema_version": 1, "name": "acme", "api_url": "api.acme.test", "auth_type": "api_key", "api_key": {}}
@@ -412,12 +412,28 @@ def test_places_of_a_connection():
 def test_claims():
     """Whatever a variable may stand for that begins a host belongs to the provider."""
     assert parse(EVERYTHING).claims == (
-        HostPattern(host="api.acme.test", port=8443, path_prefix="/v1/"),
-        HostPattern(host="acme.test", is_suffix=True),
-        HostPattern(host="acme.example", path_prefix="/api/"),
-        HostPattern(host="acme.example", is_suffix=True),
-        HostPattern(host="one.acme.example"),
+        Claim(HostPattern(host="api.acme.test", port=8443, path_prefix="/v1/")),
+        Claim(HostPattern(host="acme.test", is_suffix=True)),
+        Claim(HostPattern(host="acme.example", path_prefix="/api/"), is_open=True),
+        Claim(HostPattern(host="acme.example", is_suffix=True)),
+        Claim(HostPattern(host="one.acme.example"), is_open=True),
     )
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ("{shop}.myshopify.com", Claim(HostPattern(host="myshopify.com", is_suffix=True))),
+        ("https://{a}.b.test:8443/x/", Claim(HostPattern(host="b.test", is_suffix=True, port=8443, path_prefix="/x/"))),
+        ("https://{a}.b.test/{a}/", Claim(HostPattern(host="b.test", is_suffix=True, path_prefix="/one/"))),
+        ("api.{a}.test", Claim(HostPattern(host="api.one.test"), is_open=True)),
+        ("{a}.{b}.test", Claim(HostPattern(host="one.two.test"), is_open=True)),
+        ("{c_url}/v1", Claim(HostPattern(host="c.test", path_prefix="/v1/"), is_open=True)),
+    ],
+)
+def test_claim(entry: str, expected: Claim):
+    """What is claimed leaves out no place that some value of the variables makes, unless it says so."""
+    assert claim(entry, {"a": "one", "b": "two", "c_url": "https://c.test"}) == expected
 
 
 @pytest.mark.parametrize(
