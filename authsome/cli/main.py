@@ -52,7 +52,7 @@ COMMANDS = (
     Command("daemon logs", "daemon", MACHINE, "what the daemon wrote to its log"),
     Command("daemon serve", "daemon", MACHINE, "run the daemon in the foreground"),
     Command("admin import-upstream", "admin", MACHINE, "take over a home of upstream authsome"),
-    Command("proxy-worker", "run", MACHINE, "the injecting proxy of a run", hidden=True),
+    Command("proxy-worker", "run", MACHINE, "the injecting proxy of all runs", hidden=True),
 )
 
 _WOUND_UP = frozenset({"threading", "atexit", "logging", "tempfile"})
@@ -106,6 +106,10 @@ def _dispatch(words: list[str]) -> int:
     if "version" in flags or words == ["--version"]:
         return _version(as_json="json" in flags)
     command = _find(words)
+    if command is not None and command.name == "run" and not flags:
+        from authsome.proxy import launch  # noqa: PLC0415
+
+        launch.run(words[1:], os.environ)  # returns when it is not the usual case
     if "version" in _flags_of(command, words):
         return _version(as_json="json" in flags | _flags_of(command, words))
     from authsome.cli import start  # noqa: PLC0415  # everything that `--version` does without

@@ -33,23 +33,24 @@ def configure_run(parser: Parser) -> None:
 def run_run(args: Arguments, context: Context) -> int:
     """Become the command."""
     from authsome import archive  # noqa: PLC0415
-    from authsome.proxy import launch  # noqa: PLC0415  # not for `proxy-worker`
-    from authsome.proxy.rules import Unmatched  # noqa: PLC0415
+    from authsome.proxy import launch, run  # noqa: PLC0415  # not for `proxy-worker`
 
+    duration = _duration(args.optional("for"))
     wish = launch.Wish(
-        command=args.many("command"),
+        args.many("command"),
         connections=_pinned(args.many("connection")),
         only=tuple(name for text in args.many("only") for name in text.split(",") if name),
-        duration=_duration(args.optional("for")),
-        unmatched=Unmatched(args.optional("unmatched") or Unmatched.TUNNEL),
+        seconds=int(duration.total_seconds()) if duration is not None else None,
+        unmatched=args.optional("unmatched") or UNMATCHED[0],
     )
     with context.daemon as daemon:
-        launch.run(
+        run.run(
             wish,
             daemon=daemon,
             settings=context.settings,
             environ=context.environ,
-            worker_command=[*archive.launch_command(), launch.WORKER],
+            worker_command=[*archive.launch_command(), run.WORKER],
+            notice=context.waiting,
         )
 
 
@@ -85,7 +86,7 @@ def configure_proxy_worker(_parser: Parser) -> None:
 
 
 def run_proxy_worker(_args: Arguments, _context: Context) -> int:
-    """Be a run's proxy."""
+    """Be the proxy of all runs."""
     import gc  # noqa: PLC0415
 
     from authsome.proxy import worker  # noqa: PLC0415  # asyncio, and the engine's library

@@ -3,14 +3,16 @@
 Rule: a key has exactly one spelling; any other that would decode to it is refused.
 """
 
-from typing import Final
+TYPE_CHECKING = False  # type checkers take it for typing's, whose import costs 9 ms
+if TYPE_CHECKING:
+    from typing import Final
 
-_PREFIX: Final = "did:key:z"  # z: multibase for base58btc
-_MULTICODEC: Final = b"\xed\x01"  # ed25519-pub (0xed) as a varint
-_ALPHABET: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-_DIGITS: Final = 47  # of 34 bytes that begin with 0xed01, always
-_KEY_BYTES: Final = 32
-_FIELD_PRIME: Final = 2**255 - 19
+_PREFIX: "Final" = "did:key:z"  # z: multibase for base58btc
+_MULTICODEC: "Final" = b"\xed\x01"  # ed25519-pub (0xed) as a varint
+_ALPHABET: "Final" = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+_DIGITS: "Final" = 47  # of 34 bytes that begin with 0xed01, always
+_KEY_BYTES: "Final" = 32
+_FIELD_PRIME: "Final" = 2**255 - 19
 
 
 def did_from_public_key(public_key: bytes) -> str:

@@ -1,12 +1,10 @@
 """An identity's Ed25519 key pair (RFC 8032)."""
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from authsome.identity import ed25519
 from authsome.identity.did import did_from_public_key
 from authsome.secret import Secret
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 SEED_BYTES: Final = 32
 
@@ -18,7 +16,7 @@ class IdentityKey:
 
     def __init__(self, seed: Secret[bytes]) -> None:
         """Take the 32-byte seed (RFC 8032 §5.1.5); ValueError for any other length."""
-        self._private_key = _private_key(seed.reveal())
+        self._private_key = ed25519.private_key(seed.reveal())
         self.seed = seed
         self.public_bytes = self._private_key.public_key().public_bytes_raw()
 
@@ -37,7 +35,7 @@ class IdentityKey:
 
 def generate() -> IdentityKey:
     """A new key pair."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415  # see _private_key
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415  # see `ed25519`
 
     return IdentityKey(Secret(Ed25519PrivateKey.generate().private_bytes_raw()))
 
@@ -49,19 +47,3 @@ def from_seed(seed: Secret[bytes]) -> IdentityKey:
         ValueError: it is not 32 bytes.
     """
     return IdentityKey(seed)
-
-
-def _private_key(seed: bytes) -> "Ed25519PrivateKey":
-    """What `Ed25519PrivateKey.from_private_bytes` returns, from where it takes it.
-
-    It first asks whether OpenSSL knows Ed25519, and loads every cipher there is to do so: a quarter of the time of a
-    command that signs one request. Where the library is built otherwise, it is asked the long way.
-    """
-    try:
-        from cryptography.hazmat.bindings._rust import openssl  # noqa: PLC0415
-
-        return openssl.ed25519.from_private_bytes(seed)
-    except (ImportError, AttributeError):
-        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey  # noqa: PLC0415
-
-        return Ed25519PrivateKey.from_private_bytes(seed)

@@ -1,21 +1,20 @@
 """The environment of a run's child, as a pure function of what it was before.
 
-Rule: whatever would lead a program around the proxy, or past our roots, is overridden; whatever carries a secret of
+Rule 1: whatever would lead a program around the proxy, or past our roots, is overridden; whatever carries a secret of
 ours is gone. A program that ignores all of it reaches its server directly, with a placeholder that the server refuses.
+
+Rule 2: it is on the short road of `run`, and imports nothing.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+TYPE_CHECKING = False  # type checkers take it for typing's, whose import costs 9 ms
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Final
 
-from authsome.models.route import RouteTable
-from authsome.secret import Secret
-
-RUN: Final = "AUTHSOME_RUN"
+RUN: "Final" = "AUTHSOME_RUN"
 """Marks a run's child; `export` refuses where it is set."""
 
-REPLACED_ROOTS: Final = frozenset(
+REPLACED_ROOTS: "Final" = frozenset(
     {
         "AWS_CA_BUNDLE",  # aws, boto3
         "CARGO_HTTP_CAINFO",
@@ -35,11 +34,11 @@ REPLACED_ROOTS: Final = frozenset(
     }
 )
 """Variables whose file takes the place of a program's roots."""
-ADDED_ROOTS: Final = frozenset({"DENO_CERT", "NODE_EXTRA_CA_CERTS"})
+ADDED_ROOTS: "Final" = frozenset({"DENO_CERT", "NODE_EXTRA_CA_CERTS"})
 """Variables whose file is added to a program's roots."""
 
-_PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "WS_PROXY", "WSS_PROXY")
-_TOOL_PROXIES: Final = (
+_PROXIES: "Final" = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "WS_PROXY", "WSS_PROXY")
+_TOOL_PROXIES: "Final" = (
     "CARGO_HTTP_PROXY",
     "NPM_CONFIG_HTTPS_PROXY",
     "NPM_CONFIG_NOPROXY",
@@ -50,23 +49,35 @@ _TOOL_PROXIES: Final = (
     "npm_config_proxy",
 )
 """Variables of single tools that would win over the common ones."""
-_DIRECT: Final = ("localhost", "127.0.0.1", "::1")
-_OURS: Final = frozenset({"AUTHSOME_MASTER_KEY", "AUTHSOME_MASTER_KEY_FILE", "AUTHSOME_IDENTITY_KEY"})
+_DIRECT: "Final" = ("localhost", "127.0.0.1", "::1")
+_OURS: "Final" = frozenset({"AUTHSOME_MASTER_KEY", "AUTHSOME_MASTER_KEY_FILE", "AUTHSOME_IDENTITY_KEY"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Grant:
-    """What the daemon's answer to a new run says about the child."""
+    """What a run's child is given. A plain class, because `dataclasses` would cost each run 12 ms."""
 
-    run: str
-    password: Secret[str]
-    table: RouteTable
-    placeholders: Mapping[str, str]
-    remove: frozenset[str]
+    __slots__ = ("hosts", "password", "placeholders", "remove", "run")
+
+    def __init__(  # each by name
+        self,
+        *,
+        run: str,
+        password: str,
+        hosts: "Iterable[tuple[str, bool]]",
+        placeholders: "Mapping[str, str]",
+        remove: "Iterable[str]" = (),
+    ) -> None:
+        self.run = run
+        self.password = password
+        """The child's own: it opens the proxy, and nothing else."""
+        self.hosts = tuple(hosts)
+        """The hosts of the run's routes, each with whether it stands for all names below it."""
+        self.placeholders = placeholders
+        self.remove = frozenset(remove)
 
 
 def for_child(
-    environ: Mapping[str, str], grant: Grant, *, port: int, bundle: Path, node_preload: Path
+    environ: "Mapping[str, str]", grant: Grant, *, port: int, bundle: str, node_preload: str
 ) -> dict[str, str]:
     """The child's environment.
 
@@ -83,13 +94,13 @@ def for_child(
         if name not in _OURS and name not in grant.remove and name not in _TOOL_PROXIES
     }
     child.update(grant.placeholders)
-    proxy = f"http://{grant.run}:{grant.password.reveal()}@127.0.0.1:{port}"
+    proxy = f"http://{grant.run}:{grant.password}@127.0.0.1:{port}"
     for name in _PROXIES:
         child[name] = child[name.lower()] = proxy
-    exempt = no_proxy((environ.get("NO_PROXY", ""), environ.get("no_proxy", "")), grant.table)
+    exempt = no_proxy((environ.get("NO_PROXY", ""), environ.get("no_proxy", "")), grant.hosts)
     child["NO_PROXY"] = child["no_proxy"] = exempt
     for name in REPLACED_ROOTS | ADDED_ROOTS:
-        child[name] = str(bundle)
+        child[name] = bundle
     child["NODE_USE_ENV_PROXY"] = "1"  # Node 24 and later
     child["NODE_OPTIONS"] = _node_options(environ.get("NODE_OPTIONS", ""), node_preload)
     child["GIT_HTTP_PROXY_AUTHMETHOD"] = "basic"  # else git asks without the credential first
@@ -97,26 +108,28 @@ def for_child(
     return child
 
 
-def no_proxy(inherited: Iterable[str], table: RouteTable) -> str:
+def caller_proxy(environ: "Mapping[str, str]", name: str) -> str:
+    """A proxy variable of the caller's; inside another run it is that run's, and leads nowhere for us."""
+    return "" if RUN in environ else environ.get(name) or environ.get(name.upper()) or ""
+
+
+def no_proxy(inherited: "Iterable[str]", hosts: "Iterable[tuple[str, bool]]") -> str:
     """The hosts that programs reach directly: this machine, and what the caller exempted, but no host of a route."""
+    hosts = tuple(hosts)
     entries = [*_DIRECT, *(entry.strip() for text in inherited for entry in text.split(","))]
-    return ",".join(dict.fromkeys(entry for entry in entries if entry and not _exempts_route(entry, table)))
+    return ",".join(dict.fromkeys(entry for entry in entries if entry and not _exempts_route(entry, hosts)))
 
 
-def _exempts_route(entry: str, table: RouteTable) -> bool:
+def _exempts_route(entry: str, hosts: "Iterable[tuple[str, bool]]") -> bool:
     """Whether any program might take a `NO_PROXY` entry to mean a host of a route; they read suffixes in many ways."""
     if "*" in entry:
         return True
     name = entry.rpartition(":")[0] if entry.rpartition(":")[2].isdigit() and entry.count(":") == 1 else entry
     name = name.lower().strip(".")
-    for route in table.routes:
-        host = route.pattern.host
-        if host.endswith(name) or (route.pattern.is_suffix and name.endswith("." + host)):
-            return True
-    return False
+    return any(host.endswith(name) or (is_suffix and name.endswith("." + host)) for host, is_suffix in hosts)
 
 
-def _node_options(inherited: str, preload: Path) -> str:
-    quoted = str(preload).replace("\\", "\\\\").replace('"', '\\"')
+def _node_options(inherited: str, preload: str) -> str:
+    quoted = preload.replace("\\", "\\\\").replace('"', '\\"')
     option = f'--require "{quoted}"'
     return inherited if option in inherited else f"{inherited} {option}".strip()

@@ -1,242 +1,394 @@
-"""`run`: a run is asked for, its worker started, and then this process becomes the child.
+"""The short road of `run`: ask the daemon for a run, hand it to the worker, and become the command.
 
-Becoming the child, instead of waiting for it, makes its status, signals, terminal and process group exact. The worker
-has a session of its own and is no child of the command, so Ctrl-C does not reach it and nobody has to reap it.
+Becoming the command, instead of waiting for it, makes its status, signals, terminal and process group exact, and leaves
+nothing resident. `proxy/run.py` is the long road, which starts what is not running and tells what went wrong.
+
+Rule 1: nothing is told from here. Whatever is not plainly as it should be raises `Unusual`, and the long road, which
+can say what it was, is taken from the beginning. Until then nothing has been done that matters.
+
+Rule 2: it is paid for hundreds of times a day, so it imports only what the interpreter has loaded anyway, C modules,
+and what signs. A test holds the list. `json`, `pathlib`, `typing`, `re` are each a fifth of what all of it takes.
 """
 
-import json
+import _signal  # type: ignore[import-not-found]  # what `signal` is made of, without its enumerations
+import _socket
+import binascii
+import fcntl
 import os
-import secrets
-import select
-import signal
 import stat
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Final, Never, Protocol
 
-from authsome import clock
-from authsome.client import detach
-from authsome.errors import (
-    CommandNotExecutable,
-    CommandNotStarted,
-    DaemonUnavailable,
-    RequestInvalid,
-    from_code,
-)
-from authsome.home import Settings, make_private_directory, open_private, write_private
-from authsome.proxy import environment, rules, trust
-from authsome.proxy.assignment import Assignment
-from authsome.proxy.environment import Grant
-from authsome.proxy.rules import Lease, Unmatched
-from authsome.secret import Secret
+from authsome import __version__, archive, clock
+from authsome.identity import ed25519, signing
+from authsome.identity.did import did_from_public_key
+from authsome.proxy import environment, peer, plain, trust
+from authsome.proxy.plain import Unusual
 
-FAILED: Final = 125
-"""The exit status of `env`, `nice` and `timeout` when they fail themselves."""
-WORKER: Final = "proxy-worker"
-"""The hidden command that `cli` runs `worker.main` for."""
-_START_SECONDS: Final = 20.0
-_READY_LIMIT: Final = 4096
-_KEPT: Final = frozenset({"PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "TMPDIR", "TZ"})
-_KEPT_PREFIXES: Final = ("XDG_", "AUTHSOME_PYZ_")
-_NODE_PRELOAD: Final = "node_preload.cjs"
+TYPE_CHECKING = False  # type checkers take it for typing's, whose import costs 9 ms
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Final, Never
+
+_FORMAT: "Final" = 1  # of assignments; a worker of another is another worker
+_PATH_LIMIT: "Final" = 100  # bytes of a Unix socket's path: 103 on macOS, 107 on Linux
+_ANSWER_LIMIT: "Final" = 4 * 1024 * 1024
+_SECONDS: "Final" = 30.0
+_NODE_PRELOAD: "Final" = "node_preload.cjs"
+_HANDLE_CHARACTERS: "Final" = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+_IGNORED_BY_PYTHON: "Final" = ("SIGPIPE", "SIGXFSZ", "SIGXFZ")
 
 
-class Daemon(Protocol):
-    """A signed line to the daemon."""
+class Refused(Unusual):
+    """The worker does not serve the run; `answer` says why, in JSON."""
 
-    @property
-    def url(self) -> str:
-        """Where it is."""
-
-    @property
-    def is_supervised(self) -> bool:
-        """Whether it is the daemon of our own home."""
-
-    def call(self, method: str, target: str, body: Mapping[str, object] | None = None) -> dict[str, object]:
-        """One request; errors are raised as the daemon's own."""
+    def __init__(self, answer: bytes) -> None:
+        super().__init__()
+        self.answer = answer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What the user asked of a run."""
+    """What the user asked of a run. A plain class, because `dataclasses` would cost each run 12 ms."""
 
-    command: tuple[str, ...]
-    connections: Mapping[str, str]
-    """Connection by provider, where it is not to be the default one."""
-    only: tuple[str, ...] = ()
-    duration: timedelta | None = None
-    unmatched: Unmatched = Unmatched.TUNNEL
+    __slots__ = ("command", "connections", "only", "seconds", "unmatched")
+
+    def __init__(
+        self,
+        command: "Sequence[str]",
+        *,
+        connections: "Mapping[str, str] | None" = None,
+        only: "Sequence[str]" = (),
+        seconds: int | None = None,
+        unmatched: str = "tunnel",
+    ) -> None:
+        self.command = tuple(command)
+        self.connections = dict(connections or {})
+        """Connection by provider, where it is not to be the default one."""
+        self.only = tuple(only)
+        """The only providers to route; empty for all."""
+        self.seconds = seconds
+        """How long it may get credentials; None for as long as the command runs."""
+        self.unmatched = unmatched
+        """What becomes of hosts that no route names: tunnel or deny."""
+
+    def question(self) -> "dict[str, object]":
+        """What the daemon is asked."""
+        return {"connections": self.connections, "only": list(self.only), "seconds": self.seconds}
 
 
-def run(
-    wish: Wish, *, daemon: Daemon, settings: Settings, environ: Mapping[str, str], worker_command: Sequence[str]
-) -> Never:
-    """Become the command, behind a proxy of its own.
+def run(words: "Sequence[str]", environ: "Mapping[str, str]") -> None:
+    """Become the command that `run`'s words ask for, if everything is as usual; return if not."""
+    try:
+        _run(_wish(words), environ)
+    except (Unusual, OSError, ValueError, KeyError, TypeError, AttributeError, ImportError):
+        return
 
-    Args:
-        wish: the command, and what it may use.
-        daemon: where the run is asked for.
-        settings: home, and extra roots.
-        environ: the environment that the child's is made from.
-        worker_command: what starts the worker: this program and `WORKER`.
 
-    Raises:
-        CommandNotStarted: there is no such command, or it cannot be executed.
-        AuthsomeError: there is no run, or no proxy for it.
-    """
+def _run(wish: Wish, environ: "Mapping[str, str]") -> None:
     path = find_command(wish.command[0], environ)
-    grant, lease = _ask(daemon, wish)
-    roots = trust.prepare(settings.home, environ, settings.ca_bundle, clock.now())
-    assignment = Assignment(
-        lease=lease,
-        table=grant.table,
-        daemon_url=daemon.url,
-        is_supervised=daemon.is_supervised,
-        home=settings.home,
-        upstream_roots=roots.upstream,
-        extra_roots=settings.ca_bundle,
-        https_proxy=_caller(environ, "https_proxy"),
-        no_proxy=_caller(environ, "no_proxy"),
-        pid=os.getpid(),
-    )
-    port = start_worker(assignment, worker_command, environ)
-    child = environment.for_child(environ, grant, port=port, bundle=roots.child, node_preload=_node_preload(settings))
-    _become(path, wish.command, child)
+    if not path or environ.get("AUTHSOME_IDENTITY_KEY") or environ.get("AUTHSOME_DAEMON_URL"):
+        raise Unusual
+    home = environ.get("AUTHSOME_HOME") or (environ["HOME"] + "/.authsome")
+    home = os.path.abspath(home)
+    extra = os.path.abspath(environ["AUTHSOME_CA_BUNDLE"]) if environ.get("AUTHSOME_CA_BUNDLE") else ""
+    url = _daemon(home)
+    roots = trust.find(f"{home}/proxy", environ, extra, clock.seconds())
+    preload = f"{home}/proxy/{_NODE_PRELOAD}"
+    if roots is None or plain.size(preload) != plain.size(os.path.join(os.path.dirname(__file__), _NODE_PRELOAD)):
+        raise Unusual
+    place = socket_path(f"{home}/proxy", worker_name(url, is_supervised=True, extra=extra, authority=roots.authority))
+    worker = dial(place)
+    try:
+        answer = _begin(home, url, wish, environ)
+        begun = plain.from_json(answer)
+        password = new_password()
+        line = assignment(answer, password=password, unmatched=wish.unmatched, roots=roots, environ=environ)
+        try:
+            port = assign(worker, line)
+        except (OSError, Unusual):
+            _end(home, url, begun)
+            raise
+    finally:
+        worker.close()
+    grant = grant_of(begun, password)
+    child = environment.for_child(environ, grant, port=port, bundle=roots.child, node_preload=preload)
+    become(path, wish.command, child)
 
 
-def _caller(environ: Mapping[str, str], name: str) -> str:
-    """A proxy variable of the caller's; inside another run it is that run's, and leads nowhere for us."""
-    return "" if environment.RUN in environ else environ.get(name) or environ.get(name.upper()) or ""
+def _wish(words: "Sequence[str]") -> Wish:
+    """What the words say, in the forms that are common; the long road knows them all."""
+    connections: dict[str, str] = {}
+    only: list[str] = []
+    unmatched = "tunnel"
+    rest = list(words)
+    while rest and rest[0][:1] == "-":
+        word = rest.pop(0)
+        if word == "--":
+            break
+        name, equals, value = word.partition("=")
+        if name not in {"--connection", "--only", "--unmatched"}:
+            raise Unusual
+        if not equals:
+            value = rest.pop(0) if rest else ""
+        if name == "--connection":
+            provider, equals, connection = value.partition("=")
+            if not (provider and connection) or provider in connections:
+                raise Unusual
+            connections[provider] = connection
+        elif name == "--only":
+            only += [each for each in value.split(",") if each]
+        elif value in {"tunnel", "deny"} and unmatched == "tunnel":
+            unmatched = value
+        else:
+            raise Unusual
+    if not rest:
+        raise Unusual
+    return Wish(rest, connections=connections, only=only, unmatched=unmatched)
 
 
-def find_command(name: str, environ: Mapping[str, str]) -> str:
-    """The file that a command is, as execvp(3) would find it; looked for before anything is started.
+# ---- the command -------------------------------------------------------------------------------------------
 
-    Raises:
-        CommandNotStarted: there is none.
-        CommandNotExecutable: it may not be executed.
-    """
+
+def find_command(name: str, environ: "Mapping[str, str]") -> "str | None":
+    """The file that a command is, as execvp(3) would find it: None when there is none, "" when none may be executed."""
     if "/" in name:
         candidates = [name]
     else:
         places = environ.get("PATH", os.defpath).split(os.pathsep)
         candidates = [f"{place or '.'}/{name}" for place in places]
-    found = False
+    found: str | None = None
     for candidate in candidates:
         try:
-            is_file = stat.S_ISREG(Path(candidate).stat().st_mode)
+            is_file = stat.S_ISREG(os.stat(candidate).st_mode)
         except PermissionError:
-            found = True
+            found = ""
             continue
-        except OSError:
+        except (OSError, ValueError):
             continue
         if is_file and os.access(candidate, os.X_OK):
             return candidate
-        found = True
-    if found:
-        raise CommandNotExecutable(f"{name}: permission denied")
-    raise CommandNotStarted(f"{name}: command not found")
+        found = ""
+    return found
 
 
-def _ask(daemon: Daemon, wish: Wish) -> tuple[Grant, Lease]:
-    seconds = int(wish.duration.total_seconds()) if wish.duration is not None else None
-    question = {"connections": dict(wish.connections), "only": list(wish.only), "seconds": seconds}
-    answer = daemon.call("POST", "/proxy/runs", question)
-    run, secret, expires_at = answer.get("run"), answer.get("secret"), answer.get("expires_at")
-    placeholders, remove = answer.get("environment", {}), answer.get("remove", [])
-    if (
-        not (isinstance(run, str) and isinstance(secret, str) and isinstance(remove, list))
-        or not isinstance(placeholders, dict)
-        or not (expires_at is None or isinstance(expires_at, str))
-    ):
-        raise RequestInvalid("the daemon's answer to a new run is not of the agreed form")
-    grant = Grant(
-        run=run,
-        password=Secret(secrets.token_urlsafe(32)),
-        table=rules.table_from_json(answer.get("routes")),
-        placeholders={str(name): str(value) for name, value in placeholders.items()},
-        remove=frozenset(str(name) for name in remove),
+def become(path: str, command: "Sequence[str]", environ: "Mapping[str, str]") -> "Never":
+    """Replace this process by the command; OSError when the system does not let it."""
+    for name in _IGNORED_BY_PYTHON:  # at its start, which exec would pass on
+        if hasattr(_signal, name):
+            _signal.signal(getattr(_signal, name), _signal.SIG_DFL)
+    os.execve(path, list(command), dict(environ))  # noqa: S606  # no shell is the point
+
+
+# ---- the daemon --------------------------------------------------------------------------------------------
+
+
+def _daemon(home: str) -> str:
+    """The URL of the daemon that holds this home (see `client/supervisor.py`, whose rules these are)."""
+    descriptor = os.open(f"{home}/server/daemon.lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        plain.check_private(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass
+        else:
+            raise Unusual  # nobody holds it
+        holder = int(os.read(descriptor, 32))
+    finally:
+        os.close(descriptor)
+    state = plain.from_json(plain.read_private(f"{home}/server/daemon.json"))
+    if (state["pid"], state["version"], state["build"]) != (holder, __version__, archive.build_id()):
+        raise Unusual
+    if os.path.lexists(f"{home}/server/bootstrap.key"):
+        raise Unusual  # nobody owns this home yet
+    return plain.text(state, "url")
+
+
+def _begin(home: str, url: str, wish: Wish, environ: "Mapping[str, str]") -> bytes:
+    """Ask for a run, as this machine's identity; the daemon's answer, as it is."""
+    handle = environ.get("AUTHSOME_IDENTITY") or plain.text(
+        plain.from_json(plain.read_private(f"{home}/config.json")), "identity"
     )
-    lease = Lease(
-        run=run,
-        secret=Secret(secret),
-        password=grant.password,
-        expires_at=datetime.fromisoformat(expires_at) if expires_at else None,
-        unmatched=wish.unmatched,
+    if not set(handle) <= _HANDLE_CHARACTERS:
+        raise Unusual
+    key = _Key(binascii.a2b_base64(plain.read_private(f"{home}/identities/{handle}.key")))
+    body = plain.to_json(wish.question()).encode()
+    proof = signing.mint(
+        key, handle=handle, audience=url, method="POST", target="/proxy/runs", body=body, now=clock.seconds()
     )
-    return grant, lease
+    return _exchange(home, url, "POST", "/proxy/runs", authorization=f"PoP {proof}", body=body, status=b"201")
 
 
-def start_worker(assignment: Assignment, command: Sequence[str], environ: Mapping[str, str]) -> int:
-    """Start a worker that outlives this call, and wait until it listens; returns its port.
+def _end(home: str, url: str, begun: "Mapping[str, object]") -> None:
+    """End a run that no worker has taken, so that its secret dies now and not by its time."""
+    run, secret = plain.text(begun, "run"), plain.text(begun, "secret")
+    target = f"/proxy/runs/{run}"
+    _exchange(home, url, "DELETE", target, authorization=f"Run {run}:{secret}", body=b"", status=b"204")
+
+
+def _exchange(  # noqa: PLR0913  # a request has that many parts
+    home: str, url: str, method: str, target: str, *, authorization: str, body: bytes, status: bytes
+) -> bytes:
+    """One request on a connection of its own, and the body of its answer, which has to have that status."""
+    scheme, _, authority = url.partition("://")
+    host, _, port = authority.rpartition(":")
+    if scheme != "http" or not host.startswith("127."):
+        raise Unusual
+    head = (
+        f"{method} {target} HTTP/1.1\r\nHost: {authority}\r\nAuthorization: {authorization}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    )
+    connection = _socket.socket(_socket.AF_INET, _socket.SOCK_STREAM)
+    try:
+        connection.settimeout(_SECONDS)
+        connection.connect((host, int(port)))
+        if _daemon(home) != url:  # nobody has taken its port in between
+            raise Unusual
+        connection.sendall(head.encode() + body)
+        answer = b""
+        while more := connection.recv(64 * 1024):
+            answer += more
+            if len(answer) > _ANSWER_LIMIT:
+                raise Unusual
+    finally:
+        connection.close()
+    fields, end, content = answer.partition(b"\r\n\r\n")
+    line, *lines = fields.split(b"\r\n")
+    lengths = [each[15:].strip() for each in lines if each[:15].lower() == b"content-length:"]
+    if line[:12] != b"HTTP/1.1 " + status or not end or (lengths or [b"0"]) != [b"%d" % len(content)]:
+        raise Unusual
+    return content
+
+
+class _Key:
+    """This machine's identity, as far as it signs."""
+
+    __slots__ = ("_private_key", "did")
+
+    def __init__(self, seed: bytes) -> None:
+        self._private_key = ed25519.private_key(seed)
+        self.did = did_from_public_key(self._private_key.public_key().public_bytes_raw())
+
+    def sign(self, message: bytes) -> bytes:
+        return self._private_key.sign(message)
+
+
+# ---- the worker --------------------------------------------------------------------------------------------
+
+
+def worker_name(url: str, *, is_supervised: bool, extra: str, authority: str) -> str:
+    """What names the worker that serves a run: everything that all of its runs have in common.
+
+    Args:
+        url: the daemon's.
+        is_supervised: whether it is the daemon of our own home.
+        extra: AUTHSOME_CA_BUNDLE, which verifies a daemon that is not.
+        authority: which of our authorities its leaf certificates are from: one that was renewed gets a new worker.
+    """
+    common = (str(_FORMAT), archive.build_id(), url, str(is_supervised), "" if is_supervised else extra, authority)
+    return f"worker-{signing.sha256(chr(0).join(common).encode())[:16]}.sock"
+
+
+def socket_path(directory: str, name: str) -> str:
+    """Where that worker is to be found: in the home, or, when that path is too long for a socket, below /tmp.
+
+    Both are private directories; who listens there is asked of the kernel all the same.
+    """
+    path = f"{directory}/{name}"
+    if len(os.fsencode(path)) <= _PATH_LIMIT:
+        return path
+    place = signing.sha256(os.fsencode(directory))[:16]
+    return f"/tmp/authsome-{os.geteuid()}/{place}-{name.removeprefix('worker-')}"  # noqa: S108  # see `_check_place`
+
+
+def dial(path: str) -> "_socket.socket":
+    """Connect to the worker that is to be found there.
 
     Raises:
-        AuthsomeError: it did not start; the class is that of the cause, if it could tell.
+        OSError: there is none.
+        Unusual: it is not ours, or not in a place of ours.
     """
-    log_path = assignment.home.proxy / "proxy.log"
-    kept = {name: value for name, value in environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
-    log = open_private(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    own_input, its_input = _pipe_to()
-    own_output, its_output = os.pipe()
+    _check_place(os.path.dirname(path))
+    connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
-        detach.start(command, kept, stdin=its_input, stdout=its_output, stderr=log)
-    finally:
-        os.close(log)
-        os.close(its_input)
-        os.close(its_output)
-    try:
-        with os.fdopen(own_input, "wb") as pipe:
-            pipe.write(assignment.to_json())
-        return _port(own_output)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DaemonUnavailable("the proxy did not start", hint=f"see {log_path}") from error
-    finally:
-        os.close(own_output)
+        connection.settimeout(_SECONDS)
+        connection.connect(path)
+        _check_peer(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
-def _pipe_to() -> tuple[int, int]:
-    reader, writer = os.pipe()
-    return writer, reader
+def assignment(  # each by name
+    begun: bytes, *, password: str, unmatched: str, roots: "trust.Trust", environ: "Mapping[str, str]"
+) -> bytes:
+    """A run for a worker to serve, as one line; it holds the run's secret.
+
+    Args:
+        begun: the daemon's answer to the new run, as it came.
+        password: what the child's proxy URL is to hold.
+        unmatched: what becomes of hosts that no route names.
+        roots: what servers are verified against.
+        environ: the caller's, which may name a proxy for the way out.
+    """
+    more = {
+        "password": password,
+        "unmatched": unmatched,
+        "upstream_roots": roots.upstream,
+        "https_proxy": environment.caller_proxy(environ, "https_proxy"),
+        "no_proxy": environment.caller_proxy(environ, "no_proxy"),
+    }
+    return b'{"begun":' + begun.replace(b"\n", b" ") + b"," + plain.to_json(more).encode()[1:] + b"\n"
 
 
-def _port(descriptor: int) -> int:
-    """Read the worker's one line."""
-    deadline = time.monotonic() + _START_SECONDS
-    line = b""
-    while not line.endswith(b"\n"):
-        ready, _, _ = select.select([descriptor], [], [], max(deadline - time.monotonic(), 0))
-        more = os.read(descriptor, _READY_LIMIT) if ready else b""
-        if not more:
-            raise ValueError("the worker ended, or says nothing")
-        line += more
-    said = json.loads(line)
-    if "error" in said:
-        raise from_code(said["error"], said["message"], said["hint"])
-    return int(said["port"])
+def assign(worker: "_socket.socket", line: bytes) -> int:
+    """Have the worker serve a run until this process ends; returns the port of its proxy.
+
+    Raises:
+        OSError: it is gone.
+        Refused: it says why not.
+    """
+    worker.sendall(line)
+    answer = b""
+    while not answer.endswith(b"\n"):
+        more = worker.recv(4096)
+        if not more or len(answer) > _ANSWER_LIMIT:
+            raise ConnectionResetError
+        answer += more
+    word, _, port = answer.partition(b" ")
+    if word != b"port":
+        raise Refused(answer)
+    return int(port)
 
 
-def _node_preload(settings: Settings) -> Path:
-    """The preload script at a place that stays: an archive's own may move when it is replaced."""
-    path = settings.home.proxy / _NODE_PRELOAD
-    source = Path(__file__).with_name(_NODE_PRELOAD).read_bytes()
-    make_private_directory(settings.home.proxy)
-    try:
-        current = path.read_bytes()
-    except OSError:
-        current = b""
-    if current != source:
-        write_private(path, source)
-    return path
+def new_password() -> str:
+    """What one child's proxy URL holds, and nobody else knows."""
+    return signing.encode(os.urandom(32))
 
 
-def _become(path: str, command: Sequence[str], environ: Mapping[str, str]) -> Never:
-    for name in ("SIGPIPE", "SIGXFSZ", "SIGXFZ"):  # Python ignores these at its start, which exec would pass on
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
-    try:
-        os.execve(path, list(command), dict(environ))  # noqa: S606  # no shell is the point
-    except OSError as error:
-        raise CommandNotExecutable(f"{command[0]}: {(error.strerror or 'cannot be executed').lower()}") from error
+def grant_of(begun: "Mapping[str, object]", password: str) -> environment.Grant:
+    """What the daemon's answer to a new run gives its child.
+
+    Raises:
+        Unusual: it is not of the agreed form.
+    """
+    routes, placeholders, remove = begun.get("routes"), begun.get("environment", {}), begun.get("remove", [])
+    if not (isinstance(routes, list) and isinstance(placeholders, dict) and isinstance(remove, list)):
+        raise Unusual
+    return environment.Grant(
+        run=plain.text(begun, "run"),
+        password=password,
+        hosts=[(plain.text(route, "host"), route.get("suffix") is True) for route in routes],
+        placeholders={str(name): str(value) for name, value in placeholders.items()},
+        remove=[str(name) for name in remove],
+    )
+
+
+def _check_peer(connection: "_socket.socket") -> None:
+    if peer.user_and_process(connection)[0] != os.geteuid():
+        raise Unusual
+
+
+def _check_place(directory: str) -> None:
+    status = os.lstat(directory)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise Unusual

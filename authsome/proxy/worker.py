@@ -1,56 +1,83 @@
-"""The process that serves one run's child: started beside it, watching it, gone with it.
+"""The process that serves the children of all runs of one user, daemon and build.
 
-Rule: what it needs comes on standard input, never by argument or environment. When the child's process ends it tells
-the daemon, stops listening and exits; when it is killed itself, the child is left without a network.
+The first `run` starts it, the following find it by its socket. A run is a lease: it begins with an assignment on the
+socket, from the process that is about to become the command, and ends when that process does. Without runs for some
+minutes, without its daemon or its place, or with its archive replaced, it leaves.
+
+Rule: it holds runs' secrets and no identity's key. What it needs comes on standard input and on the socket, never by
+argument or environment. When it is killed, the children are left without a network.
 """
 
-import asyncio
 import contextlib
+import fcntl
 import json
 import logging
 import os
+import queue
 import resource
-import select
+import selectors
 import signal
+import socket
 import sys
-from collections.abc import Awaitable, Callable
-from typing import Final
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
 
-from authsome import clock
+from authsome import archive, clock
 from authsome.address import AddressPolicy
 from authsome.client import supervisor
 from authsome.client.wire import origin_of
-from authsome.errors import AuthsomeError, UsageError
-from authsome.home import read_private
-from authsome.proxy import log, stubs, trust
-from authsome.proxy.assignment import Assignment, assignment_from_json
+from authsome.errors import AuthsomeError, DaemonUnavailable, StorageFailed, UsageError
+from authsome.home import Home, open_private, read_config, read_private
+from authsome.proxy import bundles, log, peer, watch
+from authsome.proxy.assignment import LIMIT, LOCK_SUFFIX, Station, assignment_from_json, station_from_json
 from authsome.proxy.broker import Broker, Line
 from authsome.proxy.tenancy import Ground, Tenancy, Tenants
 from authsome.transport import outbound_from
+
+if TYPE_CHECKING:
+    from authsome.proxy.watch import Watch
 
 logger = logging.getLogger(__name__)
 
 TUNNEL_POLICY: Final = AddressPolicy(allow_intranet=True)
 """What a tunnel may reach: what the child could reach by itself, but not this machine through us."""
-_POLL_SECONDS: Final = 0.5
+IDLE_MINUTES: Final = 10.0
+"""How long a worker stays without runs, unless `proxy.idle_minutes` in config.json says otherwise."""
+_LOOK_SECONDS: Final = 60.0  # how often an idle worker looks whether it is still wanted
+_ASSIGN_SECONDS: Final = 90.0  # a caller connects, and then asks the daemon, which may take it 30 to start
+_SHORTEST_SECONDS: Final = 0.1  # between two looks
+_RETRY_SECONDS: Final = 15.0  # how soon a daemon that could not be told of a run's end is told again
+_BACKLOG: Final = 512
 _PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
 _FIRST_SPARE_DESCRIPTOR: Final = 3
 
 
+class Engine(Protocol):
+    """What carries the bytes."""
+
+    def listen(self, listener: socket.socket | None = None) -> int:
+        """Serve on a socket that listens already, or on a free port of 127.0.0.1; returns the port."""
+
+    def close(self) -> None:
+        """Stop listening and end every connection."""
+
+
 def main(*, tunnel_policy: AddressPolicy = TUNNEL_POLICY) -> int:
-    """Serve until the run ends, which ends this process; returns the exit status when it cannot serve."""
+    """Serve until nobody needs it, which ends this process; returns the exit status when it cannot serve."""
     _harden()
     try:
-        assignment = assignment_from_json(sys.stdin.buffer.readline())
+        station = station_from_json(sys.stdin.buffer.readline())
     except UsageError as error:
         sys.stderr.write(f"authsome: error: {error.message}\n")
         return UsageError.exit_status
-    handler = log.install(assignment.home)
+    handler = log.install(station.home)
     try:
-        asyncio.run(_serve(assignment, tunnel_policy))
+        Worker(station, tunnel_policy).serve()
     except AuthsomeError as error:
         logger.error("%s", error.message)  # noqa: TRY400  # said in full
-        _report({"error": error.code, "message": error.message, "hint": error.hint})
+        os.write(1, _told(error))
         return error.exit_status
     except Exception:
         logger.exception("the worker failed")
@@ -71,6 +98,7 @@ def _harden() -> None:
     # A pipe of the caller's that we held open would never end for whoever reads it.
     os.closerange(_FIRST_SPARE_DESCRIPTOR, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     _raise_descriptor_limit()
+    os.umask(0o077)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
@@ -83,101 +111,369 @@ def _raise_descriptor_limit() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def _serve(assignment: Assignment, tunnel_policy: AddressPolicy) -> None:
-    stubs.install()
-    from authsome.proxy import authority, full  # noqa: PLC0415  # mitmproxy, after the stubs
+class Worker:
+    """The worker's own affairs, in the main thread; the engine and the daemon's answers are waited for in others."""
 
-    loop = asyncio.get_running_loop()
-    ended = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, ended.set)
-    watch = _watch(assignment.pid, ended)
-    guard = supervisor.guard(assignment.home, assignment.daemon_url) if assignment.is_supervised else None
-    line = Line(assignment.daemon_url, guard=guard, ca_bundle=assignment.extra_roots)
-    broker = Broker(line, assignment.lease)
-    tenants = Tenants(own_ports=_daemon_ports(assignment.daemon_url))
-    tenants.add(
-        Tenancy(
+    def __init__(self, station: Station, tunnel_policy: AddressPolicy) -> None:
+        self._station = station
+        self._tunnel_policy = tunnel_policy
+        self._idle_seconds = idle_minutes(station.home) * 60
+        guard = supervisor.guard(station.home, station.daemon_url) if station.is_supervised else None
+        self._line = Line(station.daemon_url, guard=guard, ca_bundle=station.extra_roots)
+        self._tenants = Tenants(own_ports=_daemon_ports(station.daemon_url))
+        self._authority = read_private(bundles.authority_path(station.home))
+        self._selector = selectors.DefaultSelector()
+        self._callers: dict[socket.socket, _Caller] = {}
+        self._runs: dict[str, Watch] = {}
+        self._daemon: Watch | None = None
+        self._ends = _Ends()
+        self._is_told_to_leave = False
+        self._idle_since = time.monotonic()
+        self._place: tuple[int, int] | None = None
+        self._build_file = _build_file()
+        self._control = self._claim()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+        self._port: int = self._listener.getsockname()[1]
+        self._tenants.reserve(self._port)
+
+    def serve(self) -> None:
+        """Serve, and end this process."""
+        waker, woken = socket.socketpair()
+        for end in (waker, woken):
+            end.settimeout(0)
+        signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._leave_soon)
+        self._selector.register(woken, selectors.EVENT_READ, lambda: woken.recv(64))
+        self._selector.register(self._control, selectors.EVENT_READ, self._accept)
+        self._watch_daemon()
+        os.write(1, b'{"ready": true}\n')
+        _leave_standard_streams()
+        logger.info("listening on port %d", self._port)
+        threading.Thread(target=self._start_engine, name="engine", daemon=True).start()
+        threading.Thread(target=self._ends.tell, name="ends", daemon=True).start()
+        while not self._is_told_to_leave:
+            for key, _ in self._selector.select(self._patience()):
+                key.data()
+            self._look()
+        self._leave()
+
+    def _claim(self) -> socket.socket:
+        """Take our place, that of a dead one before us included: whoever starts us holds the lock."""
+        path = self._station.socket
+        control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            path.unlink(missing_ok=True)
+            control.bind(str(path))
+            path.chmod(0o600)
+            status = path.lstat()
+        except OSError as error:
+            raise StorageFailed(f"{path} cannot be made: {error.strerror}") from error
+        control.listen(_BACKLOG)
+        control.settimeout(0)
+        self._place = (status.st_dev, status.st_ino)
+        return control
+
+    # ---- the engine, which takes a third of a second to import: whoever is assigned meanwhile waits in the backlog
+
+    def _start_engine(self) -> None:
+        try:
+            engine = _engine(self._tenants, self._authority)
+            engine.listen(self._listener)
+        except Exception:
+            logger.exception("the engine did not start")
+            self._remove_socket()
+            os._exit(AuthsomeError.exit_status)  # the children's connections are refused, and the next run starts anew
+
+    # ---- runs
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = self._control.accept()
+            user, pid = peer.user_and_process(connection)
+            if user != os.geteuid():
+                connection.close()
+                return
+            connection.settimeout(0)
+            self._callers[connection] = _Caller(pid, time.monotonic() + _ASSIGN_SECONDS)
+            self._selector.register(connection, selectors.EVENT_READ, lambda: self._hear(connection))
+
+    def _hear(self, connection: socket.socket) -> None:
+        """Read of a caller's line what there is."""
+        caller = self._callers[connection]
+        try:
+            more = connection.recv(64 * 1024)
+        except BlockingIOError:
+            return
+        except OSError:
+            more = b""
+        caller.said += more
+        if more and not caller.said.endswith(b"\n") and len(caller.said) <= LIMIT:
+            return
+        try:
+            if caller.said.endswith(b"\n"):
+                self._answer(connection, caller)
+        finally:
+            self._hang_up(connection)
+
+    def _hang_up(self, connection: socket.socket) -> None:
+        self._selector.unregister(connection)
+        del self._callers[connection]
+        connection.close()
+        self._idle_since = time.monotonic()
+
+    def _answer(self, connection: socket.socket, caller: "_Caller") -> None:
+        run = ""
+        try:
+            run = self._assign(bytes(caller.said), caller.pid)
+            answer = b"port %d\n" % self._port
+        except ProcessLookupError:
+            return
+        except AuthsomeError as error:
+            answer = _told(error)
+        except Exception:
+            logger.exception("a run could not be assigned")
+            answer = _told(AuthsomeError("the proxy failed", hint="see `authsome doctor`"))
+        try:
+            connection.sendall(answer)  # a line, which a socket's buffer takes at once
+        except OSError:
+            if run:
+                self._over(run)  # nobody is there to become its child
+
+    def _assign(self, line: bytes, pid: int) -> str:
+        """Serve a run until that process ends; returns its name."""
+        assignment = assignment_from_json(line)
+        tenancy = Tenancy(
             Ground(
                 lease=assignment.lease,
                 table=assignment.table,
-                source=broker,
+                source=Broker(self._line, assignment.lease),
                 trust=assignment.upstream_roots,
                 outbound=outbound_from({"https_proxy": assignment.https_proxy, "no_proxy": assignment.no_proxy}),
-                tunnel_policy=tunnel_policy,
+                tunnel_policy=self._tunnel_policy,
             )
         )
-    )
-    issuer = authority.Issuer(authority.load(read_private(trust.authority_path(assignment.home))))
-    engine = full.Engine(tenants, issuer, clock=clock.now)
-    port = engine.listen()
-    # Written after the watch began: if the caller died meanwhile, nobody reads, and this fails.
-    _report({"port": port})
-    _leave_standard_streams()
-    logger.info("run %s: listening on port %d", assignment.lease.run, port)
-    await watch
-    logger.info("run %s: ended", assignment.lease.run)
-    tenants.end(assignment.lease.run)
-    engine.close()
+        run = assignment.lease.run
+        process = watch.begin(pid)
+        self._end(run)  # assigned once more, by a caller that did not hear the answer
+        self._tenants.add(tenancy)
+        self._runs[run] = process
+        if process.fileno() >= 0:
+            self._selector.register(process, selectors.EVENT_READ, lambda: self._over(run))
+        self._watch_daemon()
+        logger.info("run %s: begun", run)
+        return run
+
+    def _over(self, run: str) -> None:
+        """A run's process has ended."""
+        logger.info("run %s: ended", run)
+        if (tenancy := self._end(run)) is not None:
+            self._ends.put(Broker(self._line, tenancy.lease))
+
+    def _end(self, run: str) -> Tenancy | None:
+        """End a run here: its credential is dead when this returns, and its connections are closed."""
+        process = self._runs.pop(run, None)
+        if process is not None:
+            if process.fileno() >= 0:
+                self._selector.unregister(process)
+            process.close()
+        self._idle_since = time.monotonic()
+        return self._tenants.end(run)
+
+    # ---- whether it is still wanted
+
+    def _patience(self) -> float | None:
+        """How long to wait for something to happen, in seconds."""
+        waits = [_LOOK_SECONDS]
+        if any(process.fileno() < 0 for process in self._runs.values()):
+            waits.append(watch.POLL_SECONDS)
+        if not self._runs:
+            waits.append(max(self._idle_since + self._idle_seconds - time.monotonic(), _SHORTEST_SECONDS))
+        return min(waits)
+
+    def _look(self) -> None:
+        """See to what no descriptor tells of."""
+        now = time.monotonic()
+        for run in [run for run, process in self._runs.items() if process.fileno() < 0 and process.is_over()]:
+            self._over(run)
+        if self._daemon is not None and self._daemon.fileno() < 0 and self._daemon.is_over():
+            self._daemon_ended()
+        for connection in [each for each, caller in self._callers.items() if now > caller.deadline]:
+            self._hang_up(connection)
+        if self._runs or self._callers:
+            return
+        if now - self._idle_since >= self._idle_seconds or not self._is_wanted():
+            self._retire()
+
+    def _is_wanted(self) -> bool:
+        """Whether a run of now could find us, and would."""
+        if _place_of(self._station.socket) != self._place or _build_file() != self._build_file:
+            return False
+        return not self._station.is_supervised or self._daemon is not None
+
+    def _watch_daemon(self) -> None:
+        """Wait for the end of our home's daemon."""
+        if self._station.is_supervised and self._daemon is None:
+            state = supervisor.running(self._station.home)
+            if state is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    self._daemon = watch.begin(state.pid)
+                    if self._daemon.fileno() >= 0:
+                        self._selector.register(self._daemon, selectors.EVENT_READ, self._daemon_ended)
+
+    def _daemon_ended(self) -> None:
+        assert self._daemon is not None
+        if self._daemon.fileno() >= 0:
+            self._selector.unregister(self._daemon)
+        self._daemon.close()
+        self._daemon = None
+        self._watch_daemon()  # another may have taken its place
+
+    def _retire(self) -> None:
+        """Leave, unless somebody is just about to need us."""
+        try:
+            lock = open_private(self._station.socket.with_suffix(LOCK_SUFFIX), os.O_RDWR)
+        except (OSError, AuthsomeError):
+            self._is_told_to_leave = True  # the home is gone
+            return
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._remove_socket()
+            self._accept()
+            # Whoever found the socket before it went is served; the next run has a worker of its own.
+            self._is_told_to_leave = not self._callers
+        except BlockingIOError:
+            pass  # somebody is looking for a worker: the next look decides
+        finally:
+            os.close(lock)
+
+    def _leave_soon(self, *_: object) -> None:
+        self._is_told_to_leave = True
+
+    def _leave(self) -> None:
+        """End all runs, tell the daemon, and end this process."""
+        self._remove_socket()
+        self._listener.close()
+        for tenancy in self._tenants.end_all():
+            logger.info("run %s: ended with its proxy", tenancy.lease.run)
+            self._ends.put(Broker(self._line, tenancy.lease))
+        self._ends.finish()
+        logger.info("left")
+        # Threads may still wait for a slow daemon or name server; the secrets in this memory do not wait for them.
+        os._exit(0)
+
+    def _remove_socket(self) -> None:
+        with contextlib.suppress(OSError):
+            if _place_of(self._station.socket) == self._place:
+                self._station.socket.unlink()
+
+
+class _Caller:
+    """Somebody who is about to assign a run."""
+
+    def __init__(self, pid: int, deadline: float) -> None:
+        self.pid = pid
+        self.deadline = deadline
+        self.said = bytearray()
+
+
+class _Ends:
+    """Runs that have ended here, and of which the daemon is to be told: in order, by one thread."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Broker | None] = queue.SimpleQueue()
+        self._told = threading.Event()
+
+    def put(self, broker: Broker) -> None:
+        """Have the daemon told."""
+        self._queue.put(broker)
+
+    def finish(self) -> None:
+        """Wait until it has been told of all, or cannot be."""
+        self._queue.put(None)
+        self._told.wait(_RETRY_SECONDS)
+
+    def tell(self) -> None:
+        """Tell the daemon until `finish`; one that cannot be asked just now is told later."""
+        waiting: list[Broker] = []
+        is_finishing = False
+        while not is_finishing:
+            try:
+                broker = self._queue.get(timeout=_RETRY_SECONDS if waiting else None)
+            except queue.Empty:
+                pass
+            else:
+                is_finishing = broker is None
+                if broker is not None:
+                    waiting.append(broker)
+                if not self._queue.empty():
+                    continue
+            waiting = [each for each in waiting if not _end(each)]
+        self._told.set()
+
+
+def _end(broker: Broker) -> bool:
+    """Tell the daemon of a run's end; False: it cannot be asked now."""
     try:
         broker.end()
+    except DaemonUnavailable as error:
+        logger.warning("the daemon could not be told of a run's end: %s", error.message)
+        return False
     except AuthsomeError as error:
-        logger.warning("run %s: the daemon could not be told of its end: %s", assignment.lease.run, error.message)
-    line.close()
-    # Threads may still wait for a slow daemon or name server; the secrets in this memory do not wait for them.
-    os._exit(0)
+        logger.warning("the daemon knew of a run's end: %s", error.message)
+    return True
 
 
-def _report(said: dict[str, object]) -> None:
-    """The one line that whoever started us waits for."""
-    os.write(1, json.dumps(said).encode() + b"\n")
+def _engine(tenants: Tenants, authority_pem: bytes) -> Engine:
+    from authsome.proxy import stubs  # noqa: PLC0415
+
+    stubs.install()
+    from authsome.proxy import authority, full  # noqa: PLC0415  # mitmproxy, after the stubs
+
+    return full.Engine(tenants, authority.Issuer(authority.load(authority_pem)), clock=clock.now)
 
 
-def _watch(pid: int, ended: asyncio.Event) -> Awaitable[object]:
-    """Wait for a process's end, or for `ended`; the watch has begun when this returns."""
-    loop = asyncio.get_running_loop()
-    try:
-        if sys.platform == "linux":
-            loop.add_reader(os.pidfd_open(pid), ended.set)
-        elif sys.platform == "darwin":
-            queue = select.kqueue()
-            exits = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
-            queue.control([exits], 0)
-            loop.add_reader(queue.fileno(), _keep(queue, ended.set))
-        else:
-            return _poll(pid, ended)
-    except ProcessLookupError:
-        ended.set()
-    except OSError:  # a kernel or sandbox without pidfd
-        return _poll(pid, ended)
-    return ended.wait()
+def idle_minutes(home: Home) -> float:
+    """How long a worker stays without runs: `proxy.idle_minutes` in config.json.
+
+    Raises:
+        UsageError: it is no number of minutes.
+    """
+    section = read_config(home).get("proxy", {})
+    minutes = section.get("idle_minutes", IDLE_MINUTES) if isinstance(section, dict) else None
+    if isinstance(minutes, bool) or not isinstance(minutes, int | float) or not 0 <= minutes <= 7 * 24 * 60:
+        raise UsageError(f'"proxy" in {home.config} is not understood', hint='as in {"proxy": {"idle_minutes": 10}}')
+    return float(minutes)
 
 
-def _keep(owner: object, callback: Callable[[], None]) -> Callable[[], None]:
-    """A callback that keeps its descriptor's owner alive."""
-
-    def call() -> None:
-        assert owner is not None
-        callback()
-
-    return call
-
-
-async def _poll(pid: int, ended: asyncio.Event) -> None:
-    while not ended.is_set():
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        except PermissionError:
-            pass  # it is there, as another user
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_POLL_SECONDS):
-                await ended.wait()
+def _told(error: AuthsomeError) -> bytes:
+    """An error for whoever waits for an answer."""
+    return json.dumps({"error": error.code, "message": error.message, "hint": error.hint}).encode() + b"\n"
 
 
 def _daemon_ports(url: str) -> frozenset[int]:
     origin = origin_of(url)
     return frozenset({origin.port}) if origin.is_loopback else frozenset()
+
+
+def _place_of(path: Path) -> tuple[int, int] | None:
+    """Which file it is that stands there."""
+    try:
+        status = path.lstat()
+    except OSError:
+        return None
+    return (status.st_dev, status.st_ino)
+
+
+def _build_file() -> tuple[int, int, int] | None:
+    """Which file this program runs from; another answer later means that it has been replaced."""
+    path = archive.archive_path()
+    if path is None:
+        return None
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def _leave_standard_streams() -> None:

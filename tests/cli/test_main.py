@@ -213,6 +213,7 @@ WHOAMI_MODULES = {
         "authsome.home",
         "authsome.identity",
         "authsome.identity.did",
+        "authsome.identity.ed25519",
         "authsome.identity.handle",
         "authsome.identity.key",
         "authsome.identity.signing",
@@ -229,6 +230,31 @@ WHOAMI_MODULES = {
     },
 }
 """What `whoami` may load: of ours, and of the one library that it signs with."""
+
+RUN_MODULES = {
+    "authsome",
+    "authsome.archive",
+    "authsome.archive.boot",
+    "authsome.cli",
+    "authsome.cli.main",
+    "authsome.clock",
+    "authsome.identity",
+    "authsome.identity.did",
+    "authsome.identity.ed25519",
+    "authsome.identity.signing",
+    "authsome.proxy",
+    "authsome.proxy.environment",
+    "authsome.proxy.launch",
+    "authsome.proxy.peer",
+    "authsome.proxy.plain",
+    "authsome.proxy.trust",
+}
+"""What `run` may load of ours when everything is running."""
+RUN_LIBRARIES = {
+    *("_cffi_backend", "_json", "_sha2", "_sha256", "_socket", "binascii", "fcntl", "types"),
+    *("__future__", "_openssl", "_openssl.lib"),
+}
+"""And of everybody else's, besides the library that signs: what is written in C, or loaded by that library."""
 
 HEAVY = {
     "asyncio",
@@ -277,3 +303,74 @@ def test_a_short_command_ends_at_once_and_a_failed_one_with_its_status(daemon: P
         done = daemon(*words)
         assert done.returncode in status
         assert done.stderr.endswith("\n")
+
+
+def modules_of_run(program: Program, *words: str) -> set[str]:
+    """The modules that `run` has loaded when it becomes the command, beyond those of a bare interpreter."""
+    code = f"""
+import os, sys
+sys.path.insert(0, {str(CHECKOUT)!r})
+before = set(sys.modules)
+def become(path, command, environ):
+    sys.stderr.write(" ".join(sorted(set(sys.modules) - before)))
+    sys.stderr.flush()
+    os._exit(0)
+os.execve = become
+from authsome.cli.main import main
+main({list(words)!r})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, env=program.environment(), text=True, check=True
+    )
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def test_run_takes_the_short_road(connected: Program):
+    """With daemon and worker running it loads next to nothing, whatever usual options it has; it is paid all day."""
+    assert connected("run", "--", "true").returncode == 0  # starts the worker
+    for options in ([], ["--only", "openai"], ["--connection=openai=default", "--unmatched", "deny"]):
+        loaded = modules_of_run(connected, "run", *options, "--", "true")
+        assert {name for name in loaded if name.partition(".")[0] == "authsome"} == RUN_MODULES
+        others = {name for name in loaded if name.partition(".")[0] not in {"authsome", "cryptography"}}
+        assert others <= RUN_LIBRARIES, others - RUN_LIBRARIES
+        assert {name for name in loaded if name.startswith("cryptography")} <= WHOAMI_MODULES["cryptography"]
+
+
+@pytest.mark.parametrize(
+    ("words", "environ"),
+    [
+        (["--for", "1h", "--", "true"], {}),
+        (["--quiet", "--", "true"], {}),
+        (["--", "no-such-command-anywhere"], {}),
+        (["--only", "nosuch", "--", "true"], {}),
+        (["--connection", "openai", "--", "true"], {}),
+        (["--", "true"], {"AUTHSOME_IDENTITY": "nobody-here"}),
+        (["--", "true"], {"AUTHSOME_CA_BUNDLE": "/no/such/file"}),
+    ],
+)
+def test_whatever_is_unusual_takes_the_long_road(connected: Program, words, environ):
+    """Which knows every option, and tells every mistake; the short one says nothing and does nothing."""
+    assert connected("run", "--", "true").returncode == 0
+    done = connected("run", *words, env=environ)
+    if words[0] in {"--for", "--quiet"}:
+        assert (done.returncode, done.stderr) == (0, "")
+    else:
+        assert done.returncode in {125, 127}
+        assert done.stderr.startswith("authsome: error: ")
+    assert connected("daemon", "status").returncode == 0
+
+
+def test_a_damaged_home_takes_the_long_road(connected: Program):
+    """Files that others may write, a worker that is gone, a bundle that was removed: all is told, or mended."""
+    # SEC-119
+    assert connected("run", "--", "true").returncode == 0
+    for path in (connected.home / "proxy").glob("bundle-*.pem"):
+        path.unlink()
+    assert connected("run", "--", "true").returncode == 0
+    (connected.home / "proxy" / "node_preload.cjs").write_text("")
+    assert connected("run", "--", "true").returncode == 0
+    assert (connected.home / "proxy" / "node_preload.cjs").stat().st_size > 0
+    (connected.home / "config.json").chmod(0o644)
+    done = connected("run", "--", "true")
+    assert done.returncode == 125
+    assert "config.json can be read or written by others" in done.stderr

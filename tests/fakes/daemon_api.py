@@ -84,6 +84,8 @@ class DaemonApi:
     runs: list[JsonObject] = field(default_factory=list)
     """The questions to /proxy/runs."""
     requests: list[wire.Recorded] = field(default_factory=list)
+    is_down: bool = False
+    """Whether connections are closed without an answer."""
 
     @property
     def url(self) -> str:
@@ -109,6 +111,8 @@ class DaemonApi:
         """Answer one connection's requests."""
         while request := wire.read_request(connection.reader, connection.writer):
             self.requests.append(request)
+            if self.is_down:
+                return
             status, answer = self._answer(request)
             body = b"" if status == 204 else json.dumps(answer).encode()
             length = "" if status == 204 else f"Content-Length: {len(body)}\r\n"

@@ -96,16 +96,22 @@ def test_logging_out_takes_effect_at_once(program, start, logged_in):
 
 
 @pytest.mark.usefixtures("logged_in")
-def test_the_proxy_ends_with_its_child(program):
-    """When the command has ended, no process and no live run is left. # SEC-137 # SEC-138"""
-    done = program("run", "--", "true")
-    assert done.returncode == 0
+def test_a_run_ends_with_its_child(program):
+    """When the command has ended, no live run is left, and one process more: the worker that waits for the next run.
+
+    It goes when the daemon goes. # SEC-137 # SEC-138
+    """
+    for _ in range(2):
+        assert program("run", "--", "true").returncode == 0
     deadline = time.monotonic() + 10
-    while any("daemon serve" not in line for line in program.processes().values()):
-        assert time.monotonic() < deadline, program.processes()
+    while sum(event["event"] == "run_ended" for event in program.json("log")["events"]) < 2:
+        assert time.monotonic() < deadline
         time.sleep(0.05)
-    events = {event["event"] for event in program.json("log")["events"]}
-    assert {"run", "run_ended"} <= events
+    left = [line for line in program.processes().values() if "daemon serve" not in line]
+    assert len(left) == 1
+    assert "proxy-worker" in left[0]
+    assert program("daemon", "stop").returncode == 0
+    assert program.wait_gone() == {}
 
 
 @pytest.mark.parametrize(

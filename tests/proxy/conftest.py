@@ -28,7 +28,10 @@ def _runner(directory: Path, authority: Authority) -> Iterator[Runner]:
         home = directory / "authsome home"
         runner = Runner(daemon=daemon, server=server, home=home, directory=directory, environ=environ)
         _reset(runner)
-        yield runner
+        try:
+            yield runner
+        finally:
+            runner.stop_workers()
 
 
 def _reset(runner: Runner) -> None:

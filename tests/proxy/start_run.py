@@ -13,8 +13,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from authsome.errors import AuthsomeError, CommandNotStarted
 from authsome.home import settings_from
-from authsome.proxy import launch
-from authsome.proxy.rules import Unmatched
+from authsome.proxy import launch, run
 
 
 class PlannedDaemon:
@@ -35,15 +34,11 @@ class PlannedDaemon:
 def main() -> int:
     """Run the plan; the exit status of `authsome run` when it fails."""
     plan = json.loads(Path(sys.argv[1]).read_bytes())
-    wish = launch.Wish(
-        command=tuple(plan["command"]),
-        connections={},
-        unmatched=Unmatched(plan["unmatched"]),
-    )
+    wish = launch.Wish(plan["command"], unmatched=plan["unmatched"])
     worker = [sys.executable, "-I", str(Path(__file__).with_name("start_worker.py")), *plan["worker_options"]]
     environ = dict(os.environ)
     try:
-        launch.run(
+        run.run(
             wish,
             daemon=PlannedDaemon(plan["daemon_url"], plan["answer"]),
             settings=settings_from(environ),
@@ -55,7 +50,7 @@ def main() -> int:
         return error.exit_status
     except AuthsomeError as error:
         sys.stderr.write(f"authsome: error: {error.message}\nauthsome: hint: {error.hint}\n")
-        return launch.FAILED
+        return run.FAILED
 
 
 if __name__ == "__main__":

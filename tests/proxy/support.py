@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import re
 import signal
 import socket
@@ -10,12 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final, Self
 from urllib.parse import urlsplit
 
+from authsome.proxy import launch
 from fakes.api import ApiServer
 from fakes.daemon_api import DaemonApi
 
@@ -43,14 +45,15 @@ class Runner:
 
     def plan(self, *command: str) -> list[str]:
         """The command line that becomes `command` behind the proxy."""
+        answer = dict(self.daemon.call("POST", "/proxy/runs", {}))
         plan = {
             "command": command,
             "daemon_url": self.daemon.url,
-            "answer": dict(self.daemon.call("POST", "/proxy/runs", {})),
+            "answer": answer,
             "worker_options": self.worker_options,
             "unmatched": self.unmatched,
         }
-        path = self.directory / "plan.json"
+        path = self.directory / f"plan-{self.daemon.run}.json"
         path.write_text(json.dumps(plan))
         return [self.python, str(START_RUN), str(path)]
 
@@ -84,9 +87,23 @@ class Runner:
         pipe = subprocess.PIPE
         return subprocess.Popen(self.plan(*command), env=self.environ, cwd=self.directory, stdin=pipe, stdout=pipe)
 
-    def worker_pid(self) -> int:
-        """The process of the worker that was started last."""
-        return int(re.findall(r"^\S+ \S+ (\d+) INFO .*listening", self.log(), re.MULTILINE)[-1])
+    def workers(self) -> list[int]:
+        """The processes of this home's workers that are running, the newest last."""
+        started = re.findall(r"^\S+ \S+ (\d+) INFO .*listening", self.log(), re.MULTILINE)
+        return [int(pid) for pid in started if is_worker(int(pid))]
+
+    def sockets(self) -> list[Path]:
+        """Where this home's workers are to be found."""
+        directory = self.home / "proxy"
+        elsewhere = Path(launch.socket_path(f"{directory}/{'x' * 100}", "worker-x.sock")).parent
+        place = Path(launch.socket_path(str(directory), f"worker-{'x' * 100}")).name.partition("-")[0]
+        return [*directory.glob("*.sock"), *elsewhere.glob(f"{place}-*.sock")]
+
+    def stop_workers(self) -> None:
+        """End them."""
+        for pid in self.workers():
+            os.kill(pid, signal.SIGTERM)
+        assert eventually(lambda: not self.workers())
 
     @contextmanager
     def proxy(self) -> Iterator["Proxy"]:
@@ -219,6 +236,14 @@ class Proxy:
         """The worker's process."""
         return listener_pid(self.port)
 
+    def is_admitted(self) -> bool:
+        """Whether the run's credential opens anything: 403 is an answer to one that does, about where it leads."""
+        try:
+            with self.connect() as wire:
+                return wire.request("CONNECT", "127.0.0.1:1", "Host: x", self.authorization).status != 407
+        except OSError:
+            return False
+
     def connect(self) -> Wire:
         """A connection to the proxy itself."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
@@ -242,6 +267,14 @@ class Proxy:
         self.child.wait(timeout=20)
 
 
+def is_worker(pid: int) -> bool:
+    """Whether a process is there and is a worker."""
+    try:
+        return b"start_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+
+
 def listener_pid(port: int) -> int:
     """The process that listens on a loopback port (Linux)."""
     wanted = f"0100007F:{port:04X}"
@@ -249,12 +282,11 @@ def listener_pid(port: int) -> int:
     inodes = {row[9] for row in rows if row[1] == wanted and row[3] == "0A"}
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
-            try:
-                links = [link.readlink() for link in (process / "fd").iterdir()]
-            except OSError:
-                continue
-            if any(str(link) == f"socket:[{inode}]" for inode in inodes for link in links):
-                return int(process.name)
+            with suppress(OSError):
+                for link in (process / "fd").iterdir():
+                    with suppress(OSError):  # one that was closed meanwhile
+                        if str(link.readlink()) in {f"socket:[{inode}]" for inode in inodes}:
+                            return int(process.name)
     raise LookupError(port)
 
 

@@ -1,29 +1,24 @@
 """What the child's environment becomes."""
 
-from pathlib import Path
-
 import pytest
 
-from authsome.models.route import HostPattern, Route, RouteTable
 from authsome.proxy import environment
 from authsome.proxy.environment import Grant
-from authsome.secret import Secret
 
 
-def table(*hosts: str) -> RouteTable:
-    """Routes to these hosts; `*.` for a suffix."""
-    patterns = [HostPattern(host=host.removeprefix("*."), is_suffix=host.startswith("*.")) for host in hosts]
-    return RouteTable(routes=tuple(Route(provider="p", connection="c", pattern=pattern) for pattern in patterns))
+def named(*hosts: str) -> list[tuple[str, bool]]:
+    """Hosts of routes; `*.` for a suffix."""
+    return [(host.removeprefix("*."), host.startswith("*.")) for host in hosts]
 
 
 GRANT = Grant(
     run="run-1",
-    password=Secret("s3cret"),
-    table=table("api.example.com"),
+    password="s3cret",
+    hosts=named("api.example.com"),
     placeholders={"EXAMPLE_API_KEY": "sk-placeholder"},
-    remove=frozenset({"EXAMPLE_TOKEN"}),
+    remove=["EXAMPLE_TOKEN"],
 )
-BUNDLE, PRELOAD = Path("/h/bundle.pem"), Path('/h o/pre"load.cjs')
+BUNDLE, PRELOAD = "/h/bundle.pem", '/h o/pre"load.cjs'
 
 
 def child(environ: dict[str, str]) -> dict[str, str]:
@@ -60,7 +55,7 @@ def test_proxies_in_both_cases(name):
 def test_roots_override_what_was_inherited(name):
     """Every name that a tool reads its roots by."""
     # SEC-167
-    assert child({name: "/company.pem"})[name] == str(BUNDLE)
+    assert child({name: "/company.pem"})[name] == BUNDLE
 
 
 def test_single_tools_settings_do_not_win():
@@ -120,7 +115,7 @@ DIRECT = "localhost,127.0.0.1,::1"
 def test_no_proxy_exempts_no_host_of_a_route(inherited, hosts, result):
     """Entries are read in the widest way that any program reads them."""
     # SEC-167
-    assert environment.no_proxy((inherited,), table(*hosts)) == result
+    assert environment.no_proxy((inherited,), named(*hosts)) == result
 
 
 def test_no_proxy_of_both_cases_is_merged():

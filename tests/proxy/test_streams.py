@@ -454,7 +454,7 @@ def test_http2_download_to_a_slow_child_is_not_kept(runner: Runner, server2: h2_
         assert child.stdout is not None
         assert child.stdin is not None
         assert child.stdout.readline() == b"ready\n"
-        pid = runner.worker_pid()
+        pid = runner.workers()[-1]
         time.sleep(1)
         before = peak(pid)
         child.stdin.write(b"\n")
@@ -480,7 +480,7 @@ def test_http2_upload_to_a_slow_server_is_not_kept(runner: Runner, server2: h2_s
         assert child.stdout is not None
         assert child.stdin is not None
         line = child.stdout.readline()
-        after = peak(runner.worker_pid())
+        after = peak(runner.workers()[-1])
         child.stdin.write(b"\n")
         child.stdin.close()
     assert line.decode().split() == ["HTTP/2", str(640 * 65536)]

@@ -10,7 +10,7 @@ import pytest
 
 from authsome.errors import UnsafeFile, UsageError
 from authsome.home import Home
-from authsome.proxy import authority, trust
+from authsome.proxy import authority, bundles, trust
 from fakes.authority import Authority
 
 NOW = datetime.now(UTC)
@@ -42,91 +42,110 @@ def own(home: Home) -> str:
 
 def authority_of(home: Home) -> authority.Authority:
     """Our authority."""
-    return authority.load(trust.authority_path(home).read_bytes())
+    return authority.load(bundles.authority_path(home).read_bytes())
 
 
 def test_who_trusts_whom(place: Home, system, rogue: Authority, authority: Authority):
     """The child trusts the system's roots, the extra ones and us; the worker does not trust us."""
     # SEC-176
-    found = trust.prepare(place, system, rogue.certificate, NOW)
+    found = bundles.prepare(place, system, rogue.certificate, NOW)
     roots = {authority.certificate.read_text().strip(), rogue.certificate.read_text().strip()}
-    assert certificates(found.child) == roots | {own(place)}
-    assert certificates(found.upstream) == roots
-    assert "PRIVATE" not in found.child.read_text() + found.upstream.read_text()
+    assert certificates(Path(found.child)) == roots | {own(place)}
+    assert certificates(Path(found.upstream)) == roots
+    assert "PRIVATE" not in Path(found.child).read_text() + Path(found.upstream).read_text()
 
 
 def test_a_companys_roots_stay_the_childs(place: Home, system, rogue: Authority):
     """Roots that single tools were told of by the caller are in the child's bundle, and not in the worker's."""
-    found = trust.prepare(
+    found = bundles.prepare(
         place, {**system, "NODE_EXTRA_CA_CERTS": str(rogue.certificate), "PIP_CERT": "/none"}, None, NOW
     )
-    assert rogue.certificate.read_text().strip() in certificates(found.child)
-    assert rogue.certificate.read_text().strip() not in certificates(found.upstream)
+    assert rogue.certificate.read_text().strip() in certificates(Path(found.child))
+    assert rogue.certificate.read_text().strip() not in certificates(Path(found.upstream))
 
 
 def test_our_own_bundle_is_nobodys_system(place: Home, system):
     """In a run within a run the outer bundle is what SSL_CERT_FILE names: the inner worker does not trust us for it."""
-    outer = trust.prepare(place, system, None, NOW)
-    inner = trust.prepare(place, {"SSL_CERT_FILE": str(outer.child)}, None, NOW)
-    assert own(place) not in certificates(inner.upstream)
+    outer = bundles.prepare(place, system, None, NOW)
+    inner = bundles.prepare(place, {"SSL_CERT_FILE": outer.child}, None, NOW)
+    assert own(place) not in certificates(Path(inner.upstream))
 
 
 def test_bundles_are_made_once(place: Home, system, tmp_path: Path, authority: Authority):
     """The same roots are the same files, untouched; other roots are other files beside them."""
-    first = trust.prepare(place, system, None, NOW)
-    inodes = [path.stat().st_ino for path in (first.child, first.upstream)]
-    again = trust.prepare(place, system, None, NOW + timedelta(days=1))
-    assert again == first
-    assert [path.stat().st_ino for path in (again.child, again.upstream)] == inodes
+    first = bundles.prepare(place, system, None, NOW)
+    inodes = [Path(path).stat().st_ino for path in (first.child, first.upstream)]
+    again = bundles.prepare(place, system, None, NOW + timedelta(days=1))
+    assert (again.child, again.upstream, again.authority) == (first.child, first.upstream, first.authority)
+    assert [Path(path).stat().st_ino for path in (again.child, again.upstream)] == inodes
     changed = tmp_path / "changed.pem"
     changed.write_text(authority.certificate.read_text() + "\n# another\n")
-    other = trust.prepare(place, {"SSL_CERT_FILE": str(changed)}, None, NOW)
+    other = bundles.prepare(place, {"SSL_CERT_FILE": str(changed)}, None, NOW)
     assert {other.child, other.upstream}.isdisjoint({first.child, first.upstream})
-    assert first.child.exists()
+    assert Path(first.child).exists()
+
+
+def test_what_is_made_is_found_without_making(place: Home, system, rogue: Authority):
+    """The short road finds exactly what the long one made, and nothing when something is to be made or told."""
+
+    def find(environ: dict[str, str], extra: str, now: datetime = NOW) -> tuple[str, str] | None:
+        found = trust.find(str(place.proxy), environ, extra, int(now.timestamp()))
+        return (found.child, found.upstream) if found is not None else None
+
+    company = {**system, "PIP_CERT": str(rogue.certificate)}
+    for environ, extra in ((system, None), (company, None), (system, rogue.certificate)):
+        named = str(extra or "")
+        assert find(environ, named) is None
+        made = bundles.prepare(place, environ, extra, NOW)
+        assert find(environ, named) == (made.child, made.upstream)
+        assert find(environ, named, NOW + timedelta(days=24)) is None
+    assert find(system, "/no/such/file") is None
+    bundles.authority_path(place).write_bytes(b"another")
+    assert find(system, "") is None
 
 
 def test_the_authority_is_renewed_in_time_and_its_predecessor_still_trusted(place: Home, system):
     """A week before its end there is a new one; children of now trust both, for the workers of then."""
     # SEC-175
-    trust.prepare(place, system, None, NOW)
+    bundles.prepare(place, system, None, NOW)
     old = own(place)
-    trust.prepare(place, system, None, NOW + timedelta(days=22))
+    bundles.prepare(place, system, None, NOW + timedelta(days=22))
     assert own(place) == old
-    found = trust.prepare(place, system, None, NOW + timedelta(days=24))
+    found = bundles.prepare(place, system, None, NOW + timedelta(days=24))
     assert own(place) != old
-    assert certificates(found.child) >= {old, own(place)}
+    assert certificates(Path(found.child)) >= {old, own(place)}
 
 
 def test_a_damaged_or_lost_authority_is_made_anew(place: Home, system):
     """Nothing depends on it but what is made with it."""
-    trust.prepare(place, system, None, NOW)
-    path = trust.authority_path(place)
-    for damage in (lambda: path.write_bytes(b"garbage"), path.unlink, (place.proxy / "authority.json").unlink):
+    bundles.prepare(place, system, None, NOW)
+    path = bundles.authority_path(place)
+    for damage in (lambda: path.write_bytes(b"garbage"), path.unlink, (place.proxy / "authority.record").unlink):
         before = path.read_bytes() if path.exists() else b""
         damage()
-        found = trust.prepare(place, system, None, NOW)
-        assert own(place) in certificates(found.child)
+        found = bundles.prepare(place, system, None, NOW)
+        assert own(place) in certificates(Path(found.child))
         assert before != b"" or path.exists()
 
 
 def test_a_foreign_authority_is_refused(place: Home, system):
     """A key file that others could read or write is not used."""
     # SEC-119
-    trust.prepare(place, system, None, NOW)
-    trust.authority_path(place).chmod(0o644)
-    (place.proxy / "authority.json").unlink()
+    bundles.prepare(place, system, None, NOW)
+    bundles.authority_path(place).chmod(0o644)
+    (place.proxy / "authority.record").unlink()
     with pytest.raises(UnsafeFile):
-        trust.prepare(place, system, None, NOW)
+        bundles.prepare(place, system, None, NOW)
 
 
 def test_old_bundles_are_swept(place: Home, system, rogue: Authority):
     """A bundle that nobody has used for sixty days goes when a new one is made."""
-    old = trust.prepare(place, system, None, NOW)
+    old = bundles.prepare(place, system, None, NOW)
     long_ago = (NOW - timedelta(days=61)).timestamp()
     os.utime(old.child, (long_ago, long_ago))
-    trust.prepare(place, {"SSL_CERT_FILE": str(rogue.certificate)}, None, NOW)
-    assert not old.child.exists()
-    assert old.upstream.exists()
+    bundles.prepare(place, {"SSL_CERT_FILE": str(rogue.certificate)}, None, NOW)
+    assert not Path(old.child).exists()
+    assert Path(old.upstream).exists()
 
 
 @pytest.mark.parametrize("content", [None, "", "-----BEGIN CERTIFICATE-----\nabc\n"])
@@ -136,7 +155,7 @@ def test_extra_roots_must_be_there(place: Home, system, tmp_path: Path, content)
     if content is not None:
         extra.write_text(content)
     with pytest.raises(UsageError, match=r"AUTHSOME_CA_BUNDLE|PEM"):
-        trust.prepare(place, system, extra, NOW)
+        bundles.prepare(place, system, extra, NOW)
 
 
 def test_first_runs_at_once_agree_on_one_authority(place: Home, system):
@@ -144,8 +163,8 @@ def test_first_runs_at_once_agree_on_one_authority(place: Home, system):
     code = (
         "import os, sys; sys.path.insert(0, sys.argv[1])\n"
         "from pathlib import Path; from datetime import datetime, UTC\n"
-        "from authsome.home import Home; from authsome.proxy import trust\n"
-        "print(trust.prepare(Home(Path(sys.argv[2])), os.environ, None, datetime.now(UTC)).child)"
+        "from authsome.home import Home; from authsome.proxy import bundles\n"
+        "print(bundles.prepare(Home(Path(sys.argv[2])), os.environ, None, datetime.now(UTC)).child)"
     )
     command = [sys.executable, "-c", code, str(ROOT), str(place.root)]
     running = [subprocess.Popen(command, env=system, stdout=subprocess.PIPE, text=True) for _ in range(8)]

@@ -1,18 +1,25 @@
-"""A worker's life: it begins with its run, ends with it however that ends, and leaves the child nothing without it."""
+"""A worker's life: the first run starts it, all share it, and without it nothing goes out."""
 
+import base64
+import json
 import os
 import signal
 import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
-from proxy.support import HOST, Runner, eventually, listener_pid
+from authsome.proxy import launch
+from authsome.proxy.plain import Unusual
+from fakes import daemon_api
+from proxy.support import HOST, OTHER_HOST, Runner, eventually, listener_pid
 
 
 def is_listening(port: int) -> bool:
@@ -24,30 +31,43 @@ def is_listening(port: int) -> bool:
     return True
 
 
-def is_running(pid: int) -> bool:
-    """Whether a process is there."""
-    return Path(f"/proc/{pid}").exists()
+def configure(runner: Runner, **proxy: object) -> None:
+    """Write the settings of the proxy."""
+    runner.home.mkdir(mode=0o700, exist_ok=True)
+    path = runner.home / "config.json"
+    path.write_text(json.dumps({"proxy": proxy}))
+    path.chmod(0o600)
 
 
-def test_the_run_ends_with_its_child(runner: Runner):
-    """The daemon is told, the port is closed, and the process is gone."""
-    with runner.proxy() as proxy:
-        port, pid = proxy.port, proxy.pid
-        assert len(runner.daemon.live) == 1
-    assert eventually(lambda: not runner.daemon.live and not is_listening(port) and not is_running(pid))
-
-
-def test_the_run_ends_when_its_child_is_killed(runner: Runner):
-    """Kill -9 of the command ends its credential within seconds, and open connections with it."""
+def test_the_run_ends_with_its_child_and_the_worker_stays(runner: Runner):
+    """The daemon is told, and the credential opens nothing more; the next run has the same worker."""
     # SEC-138
     with runner.proxy() as proxy:
         port, pid = proxy.port, proxy.pid
-        wire = proxy.open(HOST, runner.server.port)
-        assert wire.request("GET", "/echo", f"Host: {HOST}:{runner.server.port}").status == 200
+        assert len(runner.daemon.live) == 1
+        assert proxy.is_admitted()
+    assert eventually(lambda: not runner.daemon.live and not proxy.is_admitted(), timeout=5)
+    with runner.proxy() as again:
+        assert (again.port, again.pid) == (port, pid)
+        assert not proxy.is_admitted()
+    assert len(runner.workers()) == 1
+
+
+def test_the_run_ends_when_its_child_is_killed(runner: Runner):
+    """Kill -9 of the command ends its credential within seconds, and open connections with it; no other run's."""
+    # SEC-138
+    host = f"Host: {HOST}:{runner.server.port}"
+    with runner.proxy() as other, other.open(HOST, runner.server.port) as others, runner.proxy() as proxy:
+        wire, tunnel = proxy.open(HOST, runner.server.port), proxy.tunnel(f"{OTHER_HOST}:{runner.server.port}")
+        assert wire.request("GET", "/echo", host).status == 200
         proxy.end()
-        assert wire.reader.read() == b""
-        wire.close()
-        assert eventually(lambda: not runner.daemon.live and not is_listening(port) and not is_running(pid), timeout=5)
+        for each in (wire, tunnel):
+            assert each.reader.read() == b""
+            each.close()
+        assert not proxy.is_admitted()
+        assert eventually(lambda: len(runner.daemon.live) == 1, timeout=5)
+        assert others.request("GET", "/echo", host).status == 200
+        assert other.is_admitted()
 
 
 def test_what_the_child_leaves_behind_has_no_network(runner: Runner):
@@ -75,6 +95,10 @@ def test_a_killed_worker_leaves_no_network(runner: Runner):
             check=False,
         )
         assert done.returncode == 7  # could not connect
+        with runner.proxy() as again:
+            assert again.pid != pid
+            assert again.is_admitted()
+            assert not is_listening(port)
     assert runner.server.requests == []
 
 
@@ -144,25 +168,213 @@ def test_everything_it_leaves_is_private(runner: Runner):
     directory = runner.home / "proxy"
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
     files = list(directory.iterdir())
-    assert {path.name for path in files} >= {"authority.pem", "authority.json", "proxy.log", "node_preload.cjs"}
-    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
-    with_key = [path.name for path in files if b"PRIVATE KEY" in path.read_bytes()]
+    assert {path.name for path in files} >= {"authority.pem", "authority.record", "proxy.log", "node_preload.cjs"}
+    (place,) = runner.sockets()
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (*files, place)} == {0o600}
+    with_key = [path.name for path in files if path.is_file() and b"PRIVATE KEY" in path.read_bytes()]
     assert with_key == ["authority.pem"]
 
 
 def test_it_is_not_started_by_hand():
-    """Without an assignment on its input it says so and ends."""
+    """Without a station on its input it says so and ends."""
     command = [sys.executable, str(Path(__file__).with_name("start_worker.py"))]
     done = subprocess.run(command, input=b"{}\n", capture_output=True, check=False, timeout=30)
     assert done.returncode == 2
     assert b"authsome run" in done.stderr
 
 
+# ---- one worker for all runs -------------------------------------------------------------------------------
+
+
 def test_two_runs_at_once_do_not_know_each_other(runner: Runner):
-    """Each worker takes only its own run's credential."""
-    with runner.proxy() as first, runner.proxy() as second:
-        assert first.port != second.port
-        assert listener_pid(first.port) != listener_pid(second.port)
-        with first.connect() as wire:
-            answer = wire.request("CONNECT", f"{HOST}:{runner.server.port}", "Host: x", second.authorization)
-        assert answer.status == 407
+    """They share a worker; what each is given is asked for with its own secret, which its own password leads to."""
+    # SEC-149 SEC-170
+    host, port = f"Host: {HOST}:{runner.server.port}", runner.server.port
+    with runner.proxy() as first:
+        runs = [runner.daemon.run]
+        with runner.proxy() as second:
+            runs.append(runner.daemon.run)
+            assert (first.port, first.pid) == (second.port, second.pid)
+            user, _, password = urlsplit(first.url).netloc.rpartition("@")[0].partition(":")
+            mixed = base64.b64encode(f"{urlsplit(second.url).username}:{password}".encode()).decode()
+            assert user != urlsplit(second.url).username
+            with first.connect() as wire:
+                answer = wire.request("CONNECT", f"{HOST}:{port}", "Host: x", f"Proxy-Authorization: Basic {mixed}")
+                assert answer.status == 407
+            for proxy in (first, second, first):
+                with proxy.open(HOST, port) as wire:
+                    assert wire.request("GET", "/echo", host).status == 200
+    asked = [each for each in runner.daemon.requests if each.path == "/proxy/resolve"]
+    named = [(each.header("Authorization") or "").removeprefix("Run ").partition(":")[0] for each in asked]
+    assert named == [runs[0], runs[1], runs[0]]
+
+
+def test_a_connection_stays_with_the_run_that_opened_it(runner: Runner):
+    """Another run's credential on it is refused, whatever it is worth elsewhere."""
+    # SEC-149
+    runner.unmatched = "deny"
+    url = f"http://{OTHER_HOST}:1/"
+    with runner.proxy() as first, runner.proxy() as second, first.connect() as wire:
+        host = f"Host: {OTHER_HOST}"
+        assert wire.request("GET", url, host, first.authorization).status == 403
+        answer = wire.request("GET", url, host, second.authorization)
+        assert (answer.status, answer.json()["detail"]) == (400, "this connection belongs to another run")
+
+
+def test_twenty_runs_at_once_start_one_worker(runner: Runner):
+    """Whoever is first starts it, the others wait for that one, and all of them work."""
+    # SEC-189 SEC-196
+    url = runner.server.url("/echo", host=HOST)
+    children = [runner.start("curl", "-sS", "--fail", url) for _ in range(20)]
+    for child in children:
+        child.communicate(timeout=120)
+    assert [child.returncode for child in children] == [0] * 20
+    assert runner.log().count("listening on port") == 1
+    assert len(runner.server.to("/echo")) == 20
+    assert eventually(lambda: not runner.daemon.live)
+
+
+def test_runs_whose_worker_is_killed_all_the_time_work_in_the_end(runner: Runner):
+    """A worker may be gone between being found and being asked: the run starts another."""
+    # SEC-137
+    stop = threading.Event()
+
+    def kill() -> None:
+        while not stop.is_set():
+            for pid in runner.workers():
+                os.kill(pid, signal.SIGKILL)
+            time.sleep(0.2)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        statuses = [runner("true").returncode for _ in range(15)]
+    finally:
+        stop.set()
+        killer.join()
+    assert statuses == [0] * 15
+    assert runner("true").returncode == 0
+
+
+def test_another_daemon_has_another_worker(runner: Runner):
+    """What runs have in common names the worker: the daemon, the build, the authority, extra roots for a far daemon."""
+    facts = {"url": "http://127.0.0.1:7998", "is_supervised": False, "extra": "", "authority": "1 2 3"}
+    names = [
+        launch.worker_name(**{**facts, **more})  # type: ignore[arg-type]
+        for more in (
+            {},
+            {"url": "http://127.0.0.1:7999"},
+            {"is_supervised": True},
+            {"extra": "/company.pem"},
+            {"authority": "1 2 4"},
+        )
+    ]
+    assert len(set(names)) == len(names)
+    assert launch.worker_name(**{**facts, "is_supervised": True, "extra": "/x"}) == names[2]  # type: ignore[arg-type]
+    with runner.proxy() as first, daemon_api.serve() as other:
+        other.routes, other.credentials = runner.daemon.routes, runner.daemon.credentials
+        runner.daemon, kept = other, runner.daemon
+        try:
+            with runner.proxy() as second:
+                assert first.pid != second.pid
+        finally:
+            runner.daemon = kept
+
+
+def test_it_leaves_when_nobody_needs_it(runner: Runner):
+    """After `proxy.idle_minutes` without a run: process, port and socket are gone."""
+    # SEC-137
+    configure(runner, idle_minutes=0.01)
+    with runner.proxy() as proxy:
+        port = proxy.port
+        time.sleep(1)
+        assert proxy.is_admitted()
+    assert eventually(lambda: not runner.workers(), timeout=5)
+    assert not is_listening(port)
+    assert runner.sockets() == []
+    assert runner("true").returncode == 0
+
+
+def test_one_that_leaves_at_once_serves_whoever_comes(runner: Runner):
+    """However short its patience, a run that finds it is served by it, or by the next."""
+    configure(runner, idle_minutes=0)
+    assert [runner("true").returncode for _ in range(5)] == [0] * 5
+    children = [runner.start("true") for _ in range(5)]
+    assert [child.wait(timeout=60) for child in children] == [0] * 5
+    for child in children:
+        child.communicate()
+
+
+@pytest.mark.parametrize("setting", ['"soon"', "-1", "true", "1e9"])
+def test_a_patience_that_is_not_understood_is_told(runner: Runner, setting):
+    """125 and one line; no command without a proxy."""
+    configure(runner, idle_minutes=json.loads(setting))
+    done = runner("sh", "-c", "echo ran")
+    assert (done.returncode, done.stdout) == (125, b"")
+    assert b'"proxy" in' in done.stderr
+    assert b"idle_minutes" in done.stderr
+
+
+def test_it_leaves_when_its_place_is_gone(runner: Runner):
+    """A worker that no run can find any more serves its children to their end, and then goes."""
+    with runner.proxy() as proxy:
+        pid = proxy.pid
+        (place,) = runner.sockets()
+        place.unlink()
+        assert runner("true").returncode == 0
+        assert listener_pid(proxy.port) == pid
+        with proxy.open(HOST, runner.server.port) as wire:
+            assert wire.request("GET", "/echo", f"Host: {HOST}:{runner.server.port}").status == 200
+    assert eventually(lambda: pid not in runner.workers(), timeout=5)
+    assert len(runner.workers()) == 1
+
+
+def test_what_is_no_assignment_is_refused(runner: Runner):
+    """Half a line, garbage, and silence leave the worker as it was."""
+    with runner.proxy() as proxy:
+        (place,) = runner.sockets()
+        for line, answer in ((b"{}\n", b'"usage"'), (b"\xff\n", b'"usage"'), (b"half", b""), (b"", b"")):
+            with socket.socket(socket.AF_UNIX) as caller:
+                caller.connect(str(place))
+                caller.sendall(line)
+                caller.shutdown(socket.SHUT_WR)
+                assert answer in caller.recv(4096)
+        assert proxy.is_admitted()
+
+
+def test_the_daemon_is_told_of_an_end_when_it_can_be(runner: Runner):
+    """The credential is dead at once; a daemon that is down then is told when it is back, at the latest at the end."""
+    # SEC-138
+    with runner.proxy() as proxy:
+        runner.daemon.is_down = True
+    assert eventually(lambda: not proxy.is_admitted(), timeout=5)
+    assert runner.daemon.live
+    runner.daemon.is_down = False
+    runner.stop_workers()
+    assert not runner.daemon.live
+
+
+def test_a_home_whose_path_is_too_long_for_a_socket(runner: Runner):
+    """The socket is in a private directory below /tmp then."""
+    deep = runner.directory / ("d" * 100) / "authsome home"
+    runner.environ["AUTHSOME_HOME"], runner.home = str(deep), deep
+    for _ in range(2):
+        assert runner("true").returncode == 0
+    assert len(runner.workers()) == 1
+    place = launch.socket_path(str(deep / "proxy"), "worker-x.sock")
+    assert place.startswith("/tmp/authsome-")
+    assert stat.S_IMODE(Path(place).parent.stat().st_mode) == 0o700
+
+
+def test_a_place_that_others_may_write_to_is_not_trusted(tmp_path: Path):
+    """Whoever listens there may be anybody."""
+    # SEC-119
+    place = tmp_path / "proxy"
+    place.mkdir(mode=0o700)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(place / "w.sock"))
+        listener.listen()
+        launch.dial(str(place / "w.sock")).close()
+        place.chmod(0o770)
+        with pytest.raises(Unusual):
+            launch.dial(str(place / "w.sock"))

@@ -134,12 +134,17 @@ def test_the_child_fails_closed_while_the_daemon_is_dead(program, keyed, start):
 
 
 def test_a_killed_run_is_dead_within_seconds(program, keyed, start):
-    """Kill -9 of the command ends its worker, and the proxy it leaves behind serves nobody. # SEC-137 # SEC-138"""
+    """Kill -9 of the command ends its credential, at the proxy and at the daemon. # SEC-137 # SEC-138"""
     child = start("run", "--", "sh", "-c", "echo $HTTPS_PROXY; read stop")
     proxy = child.stdout.readline().strip()
-    pid, worker = child_of(program, "echo"), worker_of(program)
-    os.kill(pid, signal.SIGKILL)
-    adversary.wait(lambda: not adversary.alive(worker), "the worker's end", timeout=5)
+
+    def status() -> str:
+        command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-x", proxy, "http://127.0.0.1:1/"]
+        return subprocess.run(command, capture_output=True, check=False, timeout=20, text=True).stdout
+
+    assert status() == "403"  # the credential is known; that address is not for anybody
+    os.kill(child_of(program, "echo"), signal.SIGKILL)
+    adversary.wait(lambda: status() == "407", "the run's end", timeout=5)
     url = keyed.url("/", host="api.example.localhost")
     late = subprocess.run(["curl", "-sk", "-x", proxy, url], capture_output=True, check=False, timeout=20)
     assert late.returncode != 0

@@ -1,0 +1,141 @@
+"""Making what `proxy/trust.py` finds: the bundles of roots, and the authority on disk.
+
+Rule: whatever is made is whole before it has its name, and of several runs at the same time one makes the authority.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from authsome.errors import StorageFailed, UsageError
+from authsome.home import Home, make_private_directory, open_private, read_private, write_private
+from authsome.proxy import trust
+from authsome.proxy.trust import Record, Sources, Trust
+
+_KEPT: Final = timedelta(days=60)  # twice an authority's life: no child can still use an older bundle
+_BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
+_END: Final = b"-----END CERTIFICATE-----"
+_LIMIT: Final = 16 * 1024 * 1024  # system bundles have a quarter of a MiB
+
+
+def authority_path(home: Home) -> Path:
+    """Where the authority's key and certificate lie."""
+    return home.proxy / "authority.pem"
+
+
+def prepare(home: Home, environ: Mapping[str, str], extra: Path | None, now: datetime) -> Trust:
+    """The bundles for a run; made, and the authority with them, when there are none for just these roots.
+
+    Args:
+        home: where they lie.
+        environ: the caller's environment, whose own roots the child keeps.
+        extra: `AUTHSOME_CA_BUNDLE`.
+        now: the time.
+
+    Raises:
+        UsageError: the extra roots are none.
+        StorageFailed: the bundles cannot be written.
+        UnsafeFile: the authority's file is not private.
+    """
+    if extra is not None and not extra.is_file():
+        raise UsageError(f"AUTHSOME_CA_BUNDLE names {extra}, which is no file")
+    make_private_directory(home.proxy)
+    directory, named = str(home.proxy), str(extra or "")
+    found = trust.find(directory, environ, named, int(now.timestamp()))
+    if found is not None:
+        return found
+    record = trust.record(directory)
+    if record is None or now.timestamp() >= record.renew_at:
+        record = _make_authority(home, now)
+    sources = Sources(directory, environ, named)
+    return Trust(
+        child=_bundle(home, sources.child, record.certificates, named, now),
+        upstream=_bundle(home, sources.upstream, (), named, now),
+        authority=record.key_file,
+    )
+
+
+def _make_authority(home: Home, now: datetime) -> Record:
+    """Make or renew the authority, or take stock of one that a killed process left without a record."""
+    from authsome.proxy import authority  # noqa: PLC0415  # 55 ms, and needed once in three weeks
+
+    with _lock(home):
+        record = trust.record(str(home.proxy))
+        if record is not None and now.timestamp() < record.renew_at:
+            return record  # another run was faster
+        path = authority_path(home)
+        previous = list(record.certificates[:1]) if record is not None else []
+        try:
+            current = authority.load(read_private(path))
+        except (OSError, ValueError):
+            current = None
+        if current is None or now >= current.renew_at:
+            if current is not None:
+                previous = [current.certificate_pem().decode()]
+            current = authority.create(now)
+            write_private(path, current.to_pem())
+        record = Record(
+            renew_at=int(current.renew_at.timestamp()),
+            key_file=trust.identity(str(path)),
+            certificates=tuple(dict.fromkeys((current.certificate_pem().decode(), *previous))),
+        )
+        write_private(home.proxy / "authority.record", record.to_text().encode())
+        return record
+
+
+@contextmanager
+def _lock(home: Home) -> Iterator[None]:
+    descriptor = open_private(home.proxy / "authority.lock", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _bundle(home: Home, sources: Iterable[str], own: tuple[str, ...], extra: str, now: datetime) -> str:
+    paths = list(dict.fromkeys(os.path.realpath(path) for path in sources))
+    bundle = Path(trust.bundle_path(str(home.proxy), paths, own))
+    try:
+        os.utime(bundle, (now.timestamp(), now.timestamp()))
+    except FileNotFoundError:
+        wanted = os.path.realpath(extra) if extra else ""
+        blocks = dict.fromkeys(block for path in paths for block in _certificates(Path(path), is_wanted=path == wanted))
+        blocks.update(dict.fromkeys(text.encode().strip() for text in own))
+        write_private(bundle, b"\n".join(blocks) + b"\n")
+        _sweep(home, now)
+    except OSError as error:
+        raise StorageFailed(f"{bundle} cannot be used: {error.strerror}") from error
+    return str(bundle)
+
+
+def _certificates(path: Path, *, is_wanted: bool) -> list[bytes]:
+    """The PEM certificates of a file.
+
+    Raises:
+        UsageError: the user named the file for them, and there are none.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_LIMIT)
+    except OSError:
+        text = b""
+    found = []
+    for part in text.split(_BEGIN)[1:]:
+        body, end, _ = part.partition(_END)
+        if end:
+            found.append(_BEGIN + b"\n" + b"\n".join(body.split()) + b"\n" + _END)
+    if is_wanted and not found:
+        raise UsageError(f"{path} holds no PEM certificate", hint="check AUTHSOME_CA_BUNDLE")
+    return found
+
+
+def _sweep(home: Home, now: datetime) -> None:
+    for bundle in home.proxy.glob("bundle-*.pem"):
+        with suppress(OSError):
+            if now.timestamp() - bundle.stat().st_mtime > _KEPT.total_seconds():
+                bundle.unlink()
