@@ -1,6 +1,7 @@
 """Refresh: one request however many ask, and no failure loses a login."""
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -10,8 +11,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from authsome.broker.credentials import Claimant, Target
-from authsome.broker.freshness import margin
+from authsome.broker.credentials import Claimant, Credentials, Target
+from authsome.broker.freshness import Freshness, margin
+from authsome.broker.refresh import Refresher
 from authsome.errors import AuthsomeError, CredentialUnavailable, LoginRequired, RefreshFailed, StorageFailed
 from authsome.models.audit import Event
 from authsome.models.connection import Status
@@ -410,3 +412,30 @@ def test_an_expired_token_without_refresh_is_refused(house, hostile):
         resolve(house)
     assert "authsome login acme" in raised.value.hint
     assert hostile.requests == []
+
+
+def test_little_time_lies_between_the_answer_and_its_commit(house, hostile, record_property):
+    """What a kill could lose of what has arrived: some milliseconds, of which the sync takes the most. # SEC-78"""
+    answered, stored = [], []
+
+    class Watched(Freshness):
+        def learn(self, connection, now):
+            stored.append(time.perf_counter())
+            super().learn(connection, now)
+
+    def send(request, allow_private):
+        response = house.context.send(request, allow_private)
+        answered.append(time.perf_counter())
+        return response
+
+    context = replace(house.context, send=send)
+    freshness = Watched(context.steady, lambda _: None)
+    credentials = Credentials(context, Refresher(context, freshness), freshness)
+    house.oauth("acme", hostile.url())
+    house.connect("acme", lifetime=HOUR)
+    for _ in range(40):
+        house.clock.advance(HOUR)
+        credentials.reveal(house.owner, "acme", "default", Event.EXPORT)
+    windows = sorted(end - begin for begin, end in zip(answered, stored, strict=True))
+    record_property("milliseconds from the answer to the commit", windows[20] * 1000)
+    assert windows[20] < 0.05

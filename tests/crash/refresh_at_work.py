@@ -4,10 +4,10 @@ Each line on standard input is an order (JSON); for each a copy of this process 
 start one, and its number is written to standard output. What a copy says goes to the file that its order names, a line
 at a time; each line has happened:
 
-    state REVISION STATUS PROBLEM   what it found, after the whole database was checked
-    used REVISION                   a token of that revision was handed out
-    lost MESSAGE                    the provider no longer accepts the login
-    failed CODE MESSAGE             anything else
+    state REVISION REFRESHES STATUS     what it found: the connection, and how many refreshes are on record
+    used REVISION                       a token of that revision was handed out
+    lost MESSAGE                        the provider no longer accepts the login
+    failed CODE MESSAGE                 anything else
 """
 
 import json
@@ -98,8 +98,10 @@ def work(order: Order) -> None:
     owner = owner_of(context)
     if order.login is not None:
         store(context, owner, order.login)
-    (found,) = broker.credentials.list_all(owner)
-    say("state", found.revision, found.status, found.problem)
+    with database.read() as reader:
+        (found,) = connections.list_all(reader, owner.vault_id)
+        (count,) = reader.execute("SELECT count(*) FROM audit WHERE event = 'refresh'").fetchone()
+    say("state", found.revision, count, found.status)
     time.sleep(max(0.0, order.at - time.monotonic()))
     threads = [threading.Thread(target=resolve, args=(order, broker, owner, now)) for _ in range(order.threads)]
     for thread in threads:

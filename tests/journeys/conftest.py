@@ -1,9 +1,50 @@
 """What the journeys share: providers that lead to servers on loopback."""
 
+import html
+import subprocess
+import tempfile
+from collections.abc import Callable
+from subprocess import Popen
+
 import pytest
 
 from fakes import api, definitions, oidc
 from fakes.definitions import Define
+
+
+@pytest.fixture
+def log_in(start: Callable[..., Popen[str]]) -> Callable[..., None]:
+    """Logs in at an OAuth server with the public client: `log_in(server, "acme", "--force")`."""
+
+    def finished(server: oidc.OidcServer, *args: str, login: str = "octocat") -> None:
+        process = start("login", *args, "--no-browser", "--stdin")
+        assert process.stdin
+        assert process.stderr
+        process.stdin.write('{"client_id": "public"}')
+        process.stdin.close()
+        line = ""
+        while "http://127.0.0.1" not in line:
+            line = process.stderr.readline()
+            assert line
+        visit(next(word for word in line.split() if word.startswith("http://127.0.0.1")), server, login)
+        assert process.wait(20) == 0, process.stderr.read()
+
+    return finished
+
+
+def visit(link: str, server: oidc.OidcServer, login: str) -> None:
+    """Go from the link to the provider and back, with curl as the browser."""
+    with tempfile.NamedTemporaryFile() as jar:
+
+        def curl(url: str) -> str:
+            command = ["curl", "-s", "-c", jar.name, "-b", jar.name, "-o", "/dev/stderr", "-w", "%{redirect_url}", url]
+            done = subprocess.run(command, capture_output=True, text=True, check=True)
+            return done.stdout or done.stderr
+
+        page = curl(curl(link))
+        start = page.index(server.authorization_url)
+        url = html.unescape(page[start : page.index('"', start)])
+        curl(server.approve(url, login=login))
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`run` through the whole product: the child holds placeholders, the server gets the credential."""
 
 import shutil
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -132,20 +131,11 @@ def test_exit_status(program, command, status):
     assert "Traceback" not in done.stderr
 
 
-def test_an_expired_token_is_refreshed_once(program, start, define, api_server):
+def test_an_expired_token_is_refreshed_once(program, log_in, define, api_server):
     """Five runs at once at expiry cause one refresh, and all requests carry the new token. # SEC-77"""
     with oidc.serve(redirect_uris=[program.callback], access_token_ttl=20) as server:
         define(server.definition("acme", api_url=api_server.url("/", host="api.example.localhost")))
-        login = start("login", "acme", "--no-browser", "--stdin")
-        login.stdin.write('{"client_id": "public"}')
-        login.stdin.close()
-        line = ""
-        while "http://127.0.0.1" not in line:
-            line = login.stderr.readline()
-            assert line
-        link = next(word for word in line.split() if word.startswith("http://127.0.0.1"))
-        _visit(link, server)
-        assert login.wait(20) == 0
+        log_in(server, "acme")
         time.sleep(16)  # a quarter of the lifetime before its end it is due
         url = api_server.url("/", host="api.example.localhost")
         with ThreadPoolExecutor(5) as pool:
@@ -154,22 +144,6 @@ def test_an_expired_token_is_refreshed_once(program, start, define, api_server):
         (refresh,) = server.token_requests("refresh_token")
         token = refresh.answer["access_token"]
         assert {request.header("authorization") for request in api_server.requests} == {f"Bearer {token}"}
-
-
-def _visit(link: str, server: oidc.OidcServer) -> None:
-    """Go from the link to the provider and back, with curl as the browser."""
-    with subprocess.Popen(["mktemp"], stdout=subprocess.PIPE, text=True) as made:
-        jar = made.communicate()[0].strip()
-
-    def curl(url: str) -> str:
-        command = ["curl", "-s", "-c", jar, "-b", jar, "-o", "/dev/stderr", "-w", "%{redirect_url}", url]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return done.stdout or done.stderr
-
-    page = curl(curl(link))
-    start = page.index(server.authorization_url)
-    url = page[start : page.index('"', start)].replace("&amp;", "&")
-    curl(server.approve(url))
 
 
 @pytest.mark.usefixtures("logged_in")

@@ -1,0 +1,104 @@
+"""Refreshes by the real daemon: many ask, it is killed, and the provider is strict."""
+
+import secrets
+import sqlite3
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+
+from fakes import oidc
+from security import adversary
+
+BODY = {"method": "GET", "host": "api.example.localhost", "path": "/"}
+ROUNDS = 12
+
+
+def test_fifty_at_once_and_one_refresh(program, log_in, define):
+    """Fifty requests for a credential that is due: one refresh at the provider, fifty answers. # SEC-77 # SEC-91"""
+    with oidc.serve(redirect_uris=[program.callback], access_token_ttl=4) as server:
+        define(server.definition("acme"))
+        log_in(server, "acme")
+        caller = adversary.owner(program)
+        time.sleep(4)
+        start = threading.Barrier(50)
+
+        def ask(_: int) -> adversary.Answer:
+            start.wait()
+            return caller.ask("POST", "/proxy/resolve", BODY)
+
+        with ThreadPoolExecutor(50) as pool:
+            answers = list(pool.map(ask, range(50)))
+        assert [answer.status for answer in answers] == [200] * 50
+        (refresh,) = server.token_requests("refresh_token")
+        assert {str(answer.json()["set"]) for answer in answers} == {
+            str([["Authorization", f"Bearer {refresh.answer['access_token']}"]])
+        }
+
+
+def test_what_is_in_use_is_refreshed_before_anybody_waits(program, log_in, define):
+    """In the background, once; a connection that nobody uses is left alone."""
+    with oidc.serve(redirect_uris=[program.callback], access_token_ttl=8) as server:
+        define(server.definition("acme"))
+        log_in(server, "acme")
+        log_in(server, "acme", "--connection", "resting")
+        caller = adversary.owner(program)
+        assert caller.ask("POST", "/proxy/resolve", BODY).status == 200
+        server.clear_log()
+        adversary.wait(lambda: server.token_requests("refresh_token"), "a refresh in the background")
+        time.sleep(4)
+        assert len(server.token_requests("refresh_token")) == 1
+        (event,) = program.json("log", "--event", "refresh")["events"]
+        assert (event["connection"], event.get("identity")) == ("default", None)
+
+
+def test_the_daemon_killed_around_a_refresh(program, log_in, define):
+    """Kill -9, and start again: a login is lost only where the provider had spent its token. # SEC-78"""
+    with oidc.serve(redirect_uris=[program.callback], access_token_ttl=2) as server:
+        define(server.definition("acme"))
+        log_in(server, "acme")
+        caller = adversary.owner(program)
+        server.plan("/token", delay=0.015, times=-1)
+        lost = 0
+        for _ in range(ROUNDS):
+            server.clear_log()
+            asking = Asking(caller)
+            asking.start()
+            adversary.wait(lambda: server.token_requests("refresh_token"), "a refresh")
+            time.sleep(secrets.randbelow(40) / 1000)
+            adversary.kill(program.wait_daemon())
+            asking.stop.set()
+            asking.join(30)
+            assert program("daemon", "start").returncode == 0
+            answer = caller.ask("POST", "/proxy/resolve", BODY)
+            if answer.status != 200:
+                assert answer.code == "login_required", answer
+                assert_spent_twice(server)
+                assert "the daemon was stopped before the provider's answer was stored" in str(answer.json()["detail"])
+                lost += 1
+                log_in(server, "acme", "--force")
+        assert lost < ROUNDS
+        with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=20)) as store:
+            assert store.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        log = (program.home / "server" / "daemon.log").read_text()
+        assert "Traceback" not in log
+
+
+def assert_spent_twice(server: oidc.OidcServer) -> None:
+    """The refused refresh token is one that the provider had been given before."""
+    given = [request.form["refresh_token"] for request in server.token_requests("refresh_token") if request.form]
+    assert len(given) > len(set(given)), "a login was lost that the provider would have kept"
+
+
+class Asking(threading.Thread):
+    """Wants the credential all the time."""
+
+    def __init__(self, caller: adversary.Caller) -> None:
+        super().__init__()
+        self.caller = caller
+        self.stop = threading.Event()
+
+    def run(self) -> None:
+        while not self.stop.wait(0.01):
+            with suppress(OSError, ValueError):  # killed in between
+                self.caller.ask("POST", "/proxy/resolve", BODY)
