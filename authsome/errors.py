@@ -211,6 +211,13 @@ class EndpointRefused(AuthsomeError):
     default_hint = None
 
 
+class RevocationUnsupported(EndpointRefused):
+    """this provider offers no way to revoke a credential from here."""
+
+    code = "revocation_unsupported"
+    http_status = 422
+
+
 class AddressRefused(EndpointUnreachable):
     """the host resolves to an address that must not be dialled."""
 

@@ -115,6 +115,7 @@ MAY_REVEAL: Final = frozenset(
         "oauth/client_auth.py",
         "oauth/device.py",
         "oauth/pkce.py",
+        "oauth/revocation.py",
         "oauth/token.py",
         "proxy/broker.py",
         "proxy/dial.py",

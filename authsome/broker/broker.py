@@ -10,6 +10,7 @@ from authsome.broker.principals import Principals
 from authsome.broker.providers import Providers
 from authsome.broker.refresh import Refresher
 from authsome.broker.renewal import Renewal
+from authsome.broker.revocations import Revocations
 from authsome.broker.runs import Runs
 from authsome.broker.upstream import UpstreamImport
 from authsome.home import Home
@@ -27,6 +28,7 @@ class Broker:
     credentials: Credentials
     runs: Runs
     refresher: Refresher
+    revocations: Revocations
     renewal: Renewal
     freshness: Freshness
 
@@ -53,6 +55,7 @@ def wire(context: Context, home: Home, *, base_url: str) -> Broker:
         credentials=Credentials(context, refresher, freshness),
         runs=Runs(context, principals),
         refresher=refresher,
+        revocations=Revocations(context, refresher),
         renewal=renewal,
         freshness=freshness,
     )

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -47,6 +47,9 @@ _POLL: Final = (0.02, 0.25)  # seconds between looks whether another process is 
 Wanted = Callable[[Connection, datetime], bool]
 """Whether what is stored is to be refreshed."""
 
+Stands = Callable[[Connection], bool]
+"""Whether what is stored is to be left as it is."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Unstored:
@@ -70,8 +73,8 @@ class _Turn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Claim:
-    """The right to refresh a connection, and what it takes."""
+class Claim:
+    """The right to deal with a connection's provider, and what it takes."""
 
     lease: refreshes.Lease
     held: Secrets
@@ -135,6 +138,26 @@ class Refresher:
                 self._refreshed(None, provider, connection, turn, is_wanted)
             return timedelta(seconds=self._pause_left(turn)) if turn.failures else None
 
+    @contextmanager
+    def alone_with(self, connection: Connection) -> Iterator[Claim]:
+        """Keep everybody from refreshing a connection meanwhile; its newest secrets are in the claim.
+
+        Raises:
+            ConnectionNotFound: it was logged out meanwhile.
+        """
+        with self._turn(connection) as turn:
+            assert turn is not None
+            while not isinstance(claim := self._claim(connection, lambda _: False), Claim):
+                self._await_other(connection)
+            unstored = turn.unstored
+            if unstored is not None and unstored.revision == claim.lease.connection.revision:
+                claim = replace(claim, held=_renewed(claim.held, unstored.tokens))
+            try:
+                yield claim
+            finally:
+                with self._context.database.transaction(durable=False) as tx:
+                    refreshes.end(tx, claim.lease)
+
     def _refreshed(
         self, caller: Caller | None, provider: Provider, connection: Connection, turn: _Turn, is_wanted: Wanted
     ) -> Connection:
@@ -147,7 +170,7 @@ class Refresher:
             return self._unrefreshed(current, EndpointUnreachable(turn.cause))
         while True:
             try:
-                claim = self._claim(connection, is_wanted)
+                claim = self._claim(connection, lambda current: self._stands(current, is_wanted))
             except StorageFailed as error:
                 return self._unrefreshed(connection, error)
             if isinstance(claim, Connection):
@@ -170,12 +193,12 @@ class Refresher:
             raise LoginRequired(**login_again(current))
         return not is_wanted(current, self._context.clock())
 
-    def _claim(self, connection: Connection, is_wanted: Wanted) -> _Claim | Connection | None:
+    def _claim(self, connection: Connection, stands: Stands) -> Claim | Connection | None:
         """The claim; the connection when there is nothing to do; None while another process is at it."""
         context = self._context
         with context.database.transaction(durable=False) as tx:
             current = connections.require(tx, *key_of(connection))
-            if self._stands(current, is_wanted):
+            if stands(current):
                 return current
             lease = refreshes.take(tx, current, self._owner, now=context.clock())
             if lease is None:
@@ -187,7 +210,7 @@ class Refresher:
                 client_id=client.client_id if client else "",
                 client_secret=client.client_secret if client else None,
             )
-            return _Claim(lease=lease, held=held, client=credentials)
+            return Claim(lease=lease, held=held, client=credentials)
 
     def _await_other(self, connection: Connection) -> None:
         """Wait until another process has refreshed a connection, or its claim is over."""
@@ -208,7 +231,7 @@ class Refresher:
             raise error
         raise RefreshFailed(f"{current.provider}: the token has expired and {error.message}") from error
 
-    def _ask(self, caller: Caller | None, provider: Provider, claim: _Claim, turn: _Turn) -> Connection:
+    def _ask(self, caller: Caller | None, provider: Provider, claim: Claim, turn: _Turn) -> Connection:
         """Get new tokens and store them, or settle why there are none."""
         assert provider.oauth is not None
         lease, connection = claim.lease, claim.lease.connection
@@ -233,7 +256,7 @@ class Refresher:
         turn.failures, turn.not_before, turn.unstored = 0, 0.0, None
         return stored
 
-    def _request(self, provider: Provider, oauth: OAuth, claim: _Claim) -> token.Tokens:
+    def _request(self, provider: Provider, oauth: OAuth, claim: Claim) -> token.Tokens:
         context, held = self._context, claim.held
         # No scope is asked for: the same ones are meant (RFC 6749 §6), however the provider spells them.
         request = token.refresh_request(oauth, claim.client, refresh_token=held[REFRESH_TOKEN], scopes=())
@@ -241,12 +264,8 @@ class Refresher:
         sent = (held[REFRESH_TOKEN], held[ACCESS_TOKEN], claim.client.client_secret or Secret(""))
         return token.parse_token_response(response, oauth, now=context.clock(), sent=sent)
 
-    def _store(self, caller: Caller | None, oauth: OAuth, claim: _Claim, tokens: token.Tokens) -> Connection:
+    def _store(self, caller: Caller | None, oauth: OAuth, claim: Claim, tokens: token.Tokens) -> Connection:
         context, connection = self._context, claim.lease.connection
-        fresh = {
-            ACCESS_TOKEN: tokens.access_token,
-            REFRESH_TOKEN: tokens.refresh_token or claim.held[REFRESH_TOKEN],
-        }
         granted = tokens.scopes if tokens.scopes is not None else connection.scopes
         dropped = sorted(set(connection.scopes) - set(granted))
         with context.database.transaction(durable=True) as tx:
@@ -255,7 +274,7 @@ class Refresher:
                 tx,
                 context.sealers.for_vault(connection.vault_id),
                 connection,
-                secrets=fresh,
+                secrets=_renewed(claim.held, tokens),
                 expires_at=tokens.expires_at,
                 scopes=granted,
                 now=now,
@@ -340,6 +359,11 @@ class Refresher:
                 turn.users -= 1
                 if turn.users == 0 and turn.failures == 0 and turn.unstored is None:
                     self._turns.pop(key, None)
+
+
+def _renewed(held: Secrets, tokens: token.Tokens) -> Secrets:
+    """A connection's fields after a refresh; without a new refresh token the old one stays (RFC 6749 §6)."""
+    return {ACCESS_TOKEN: tokens.access_token, REFRESH_TOKEN: tokens.refresh_token or held[REFRESH_TOKEN]}
 
 
 def login_again(connection: Connection, problem: str | None = None) -> dict[str, str]:

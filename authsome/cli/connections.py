@@ -1,4 +1,4 @@
-"""`list`, `get`, `inspect`, `export`, `set-default`, `logout`: what is stored, and what becomes of it."""
+"""`list`, `get`, `inspect`, `export`, `set-default`, `logout`, `revoke`: what is stored, and what becomes of it."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,20 @@ from authsome.cli import prompt, quoting, times
 from authsome.cli.arguments import Arguments, Parser
 from authsome.cli.context import Context
 from authsome.client.api import JsonObject
-from authsome.errors import ConnectionNotFound, CredentialUnavailable, NotAllowed, UsageError
+from authsome.errors import (
+    ConnectionNotFound,
+    CredentialUnavailable,
+    NotAllowed,
+    ProviderNotFound,
+    UsageError,
+    from_code,
+)
 
 DEFAULT = "-"
 """Stands for the default connection in the daemon's addresses."""
 
 _NOTHING = "-"
+_REVOKE_LIMIT = 300.0  # seconds; a provider may take 30 for each of two tokens of each connection
 _ORDER = {"connected": 0, "expired": 1, "invalid": 2}
 _STATUS_WORDS = {"invalid": "login needed"}
 
@@ -244,7 +252,7 @@ def _connected(context: Context) -> Sequence[str]:
     return sorted({str(each["provider"]) for each in connections if each.get("default")})
 
 
-# ---- set-default, logout ---------------------------------------------------------------------------------------------
+# ---- set-default, logout, revoke -------------------------------------------------------------------------------------
 
 
 def configure_set_default(parser: Parser) -> None:
@@ -272,13 +280,55 @@ def configure_logout(parser: Parser) -> None:
 def run_logout(args: Arguments, context: Context) -> int:
     """Forget a connection."""
     provider = args.text("provider")
+    lives_on = _how_to_end(context, provider)
     answer = context.daemon.call("POST", f"{_path(provider, args.optional('connection'))}/logout", {})
     output = context.output
     if output.as_json:
         output.result(answer)
     output.line(f"forgot {provider} ({answer.get('connection', args.optional('connection'))})")
-    output.hint(f"the credential itself lives on at {provider} until it expires or is revoked there")
+    output.hint(lives_on[str(answer.get("kind"))])
     return 0
+
+
+def _how_to_end(context: Context, provider: str) -> dict[str, str]:
+    """What lives on at a provider after a logout, and how to end it, by the kind of credential."""
+    try:
+        answer = context.daemon.call("GET", f"/providers/{segment(provider)}")
+    except ProviderNotFound:  # its definition was removed
+        answer = {}
+    definition = _object(answer, "definition")
+    place = definition.get("docs_url")
+    login = f"the login itself lives on at {provider} until it expires there, or you withdraw it in your account"
+    if _object(definition, "oauth").get("revocation_url"):
+        login = f"the login itself lives on at {provider}; `authsome revoke {provider}` ends a login there, too"
+    key = f"the key itself lives on at {provider} until you delete it there"
+    return {"oauth2": login, "api_key": f"{key}: {place}" if place else key}
+
+
+def configure_revoke(parser: Parser) -> None:
+    """The arguments of `revoke`."""
+    parser.argument("provider", "a provider's name")
+    parser.option("--connection", metavar="NAME", help="just this connection (default: all of the provider's)")
+
+
+def run_revoke(args: Arguments, context: Context) -> int:
+    """Have a provider end its logins, and forget those that it has ended."""
+    provider, output, chosen = args.text("provider"), context.output, args.optional("connection")
+    output.progress(f"asking {provider} to end what it granted …")
+    body = {} if chosen is None else {"connection": segment(chosen)}
+    answer = context.daemon.call("POST", f"/connections/{segment(provider)}/revoke", body, timeout=_REVOKE_LIMIT)
+    if output.as_json:
+        output.result(answer)
+    for each in objects(answer, "revoked"):
+        output.line(f"revoked {provider} ({each['connection']})")
+    status = 0
+    for each in objects(answer, "kept"):
+        said = _object(each, "error")
+        error = from_code(str(said["code"]), f"{each['connection']} is kept: {said['message']}", _plain(said["hint"]))
+        if not output.as_json:
+            output.error(error)
+        status = status or error.exit_status
+    return status
 
 
 # ---- the daemon's addresses ------------------------------------------------------------------------------------------

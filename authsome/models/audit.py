@@ -11,6 +11,8 @@ class Event(StrEnum):
     LOGIN = "login"
     LOGIN_FAILED = "login_failed"
     LOGOUT = "logout"
+    REVOKE = "revoke"
+    REVOKE_FAILED = "revoke_failed"
     REFRESH = "refresh"
     REFRESH_FAILED = "refresh_failed"
     RESOLVE = "resolve"

@@ -1,8 +1,9 @@
 """A broker for each test: a real vault, real definitions, real connections to servers on loopback."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,6 +30,7 @@ from authsome.vault import audit, connections, principals
 from authsome.vault.database import Database
 from authsome.vault.lock import HomeLock
 from authsome.vault.vaults import Sealers
+from fakes import endpoint
 from fakes.authority import Authority
 
 START = datetime(2026, 6, 1, 12, 0, 0, tzinfo=UTC)
@@ -56,6 +58,22 @@ class SetSteady:
 
     def __call__(self) -> float:
         return self.seconds
+
+
+@dataclass
+class Held:
+    """An answer that is kept back."""
+
+    asked: threading.Event = field(default_factory=threading.Event)
+    go_on: threading.Event = field(default_factory=threading.Event)
+
+    def wait(self) -> None:
+        """Wait until somebody has asked."""
+        assert self.asked.wait(5), "nobody asked"
+
+    def release(self) -> None:
+        """Answer."""
+        self.go_on.set()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +212,26 @@ def open_house(home: Path, authority: Authority) -> Iterator[Callable[[], House]
 def house(open_house: Callable[[], House]) -> House:
     """A broker with an owner."""
     return open_house()
+
+
+@pytest.fixture
+def hold_back() -> Callable[..., AbstractContextManager[Held]]:
+    """Has an endpoint keep its token answer back until `release`."""
+
+    @contextmanager
+    def holding(hostile: endpoint.Endpoint, **changes: object) -> Iterator[Held]:
+        held = Held()
+
+        def script() -> Iterator[bytes | float]:
+            held.asked.set()
+            held.go_on.wait(20)
+            yield from endpoint.tokens(**changes)()
+
+        hostile.script = script
+        yield held
+        held.release()
+
+    return holding
 
 
 def _owner(context: Context) -> Caller:

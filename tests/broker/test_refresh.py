@@ -3,11 +3,10 @@
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 
@@ -262,9 +261,9 @@ def test_fewer_scopes_are_stored_and_told(expired, hostile):
     assert "read" in (expired.events(Event.REFRESH)[-1].entry.detail or "")
 
 
-def test_a_late_answer_does_not_bring_back_a_logout(expired, hostile):
+def test_a_late_answer_does_not_bring_back_a_logout(expired, hostile, hold_back):
     """Logged out while a refresh is under way, the connection stays gone. # SEC-90"""
-    with held_back(hostile) as held, ThreadPoolExecutor(1) as pool:
+    with hold_back(hostile) as held, ThreadPoolExecutor(1) as pool:
         late = pool.submit(resolve, expired)
         held.wait()
         expired.broker.credentials.logout(expired.owner, "acme", "default")
@@ -274,12 +273,12 @@ def test_a_late_answer_does_not_bring_back_a_logout(expired, hostile):
     assert expired.broker.credentials.list_all(expired.owner) == []
 
 
-def test_a_valid_token_is_used_while_another_caller_refreshes_it(house, hostile):
+def test_a_valid_token_is_used_while_another_caller_refreshes_it(house, hostile, hold_back):
     """Nobody waits for a provider that takes its time as long as the token has some seconds left. # SEC-83"""
     house.oauth("acme", hostile.url())
     house.connect("acme", lifetime=HOUR)
     house.clock.advance(HOUR - timedelta(seconds=30))
-    with held_back(hostile) as held, ThreadPoolExecutor(1) as pool:
+    with hold_back(hostile) as held, ThreadPoolExecutor(1) as pool:
         slow = pool.submit(resolve, house)
         held.wait()
         assert resolve(house) == "Bearer old-access"
@@ -347,10 +346,10 @@ def test_a_provider_that_was_not_reached_has_spent_nothing(expired, free_port):
         assert reader.execute("SELECT count(*) FROM refreshes").fetchone() == (0,)
 
 
-def test_a_disk_that_is_full_costs_no_login(expired, hostile):
+def test_a_disk_that_is_full_costs_no_login(expired, hostile, hold_back):
     """Tokens that could not be stored are not asked for again: the next attempt stores them. # SEC-78 # SEC-133"""
     with (
-        held_back(hostile, refresh_token="new-refresh", access_token="a" * 16_000) as held,
+        hold_back(hostile, refresh_token="new-refresh", access_token="a" * 16_000) as held,
         ThreadPoolExecutor(1) as pool,
     ):
         late = pool.submit(resolve, expired)
@@ -370,28 +369,13 @@ def test_a_disk_that_is_full_costs_no_login(expired, hostile):
     assert len(hostile.requests) == 1
 
 
-@contextmanager
-def held_back(hostile, **changes):
-    """The provider keeps its answer back once, until `release`."""
-    asked, go_on = threading.Event(), threading.Event()
-
-    def script():
-        asked.set()
-        go_on.wait(20)
-        yield from endpoint.tokens(**changes)()
-
-    hostile.script = script
-    yield SimpleNamespace(wait=lambda: asked.wait(5) or pytest.fail("nobody asked"), release=go_on.set)
-    go_on.set()
-
-
-def test_one_provider_that_hangs_delays_no_other(house, hostile):
+def test_one_provider_that_hangs_delays_no_other(house, hostile, hold_back):
     """While one connection waits for its provider, another is resolved at once. # SEC-194"""
     house.oauth("acme", hostile.url())
     house.connect("acme", lifetime=HOUR)
     house.clock.advance(HOUR)
     house.key("openai", "sk-" + "a" * 40)
-    with held_back(hostile) as held, ThreadPoolExecutor(1) as pool:
+    with hold_back(hostile) as held, ThreadPoolExecutor(1) as pool:
         slow = pool.submit(resolve, house)
         held.wait()
         target = Target(method="GET", host="api.openai.com", port=443, path="/v1/models")

@@ -69,16 +69,21 @@ class OidcServer:
     redirect_uris: tuple[str, ...]
     _control: int
     _trust: ssl.SSLContext | None
+    _routes: Mapping[str, str]
 
     @property
     def authorization_url(self) -> str:
         """The authorization endpoint."""
-        return f"{self.issuer}/auth"
+        return self.issuer + self._routes.get("authorization", "/auth")
 
     @property
     def token_url(self) -> str:
         """The token endpoint."""
-        return f"{self.issuer}/token"
+        return self.issuer + self._token_path
+
+    @property
+    def _token_path(self) -> str:
+        return self._routes.get("token", "/token")
 
     @property
     def device_authorization_url(self) -> str:
@@ -93,7 +98,7 @@ class OidcServer:
     @property
     def revocation_url(self) -> str:
         """The revocation endpoint (RFC 7009)."""
-        return f"{self.issuer}/token/revocation"
+        return self.issuer + self._routes.get("revocation", "/token/revocation")
 
     @property
     def introspection_url(self) -> str:
@@ -155,7 +160,7 @@ class OidcServer:
         """The requests to the token endpoint, all or those of one grant type."""
         return tuple(
             entry
-            for entry in self.log("/token")
+            for entry in self.log(self._token_path)
             if grant_type is None or (entry.form or {}).get("grant_type") == grant_type
         )
 
@@ -291,6 +296,7 @@ def serve(
     rotate: bool = True,
     refresh_tokens: bool = True,
     granted_scope: str | None = None,
+    routes: Mapping[str, str] | None = None,
 ) -> Iterator[OidcServer]:
     """Run the server on a free port until the block ends.
 
@@ -304,6 +310,7 @@ def serve(
         rotate: whether each refresh answers a new refresh token.
         refresh_tokens: whether there are refresh tokens at all.
         granted_scope: grant this scope whatever was asked for.
+        routes: paths of endpoints by their names (`authorization`, `token`, `revocation`), where they are others.
     """
     tls = leaf and {"cert": leaf.certificate.read_text("ascii"), "key": leaf.key.read_text("ascii")}
     settings = {
@@ -315,6 +322,7 @@ def serve(
         "rotate": rotate,
         "refresh_tokens": refresh_tokens,
         "granted_scope": granted_scope,
+        "routes": dict(routes or {}),
     }
     command = ["node", str(_SCRIPT), json.dumps(settings)]
     with (
@@ -333,6 +341,7 @@ def serve(
                 issuer=ready["issuer"],
                 redirect_uris=tuple(redirect_uris),
                 _control=ready["control"],
+                _routes=dict(routes or {}),
                 _trust=(trust or ssl.create_default_context()) if leaf else None,
             )
         finally:

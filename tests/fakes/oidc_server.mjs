@@ -45,6 +45,7 @@ const client = (id, method, secret) => ({
 const provider = new Provider(issuer, {
   clients: settings.clients.map(({ id, method, secret }) => client(id, method, secret)),
   clientDefaults: { application_type: 'native' },
+  routes: settings.routes,
   scopes: ['openid', 'offline_access', 'profile', 'email', 'repo'],
   claims: { openid: ['sub'], profile: ['name', 'preferred_username'], email: ['email'] },
   findAccount: (_, sub) => ({

@@ -5,7 +5,14 @@ from authsome.daemon.api import views
 from authsome.daemon.api.call import Call, Handler
 from authsome.daemon.messages import Response, json_response
 from authsome.daemon.router import Access, Endpoint
-from authsome.errors import ConnectionNotFound, CredentialUnavailable, RequestInvalid
+from authsome.errors import (
+    ConnectionNotFound,
+    CredentialUnavailable,
+    EndpointRefused,
+    EndpointUnreachable,
+    ProviderNotFound,
+    RequestInvalid,
+)
 from authsome.models.audit import Event
 
 REDACTED = "…"
@@ -62,6 +69,16 @@ class Connections:
             ),
             Endpoint(
                 method="POST",
+                template="/connections/{provider}/revoke",
+                handler=self.revoke,
+                access=Access.PROOF,
+                summary="Revoke a provider's connections there and forget them here, all or one; what fails is kept",
+                request=views.shape({}, {"connection": views.OPTIONAL_TEXT}),
+                response=views.shape({"revoked": views.array(views.CONNECTION), "kept": views.array(views.KEPT)}),
+                errors=(ConnectionNotFound, EndpointRefused, EndpointUnreachable, ProviderNotFound),
+            ),
+            Endpoint(
+                method="POST",
                 template=_ONE + "/default",
                 handler=self.set_default,
                 access=Access.PROOF,
@@ -110,6 +127,20 @@ class Connections:
         """POST …/logout."""
         gone = self._broker.credentials.logout(call.caller, call.values["provider"], call.values["connection"])
         return json_response(views.connection(gone, self._broker.context.clock()))
+
+    def revoke(self, call: Call) -> Response:
+        """POST …/revoke."""
+        body = call.request.json()
+        name = body.optional_text("connection")
+        body.done()
+        done = self._broker.revocations.revoke(call.caller, call.values["provider"], name)
+        now = self._broker.context.clock()
+        return json_response(
+            {
+                "revoked": [views.connection(each, now) for each in done.gone],
+                "kept": [{"connection": each.connection.name, "error": views.error(each.error)} for each in done.kept],
+            }
+        )
 
     def set_default(self, call: Call) -> Response:
         """POST …/default."""

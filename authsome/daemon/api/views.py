@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Final
 
 from authsome.broker.questions import InputField
+from authsome.errors import AuthsomeError
 from authsome.models.audit import Recorded
 from authsome.models.connection import Connection
 from authsome.models.injection import Injected
@@ -66,6 +67,7 @@ CONNECTION: Final = shape(
     }
 )
 ERROR: Final = shape({"code": TEXT, "message": TEXT, "hint": OPTIONAL_TEXT})
+KEPT: Final = shape({"connection": TEXT, "error": ERROR})
 FIELD: Final = shape({"name": TEXT, "label": TEXT, "secret": BOOLEAN, "required": BOOLEAN, "hint": OPTIONAL_TEXT})
 DEVICE: Final = shape({"user_code": TEXT, "verification_uri": TEXT, "verification_uri_complete": OPTIONAL_TEXT})
 SESSION: Final = shape(
@@ -124,6 +126,11 @@ def connection(value: Connection, now: datetime) -> JsonObject:
         "problem": value.problem,
         "variables": dict(value.variables),
     }
+
+
+def error(value: AuthsomeError) -> JsonObject:
+    """What went wrong, as `--json` says it."""
+    return {"code": value.code, "message": value.message, "hint": value.hint}
 
 
 def login_status(login: Login) -> str:

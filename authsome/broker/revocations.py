@@ -1,0 +1,118 @@
+"""Ending a provider's logins at the provider, and then here.
+
+Rule: nothing is forgotten, and nothing is called revoked in the log, before the provider has said so. What it could not
+be told stays, with an entry that says why, and is tried again by saying `revoke` again.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+from authsome.broker import record
+from authsome.broker.context import Context
+from authsome.broker.refresh import Claim, Refresher
+from authsome.errors import AuthsomeError, RevocationUnsupported
+from authsome.models.audit import Event
+from authsome.models.connection import Connection, Kind
+from authsome.models.oauth import OAuth
+from authsome.models.principal import Caller
+from authsome.models.provider import Provider
+from authsome.oauth import revocation
+from authsome.secret import Secret
+from authsome.vault import audit, connections
+
+_ORDER: Final[tuple[revocation.Hint, ...]] = ("refresh_token", "access_token")
+"""The refresh token first: with it most providers end all that came of it (RFC 7009 §2.1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A connection that could not be revoked, and why."""
+
+    connection: Connection
+    error: AuthsomeError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revoked:
+    """What came of it."""
+
+    gone: tuple[Connection, ...]
+    kept: tuple[Kept, ...]
+
+
+class Revocations:
+    """The use case, and what it stands on."""
+
+    def __init__(self, context: Context, refresher: Refresher) -> None:
+        self._context = context
+        self._refresher = refresher
+
+    def revoke(self, caller: Caller, provider: str, name: str | None) -> Revoked:
+        """Revoke one connection of a provider, or all of them, there and here.
+
+        Raises:
+            ConnectionNotFound: there is none, or none of that name.
+            ProviderNotFound: its definition is gone, and with it the address to revoke at.
+            AuthsomeError: not one could be revoked; the first one's error.
+        """
+        context = self._context
+        with context.database.read() as reader:
+            wanted = connections.list_of(reader, caller.vault_id, provider)
+            if name is not None or not wanted:
+                wanted = [connections.require(reader, caller.vault_id, provider, name)]
+        definition = context.catalog.get(provider)
+        gone: list[Connection] = []
+        kept: list[Kept] = []
+        for each in wanted:
+            try:
+                with self._refresher.alone_with(each) as claim:
+                    self._revoke(caller, definition, claim)
+                gone.append(each)
+            except AuthsomeError as error:
+                self._note_failure(caller, each, error)
+                kept.append(Kept(connection=each, error=error))
+        if not gone:
+            raise kept[0].error
+        return Revoked(gone=tuple(gone), kept=tuple(kept))
+
+    def _revoke(self, caller: Caller, provider: Provider, claim: Claim) -> None:
+        context, connection = self._context, claim.lease.connection
+        oauth = provider.oauth.resolved(connection.variables) if provider.oauth else None
+        if connection.kind is not Kind.OAUTH2 or oauth is None or oauth.revocation_url is None:
+            raise _unsupported(provider, connection)
+        outcomes = [
+            self._tell(provider, oauth, claim, hint=hint, revoked=claim.held[hint])
+            for hint in _ORDER
+            if hint in claim.held
+        ]
+        if outcomes[0] is revocation.Outcome.UNSUPPORTED:  # the one that matters lives on
+            raise _unsupported(provider, connection)
+        with context.database.transaction(durable=True) as tx:
+            present = connections.get(tx, connection.vault_id, connection.provider, connection.name)
+            if present is not None and present.revision == connection.revision:  # else logged in anew: that one stays
+                connections.delete(tx, connection)
+            audit.append(tx, record.about(Event.REVOKE, caller, connection, context.clock()))
+
+    def _tell(
+        self, provider: Provider, oauth: OAuth, claim: Claim, *, hint: revocation.Hint, revoked: Secret[str]
+    ) -> revocation.Outcome:
+        context = self._context
+        request = revocation.revocation_request(oauth, claim.client, revoked=revoked, hint=hint)
+        response = context.send(request, provider.allow_private_addresses)
+        sent = (revoked, claim.client.client_secret or Secret(""))
+        return revocation.parse_revocation_response(response, oauth, now=context.clock(), sent=sent)
+
+    def _note_failure(self, caller: Caller, connection: Connection, error: AuthsomeError) -> None:
+        with self._context.database.transaction(durable=True) as tx:
+            now = self._context.clock()
+            audit.append(tx, record.about(Event.REVOKE_FAILED, caller, connection, now, error.message))
+
+
+def _unsupported(provider: Provider, connection: Connection) -> RevocationUnsupported:
+    what = "key" if connection.kind is Kind.API_KEY else "login"
+    place = f" at {provider.docs_url}" if provider.docs_url else " there"
+    suffix = "" if connection.is_default else f" --connection {connection.name}"
+    return RevocationUnsupported(
+        f"{provider.name} offers no way to revoke the {what} {connection.name} from here",
+        hint=f"end it{place}, then forget it here: authsome logout {provider.name}{suffix}",
+    )

@@ -1,0 +1,185 @@
+"""Revoking: what the provider has ended is forgotten; what it has not is kept, and nobody says otherwise."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from urllib.parse import parse_qs
+
+import pytest
+
+from authsome.errors import AuthsomeError, ConnectionNotFound, EndpointUnreachable, RevocationUnsupported
+from authsome.models.audit import Event
+from fakes import endpoint
+
+HOUR = timedelta(hours=1)
+GONE = endpoint.answer(b"")
+
+
+@pytest.fixture
+def revoked(house, hostile):
+    """Revoke acme's connections, at this endpoint."""
+    house.oauth("acme", hostile.url(), revocation_url=hostile.url("/revoke"))
+    hostile.script = GONE
+
+    def revoke(name=None):
+        return house.broker.revocations.revoke(house.owner, "acme", name)
+
+    return revoke
+
+
+def asked(hostile):
+    """Which tokens, and as which type, the provider was asked to end."""
+    forms = [parse_qs(request.body.decode()) for request in hostile.requests if request.path == "/revoke"]
+    return [(form["token_type_hint"][0], form["token"][0]) for form in forms]
+
+
+def in_turn(hostile, *scripts):
+    """The endpoint's answers, one after the other; the last one stays."""
+    left = [*scripts]
+
+    def script():
+        yield from (left.pop(0) if len(left) > 1 else left[0])()
+
+    hostile.script = script
+
+
+def names(connections):
+    return [connection.name for connection in connections]
+
+
+def test_the_refresh_token_goes_first_then_the_connection(house, hostile, revoked):
+    """And the log says so. # SEC-108"""
+    house.connect("acme", lifetime=HOUR)
+    assert names(revoked().gone) == ["default"]
+    assert asked(hostile) == [("refresh_token", "old-refresh"), ("access_token", "old-access")]
+    assert house.broker.credentials.list_all(house.owner) == []
+    (event,) = house.events(Event.REVOKE)
+    assert (event.entry.provider, event.entry.connection, event.entry.identity) == ("acme", "default", "owner")
+
+
+def test_all_of_a_provider_or_one_of_them(house, hostile, revoked):
+    """Each has its own tokens; another provider's are left alone."""
+    house.oauth("other", hostile.url())
+    for provider, name in (("acme", "home"), ("acme", "work"), ("acme", "third"), ("other", "default")):
+        house.connect(provider, lifetime=HOUR, name=name)
+    assert names(revoked("work").gone) == ["work"]
+    assert names(revoked().gone) == ["home", "third"]
+    assert [each.provider for each in house.broker.credentials.list_all(house.owner)] == ["other"]
+
+
+@pytest.mark.parametrize("name", [None, "work"])
+def test_what_is_not_there(house, hostile, revoked, name):
+    """Is an error, not a success."""
+    if name:
+        house.connect("acme", lifetime=HOUR)
+    with pytest.raises(ConnectionNotFound):
+        revoked(name)
+    assert hostile.requests == []
+
+
+@pytest.mark.parametrize("script", ["503", "500", "hang", "nothing", "rude error", "half"])
+def test_what_fails_is_said_and_kept(house, hostile, revoked, script):
+    """The local copy stays as it is, the log tells of a failure only, and a second attempt succeeds. # SEC-108"""
+    before = house.connect("acme", lifetime=HOUR)
+    hostile.script = endpoint.SCRIPTS[script]
+    with pytest.raises(AuthsomeError):
+        revoked()
+    assert house.stored("acme") == before
+    assert house.secrets("acme") == {"access_token": "old-access", "refresh_token": "old-refresh"}
+    assert house.events(Event.REVOKE) == []
+    assert len(house.events(Event.REVOKE_FAILED)) == 1
+    hostile.script = GONE
+    assert names(revoked().gone) == ["default"]
+
+
+def test_a_failure_half_way_is_a_failure(house, hostile, revoked):
+    """The refresh token is dead, the access token perhaps not: the connection stays until both are. # SEC-108"""
+    house.connect("acme", lifetime=HOUR)
+    in_turn(hostile, GONE, endpoint.SCRIPTS["503"])
+    with pytest.raises(EndpointUnreachable):
+        revoked()
+    assert house.stored("acme")
+    hostile.script = GONE
+    revoked()
+    assert [hint for hint, _ in asked(hostile)] == ["refresh_token", "access_token"] * 2
+
+
+def test_some_go_and_some_stay(house, hostile, revoked):
+    """Each connection has its own outcome."""
+    house.connect("acme", lifetime=HOUR, name="first")
+    house.connect("acme", lifetime=HOUR, name="second")
+    in_turn(hostile, GONE, GONE, endpoint.SCRIPTS["503"])
+    outcome = revoked()
+    assert names(outcome.gone) == ["first"]
+    assert [(kept.connection.name, type(kept.error)) for kept in outcome.kept] == [("second", EndpointUnreachable)]
+    assert names(house.broker.credentials.list_all(house.owner)) == ["second"]
+
+
+UNSUPPORTED = endpoint.answer(b'{"error": "unsupported_token_type"}', status=400)
+
+
+@pytest.mark.parametrize(("scripts", "is_gone"), [((GONE, UNSUPPORTED), True), ((UNSUPPORTED, GONE), False)])
+def test_a_provider_that_revokes_one_type_only(house, hostile, revoked, scripts, is_gone):
+    """The refresh token is the one that matters: without it an access token ends by itself."""
+    house.connect("acme", lifetime=HOUR)
+    in_turn(hostile, *scripts)
+    if is_gone:
+        assert names(revoked().gone) == ["default"]
+    else:
+        with pytest.raises(RevocationUnsupported):
+            revoked()
+        assert house.stored("acme")
+
+
+def test_a_provider_without_revocation(house, hostile):
+    """Says where to go instead, and forgets nothing. # SEC-108"""
+    house.oauth("acme", hostile.url())
+    house.connect("acme", lifetime=HOUR)
+    house.key("openai", "sk-" + "a" * 40)
+    for provider in ("acme", "openai"):
+        with pytest.raises(RevocationUnsupported) as raised:
+            house.broker.revocations.revoke(house.owner, provider, None)
+        assert f"authsome logout {provider}" in raised.value.hint
+        assert house.stored(provider)
+    assert "https://platform.openai.com" in raised.value.hint
+    assert hostile.requests == []
+
+
+def test_a_login_that_is_dead_can_be_revoked(house, hostile, revoked):
+    """What the provider does not know any more is as good as revoked."""
+    house.connect("acme", lifetime=HOUR)
+    with house.context.database.transaction() as tx:
+        tx.execute("UPDATE connections SET status = 'invalid'")
+    hostile.script = endpoint.answer(b'{"error": "invalid_token"}', status=400)
+    assert names(revoked().gone) == ["default"]
+
+
+def test_a_refresh_under_way_is_waited_for(house, hostile, revoked, hold_back):
+    """What it brings is what is revoked: nothing lives on that nobody knows of. # SEC-90"""
+    house.connect("acme", lifetime=HOUR)
+    house.clock.advance(HOUR)
+    with (
+        hold_back(hostile, access_token="new-access", refresh_token="new-refresh") as held,
+        ThreadPoolExecutor(2) as pool,
+    ):
+        refresh = pool.submit(house.broker.credentials.reveal, house.owner, "acme", "default", Event.EXPORT)
+        held.wait()
+        hostile.script = GONE
+        revocation = pool.submit(revoked)
+        held.release()
+        refresh.exception(10)  # it may come too late for its own token
+        assert names(revocation.result(10).gone) == ["default"]
+    assert asked(hostile) == [("refresh_token", "new-refresh"), ("access_token", "new-access")]
+    assert house.broker.credentials.list_all(house.owner) == []
+
+
+def test_logged_in_anew_meanwhile(house, hostile, revoked, hold_back):
+    """The old login is ended, the new one stays. # SEC-90"""
+    house.connect("acme", lifetime=HOUR)
+    with hold_back(hostile) as held, ThreadPoolExecutor(1) as pool:
+        revocation = pool.submit(revoked)
+        held.wait()
+        hostile.script = GONE
+        anew = house.connect("acme", lifetime=HOUR)
+        held.release()
+        assert names(revocation.result(10).gone) == ["default"]
+    assert house.stored("acme") == anew
