@@ -10,9 +10,10 @@ from typing import Final
 
 from authsome.broker import record, routing
 from authsome.broker.context import Context
+from authsome.broker.explanation import Explanation
 from authsome.broker.freshness import Freshness
 from authsome.broker.refresh import Refresher, login_again
-from authsome.errors import AuthsomeError, CredentialUnavailable, LoginRequired
+from authsome.errors import AuthsomeError, CredentialUnavailable, LoginRequired, NotFound
 from authsome.models import injection
 from authsome.models.audit import Entry, Event
 from authsome.models.connection import Connection, Secrets, Status
@@ -144,6 +145,52 @@ class Credentials:
         assert isinstance(second, Resolved)
         return second
 
+    def explain(self, caller: Caller, choice: routing.Choice, target: Target) -> Explanation:
+        """What `resolve` would do, told and not done.
+
+        Args:
+            caller: who asks.
+            choice: what a run of the caller's would be narrowed to.
+            target: the request.
+        """
+        context, now = self._context, self._context.clock()
+        with context.database.read() as reader:
+            table = routing.table(reader, context.catalog, caller.vault_id, choice)
+            opens = table.opens(target.host, target.port)
+            naming = context.catalog.naming(target.host, target.port)
+            stored = connections.list_of_any(reader, caller.vault_id, [provider.name for provider in naming])
+            unconnected = tuple(
+                sorted(
+                    provider.name
+                    for provider in naming
+                    if provider.name not in stored
+                    # by its definition alone: what a variable of a login may make of it, nobody knows yet
+                    and any(pattern.matches_address(target.host, target.port) for pattern in provider.patterns({}))
+                )
+            )
+            try:
+                decision = routing.decide(
+                    reader, context.catalog, caller.vault_id, choice,
+                    host=target.host, port=target.port, path=target.path,
+                )  # fmt: skip
+            except NotFound:
+                return Explanation(opens=opens, unconnected=unconnected)
+            except AuthsomeError as error:
+                return Explanation(opens=opens, unconnected=unconnected, problem=error)
+        connection, provider = decision.connection, decision.provider
+        problem: AuthsomeError | None = None
+        if connection.status is Status.INVALID:
+            problem = LoginRequired(**login_again(connection))
+        refreshes = problem is None and self._freshness.is_due(connection, now)
+        if problem is None and not refreshes and not self._freshness.is_usable(connection, now):
+            problem = _expired(connection)
+        rules = provider.injections(
+            connection.kind, connection.variables, host=target.host, path=target.path, port=target.port
+        )
+        return Explanation(
+            route=decision.route, connection=connection, rules=rules, opens=opens, refreshes=refreshes, problem=problem
+        )
+
     def _attempt(self, admit: Admit, target: Target, *, may_refresh: bool, rejected: bool) -> Resolved | _Stale:
         def body(tx: Transaction) -> Resolved | _Stale | AuthsomeError:
             return self._decide(tx, admit(tx), target, may_refresh=may_refresh, rejected=rejected)
@@ -207,8 +254,12 @@ class Credentials:
 
     def _require_usable(self, connection: Connection, now: datetime) -> None:
         if not self._freshness.is_usable(connection, now):
-            message = f"the login {connection.name} of {connection.provider} has expired and cannot be refreshed"
-            raise CredentialUnavailable(message, hint=login_again(connection)["hint"])
+            raise _expired(connection)
+
+
+def _expired(connection: Connection) -> AuthsomeError:
+    message = f"the login {connection.name} of {connection.provider} has expired and cannot be refreshed"
+    return CredentialUnavailable(message, hint=login_again(connection)["hint"])
 
 
 def _request_entry(  # noqa: PLR0913  # one line of the log

@@ -75,16 +75,31 @@ class Runs:
             ended_at=None,
         )
         choice = routing.Choice(pinned=run.pinned, only=run.only)
-        for provider in sorted({*pinned, *only}):
-            context.catalog.get(provider)
         with context.database.transaction(durable=False) as tx:
-            self._check_choice(tx, caller, choice)
+            self.check_choice(tx, caller, choice)
             runs.purge(tx, before=now - RETENTION)
             runs.create(tx, run)
             routes = routing.table(tx, context.catalog, caller.vault_id, choice)
             environment = self._environment(tx, caller, choice)
             audit.append(tx, self._entry(Event.RUN, run, caller))
         return Begun(run=run, secret=Secret(secret), routes=routes, environment=environment)
+
+    def check_choice(self, reader: Reader | Transaction, caller: Caller, choice: routing.Choice) -> None:
+        """Check that all a run is to be narrowed to is there.
+
+        Raises:
+            ProviderNotFound: a provider does not exist.
+            ConnectionNotFound: it exists, but not that connection of it.
+        """
+        for provider in sorted({*choice.pinned, *choice.only}):
+            self._context.catalog.get(provider)
+        for provider, name in choice.pinned.items():
+            connections.require(reader, caller.vault_id, provider, name)
+        for provider in choice.only:
+            if not connections.list_of(reader, caller.vault_id, provider):
+                raise ConnectionNotFound(
+                    f"{provider} is not connected", hint=f"log in first: authsome login {provider}"
+                )
 
     def routes(self, run: Run) -> RouteTable:
         """The run's routes as of now."""
@@ -115,15 +130,6 @@ class Runs:
         with self._context.database.transaction(durable=False) as tx:
             if runs.end(tx, run.id, now=now):
                 audit.append(tx, self._entry(Event.RUN_ENDED, run, caller))
-
-    def _check_choice(self, tx: Transaction, caller: Caller, choice: routing.Choice) -> None:
-        for provider, name in choice.pinned.items():
-            connections.require(tx, caller.vault_id, provider, name)
-        for provider in choice.only:
-            if not connections.list_of(tx, caller.vault_id, provider):
-                raise ConnectionNotFound(
-                    f"{provider} is not connected", hint=f"log in first: authsome login {provider}"
-                )
 
     def _environment(self, tx: Transaction, caller: Caller, choice: routing.Choice) -> dict[str, str]:
         placeholders: dict[str, str] = {}

@@ -82,6 +82,8 @@ class Parser:
         self.positionals: list[Positional] = []
         self.options: list[Option] = []
         self.remainder: Positional | None = None
+        self.instead: str | None = None
+        """The option that does without the rest."""
         self.too_many: str | None = None
         """The hint for somebody who gave more words than are taken."""
 
@@ -104,9 +106,13 @@ class Parser:
         """Take an option without a value."""
         self.options.append(Option(names, help, hidden=hidden))
 
-    def rest(self, name: str, help: str) -> None:  # noqa: A002
-        """Take everything from the first word that is no option, or from `--` on, as it is."""
+    def rest(self, name: str, help: str, *, unless: str | None = None) -> None:  # noqa: A002
+        """Take everything from the first word that is no option, or from `--` on, as it is.
+
+        With the option `unless` there need not be any.
+        """
         self.remainder = Positional(name, help, required=True, many=True)
+        self.instead = unless
 
     def parse(self, words: Sequence[str]) -> tuple[Arguments, set[str]]:
         """The arguments, and the global flags among them.
@@ -160,6 +166,8 @@ class Parser:
             self._check_option(option, found.options.get(option.key, []))
         for positional in (*self.positionals, *([self.remainder] if self.remainder else [])):
             if positional.required and not found.placed[positional.name]:
+                if positional is self.remainder and self.instead in found.options:
+                    continue
                 if positional is self.remainder:
                     raise self._wrong(f"no {positional.name} to {self.command} was given")
                 raise self._wrong(f"{self.command} needs {_article(positional.name)} {positional.name}")

@@ -1,6 +1,7 @@
 """`run`: a command behind the injecting proxy, whose place this process takes."""
 
 from datetime import timedelta
+from typing import Never
 
 from authsome.cli import times
 from authsome.cli.arguments import Arguments, Parser
@@ -22,16 +23,24 @@ def configure_run(parser: Parser) -> None:
     parser.option(
         "--unmatched", metavar="WHAT", help="requests to other hosts: tunnel (default) or deny", choices=UNMATCHED
     )
-    parser.rest("command", "the command and its arguments, as they are")
+    parser.option("--explain", metavar="URL", help="start nothing, but say what would become of a request, and why")
+    parser.rest("command", "the command and its arguments, as they are", unless="explain")
     parser.examples = (
         "authsome run -- curl https://api.github.com/user",
         "authsome run --only openai -- python my_agent.py",
         "authsome run --connection github=work -- git push",
+        "authsome run --explain https://api.github.com/user",
     )
 
 
 def run_run(args: Arguments, context: Context) -> int:
-    """Become the command."""
+    """Become the command, or say what would become of a request of its."""
+    if (url := args.optional("explain")) is None:
+        _become(args, context)
+    return _explain(url, args, context)
+
+
+def _become(args: Arguments, context: Context) -> Never:
     from authsome import archive  # noqa: PLC0415
     from authsome.proxy import launch, run  # noqa: PLC0415  # not for `proxy-worker`
 
@@ -39,7 +48,7 @@ def run_run(args: Arguments, context: Context) -> int:
     wish = launch.Wish(
         args.many("command"),
         connections=_pinned(args.many("connection")),
-        only=tuple(name for text in args.many("only") for name in text.split(",") if name),
+        only=_only(args),
         seconds=int(duration.total_seconds()) if duration is not None else None,
         unmatched=args.optional("unmatched") or UNMATCHED[0],
     )
@@ -52,6 +61,28 @@ def run_run(args: Arguments, context: Context) -> int:
             worker_command=[*archive.launch_command(), run.WORKER],
             notice=context.waiting,
         )
+
+
+def _explain(url: str, args: Arguments, context: Context) -> int:
+    from authsome.cli import explain  # noqa: PLC0415
+
+    if args.many("command"):
+        raise UsageError("--explain takes no command")
+    if args.optional("for") is not None:
+        raise UsageError("--for says nothing about one request", hint="leave it out")
+    question = explain.Question(
+        url=explain.parse_url(url),
+        pinned=_pinned(args.many("connection")),
+        only=_only(args),
+        denies=args.optional("unmatched") == "deny",
+    )
+    with context.daemon as daemon:
+        explain.tell(question, daemon, context.output)
+    return 0
+
+
+def _only(args: Arguments) -> tuple[str, ...]:
+    return tuple(name for text in args.many("only") for name in text.split(",") if name)
 
 
 def exit_status(error: AuthsomeError) -> int:

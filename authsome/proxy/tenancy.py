@@ -30,6 +30,8 @@ from authsome.transport import DIRECT, Outbound
 
 log = logging.getLogger(__name__)
 
+TUNNEL_POLICY: Final = AddressPolicy(allow_intranet=True)
+"""What a tunnel may reach: what the child could reach by itself, but not this machine through us."""
 _RETRY_SECONDS: Final = 1.0  # how long the last known routes serve when the daemon could not be asked
 
 

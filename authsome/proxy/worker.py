@@ -33,7 +33,7 @@ from authsome.home import Home, open_private, read_config, read_private
 from authsome.proxy import bundles, log, peer, watch
 from authsome.proxy.assignment import LIMIT, LOCK_SUFFIX, Station, assignment_from_json, station_from_json
 from authsome.proxy.broker import Broker, Line
-from authsome.proxy.tenancy import Ground, Tenancy, Tenants
+from authsome.proxy.tenancy import TUNNEL_POLICY, Ground, Tenancy, Tenants
 from authsome.transport import outbound_from
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TUNNEL_POLICY: Final = AddressPolicy(allow_intranet=True)
-"""What a tunnel may reach: what the child could reach by itself, but not this machine through us."""
 IDLE_MINUTES: Final = 10.0
 """How long a worker stays without runs, unless `proxy.idle_minutes` in config.json says otherwise."""
 _LOOK_SECONDS: Final = 60.0  # how often an idle worker looks whether it is still wanted

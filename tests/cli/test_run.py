@@ -57,3 +57,14 @@ def test_a_run_inside_a_run_gets_no_secret_out(connected: Program):
     done = connected("run", "--", *command, "export", "openai")
     assert done.returncode == 4
     assert "sk-proj-" not in done.stdout + done.stderr
+
+
+def test_an_explanation_as_json(connected: Program):
+    """One object with what would be done by name, and nothing of the key; no run is begun by it."""
+    told = connected.json("run", "--explain", "https://api.openai.com/v1/models", "--connection", "openai=default")
+    assert (told["url"], told["outcome"]) == ("https://api.openai.com/v1/models", "inject")
+    assert (told["provider"], told["connection"], told["headers"]) == ("openai", "default", ["Authorization"])
+    assert "sk-proj-" not in json.dumps(told)
+    refused = connected.json("run", "--explain", "https://localhost:9/", "--unmatched=deny")
+    assert (refused["outcome"], set(refused["problem"])) == ("refuse", {"code", "message", "hint"})  # type: ignore[call-overload]
+    assert "run" not in {event["event"] for event in connected.json("log")["events"]}  # type: ignore[index, union-attr]

@@ -8,11 +8,13 @@ from authsome.broker.broker import Broker
 from authsome.broker.credentials import Claimant, Target
 from authsome.daemon.api import views
 from authsome.daemon.api.call import Call, Handler
+from authsome.daemon.fields import Fields
 from authsome.daemon.messages import Response, json_response
 from authsome.daemon.router import Access, Endpoint
 from authsome.errors import (
     ConnectionNotFound,
     CredentialUnavailable,
+    NotAllowed,
     NotFound,
     ProviderNotFound,
     RequestInvalid,
@@ -84,7 +86,11 @@ class RunsApi:
                 summary="What to put on one request: the credential, freshly refreshed, audited first",
                 request=views.shape(
                     {"method": views.TEXT, "host": views.TEXT, "path": views.TEXT},
-                    {"port": {"type": "integer", "minimum": 1, "maximum": 65535}, "rejected": views.BOOLEAN},
+                    {
+                        "port": {"type": "integer", "minimum": 1, "maximum": 65535},
+                        "rejected": views.BOOLEAN,
+                        "connection": views.OPTIONAL_TEXT,
+                    },
                 ),
                 response=views.shape(
                     {
@@ -99,7 +105,24 @@ class RunsApi:
                         "credential_id": views.TEXT,
                     }
                 ),
-                errors=(NotFound, RouteAmbiguous, CredentialUnavailable),
+                errors=(NotFound, ConnectionNotFound, NotAllowed, RouteAmbiguous, CredentialUnavailable),
+            ),
+            Endpoint(
+                method="POST",
+                template="/proxy/explain",
+                handler=self.explain,
+                access=Access.PROOF,
+                summary="What would become of a request of a run, and why",
+                request=views.shape(
+                    {"host": views.TEXT, "path": views.TEXT},
+                    {
+                        "port": {"type": "integer", "minimum": 1, "maximum": 65535},
+                        "connections": views.TEXT_MAP,
+                        "only": views.TEXTS,
+                    },
+                ),
+                response=views.EXPLANATION,
+                errors=(ProviderNotFound, ConnectionNotFound),
             ),
         )
 
@@ -144,37 +167,52 @@ class RunsApi:
     def resolve(self, call: Call) -> Response:
         """POST /proxy/resolve."""
         try:
-            target, rejected = _question(call)
+            target, rejected, named = _question(call)
         except RequestInvalid:
             with self._broker.context.database.transaction(durable=False) as tx:
                 _claimant(call, tx)  # who may not ask is told that first
             raise
-        resolved = self._broker.credentials.resolve(partial(_claimant, call), target, rejected=rejected)
+        resolved = self._broker.credentials.resolve(partial(_claimant, call, named=named), target, rejected=rejected)
         return json_response(views.resolved(resolved.connection, resolved.injected, target.path))
 
+    def explain(self, call: Call) -> Response:
+        """POST /proxy/explain."""
+        body = call.request.json()
+        target = _target(body, method="GET")
+        choice = routing.Choice(pinned=body.mapping("connections"), only=frozenset(body.strings("only")))
+        body.done()
+        with self._broker.context.database.read() as reader:
+            self._broker.runs.check_choice(reader, call.caller, choice)
+        return json_response(views.explanation(self._broker.credentials.explain(call.caller, choice, target)))
 
-def _question(call: Call) -> tuple[Target, bool]:
+
+def _question(call: Call) -> tuple[Target, bool, str | None]:
     body = call.request.json()
-    target = Target(
-        method=body.text("method")[:32],
+    target = _target(body, method=body.text("method")[:32])
+    rejected = body.boolean("rejected")
+    named = body.optional_text("connection")
+    body.done()
+    return target, rejected, named
+
+
+def _target(body: Fields, *, method: str) -> Target:
+    return Target(
+        method=method,
         host=body.text("host")[: _HOST_LIMIT + 1],
         port=body.integer("port", minimum=1, maximum=65535) or 443,
         path=body.text("path").partition("?")[0],
     )
-    rejected = body.boolean("rejected")
-    body.done()
-    return target, rejected
 
 
 def _run(call: Call) -> Run | None:
     return call.admitted.run if call.admitted is not None else None
 
 
-def _claimant(call: Call, tx: Transaction) -> Claimant:
+def _claimant(call: Call, tx: Transaction, *, named: str | None = None) -> Claimant:
     assert call.admit is not None
     admitted = call.admit(tx)
     run = admitted.run
     if run is None:
-        return Claimant(caller=admitted.caller)
-    choice = routing.Choice(pinned=run.pinned, only=run.only)
+        return Claimant(caller=admitted.caller, choice=routing.Choice(pinned={}, named=named))
+    choice = routing.Choice(pinned=run.pinned, only=run.only, named=named)
     return Claimant(caller=admitted.caller, choice=choice, run=run.id)

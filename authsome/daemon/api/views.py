@@ -5,6 +5,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
+from authsome.broker.explanation import Explanation
 from authsome.broker.questions import InputField
 from authsome.errors import AuthsomeError
 from authsome.models.audit import Recorded
@@ -98,6 +99,23 @@ ROUTE: Final = shape(
         "path_prefix": TEXT,
         "allow_private_addresses": BOOLEAN,
     }
+)
+EXPLANATION: Final = shape(
+    {
+        "outcome": {"type": "string", "enum": ["inject", "pass", "tunnel", "refuse"]},
+        "unconnected": TEXTS,
+        "headers": TEXTS,
+        "companions": TEXTS,
+        "query": TEXTS,
+        "removes": TEXTS,
+        "changes_path": BOOLEAN,
+        "refreshes": BOOLEAN,
+    },
+    {
+        **dict.fromkeys(("provider", "connection", "host", "path_prefix", "expires_at"), OPTIONAL_TEXT),
+        "is_default": BOOLEAN,
+        "problem": shape({"code": TEXT, "message": TEXT, "hint": OPTIONAL_TEXT}),
+    },
 )
 EVENT: Final = shape(
     {"id": INTEGER, "at": TEXT, "event": TEXT},
@@ -235,6 +253,32 @@ def resolved(stored: Connection, injected: Injected, path: str) -> JsonObject:
         "expires_at": time(stored.expires_at) if stored.expires_at else None,
         "credential_id": f"{stored.provider}/{stored.name}/{stored.revision}",
     }
+
+
+def explanation(told: Explanation) -> JsonObject:
+    """What would become of a request: names, and nothing that is secret."""
+    route, connection, problem = told.route, told.connection, told.problem
+    passing = "pass" if told.opens else "tunnel"
+    answer: dict[str, object] = {
+        "outcome": "refuse" if problem else passing if route is None else "inject",
+        "unconnected": list(told.unconnected),
+        "headers": list(told.headers),
+        "companions": list(told.companions),
+        "query": list(told.query),
+        "removes": list(told.rules.remove) if told.rules else [],
+        "changes_path": told.changes_path,
+        "refreshes": told.refreshes,
+    }
+    if route is not None and connection is not None:
+        pattern = route.pattern
+        answer["provider"], answer["connection"] = route.provider, route.connection
+        answer["is_default"] = connection.is_default
+        answer["host"] = f"*.{pattern.host}" if pattern.is_suffix else pattern.host
+        answer["path_prefix"] = pattern.path_prefix
+        answer["expires_at"] = time(connection.expires_at) if connection.expires_at else None
+    if problem is not None:
+        answer["problem"] = {"code": problem.code, "message": problem.message, "hint": problem.hint}
+    return answer
 
 
 def event(recorded: Recorded) -> JsonObject:
