@@ -121,6 +121,7 @@ MAY_REVEAL: Final = frozenset(
         "proxy/dial.py",
         "proxy/inject.py",
         "proxy/rules.py",
+        "proxy/scrub.py",
         "secret.py",
         "transport.py",
         "vault/logins.py",

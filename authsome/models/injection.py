@@ -107,6 +107,8 @@ class Rules:
     injections: tuple[Injection, ...]
     remove: tuple[str, ...]
     """The headers, in lower case, by which the provider takes credentials at all."""
+    scrubbed: frozenset[str]
+    """The names of what an answer must not bring back; none where the definition says so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +125,8 @@ class Injected:
     """Parameters to set in the query, in place of any of that name; plain, so to be percent-encoded there."""
     path: tuple[tuple[str, Secret[str]], ...]
     """Texts in the path and what takes their place, which is percent-encoded already."""
+    secrets: tuple[Secret[str], ...]
+    """What the above is made of and an answer must not bring back, plain."""
 
 
 def strippable(injections: Iterable[Injection]) -> tuple[str, ...]:
@@ -157,8 +161,14 @@ def apply(rules: Rules, secrets: Secrets) -> Injected:
             query.append((form.name, Secret(_render(form.value, values))))
         else:
             path.append((form.text, Secret(_path_value(form, values))))
+    used = frozenset[str]().union(*(injection.names for injection in rules.injections)) & rules.scrubbed
     return Injected(
-        remove=rules.remove, headers=tuple(headers), defaults=tuple(defaults), query=tuple(query), path=tuple(path)
+        remove=rules.remove,
+        headers=tuple(headers),
+        defaults=tuple(defaults),
+        query=tuple(query),
+        path=tuple(path),
+        secrets=tuple(Secret(text) for text in sorted({values[name] for name in used})),
     )
 
 

@@ -45,6 +45,7 @@ Method = Literal["GET", "POST"]
 SCHEMA_VERSION: Final = 1
 NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?\Z")
 _BEGINNING: Final = re.compile(r"(?:https://)?\{[a-z][a-z0-9_]*\}\.(?=[A-Za-z0-9.-]+(?:[:/]|\Z))")
+_SCRUB: Final = ("on", "off")
 _METHODS: Final[tuple[Method, ...]] = ("GET", "POST")
 
 
@@ -104,6 +105,8 @@ class Provider:
     export: Export
     allow_private_addresses: bool
     """Whether its hosts may lie on this machine or a private network."""
+    scrub: bool
+    """Whether the credential is taken out of the answers of its hosts."""
     unverified: bool
     """Whether the definition was written from memory and never tried."""
 
@@ -217,7 +220,15 @@ class Provider:
         ]
         entry = max(matching)[1] if matching else None
         serving = tuple(each for each in self.inject if entry is not None and each.serves(kind, entry))
-        return Rules(injections=serving, remove=injection.strippable(self.inject))
+        return Rules(injections=serving, remove=injection.strippable(self.inject), scrubbed=self._scrubbed(kind))
+
+    def _scrubbed(self, kind: Kind) -> frozenset[str]:
+        if not self.scrub:
+            return frozenset()
+        if self.api_key is None or kind is not Kind.API_KEY:
+            return OAUTH_NAMES
+        fields = ((name, self.api_key.field(name)) for name in self.api_key.names)
+        return frozenset(name for name, field in fields if field is not None and field.secret)
 
     def _places(self, variables: Mapping[str, str]) -> list[tuple[str, HostPattern]]:
         private = self.allow_private_addresses
@@ -288,6 +299,7 @@ def parse_definition(data: object, *, source: str) -> Provider:
             section.section("export"), names, api_key, {each.name: each.auth for each in variables}
         ),
         allow_private_addresses=allow_private,
+        scrub=section.choice("scrub", _SCRUB, "on") == "on",
         unverified=section.boolean("unverified"),
     )
     section.close()
@@ -318,6 +330,7 @@ def definition_to_json(provider: Provider) -> dict[str, object]:
         "verify": (verify[0] if len(verify) == 1 else verify) or None,
         "export": provider.export.to_json() or None,
         "allow_private_addresses": provider.allow_private_addresses or None,
+        "scrub": None if provider.scrub else "off",
         "unverified": provider.unverified or None,
     }
     return {key: value for key, value in written.items() if value is not None}

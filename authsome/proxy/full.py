@@ -24,7 +24,6 @@ from mitmproxy import http, tls
 from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, mode_specs
 from mitmproxy.proxy.layers import http as http_layers
-from mitmproxy.proxy.layers import tcp as tcp_layers
 from mitmproxy.proxy.layers import tls as tls_layers
 from mitmproxy.proxy.layers.http import _hooks as http_hooks
 from mitmproxy.proxy.server import ConnectionIO, LiveConnectionHandler
@@ -33,18 +32,20 @@ from OpenSSL import SSL, _util, crypto
 from authsome import address
 from authsome.clock import Clock
 from authsome.errors import AuthsomeError, RequestInvalid
-from authsome.proxy import answers, inject, layers, rules
+from authsome.proxy import answers, layers, rules
 from authsome.proxy.authority import Issuer
 from authsome.proxy.dial import dial
-from authsome.proxy.inject import Credential, Head
+from authsome.proxy.exchange import Exchange, Intercepted, Memory
+from authsome.proxy.inject import Head
 from authsome.proxy.rules import Opening, Target
+from authsome.proxy.scrub import Filter
 from authsome.proxy.tenancy import Tenancy, Tenants
 
 log = logging.getLogger(__name__)
 
 _REFUSED: Final = "authsome.refused"
-_CREDENTIAL: Final = "authsome.credential"
-_PROVIDER: Final = "authsome.provider"
+_EXCHANGE: Final = "authsome.exchange"
+_WITHOUT_BODY: Final = frozenset({101, 204, 304})
 _QUESTIONS: Final = 32  # that wait for the daemon at the same time
 _LOOKUPS: Final = 32  # names that are looked up at the same time
 _WINDOW_LIMIT: Final = 4 * 1024 * 1024  # bytes that may wait for a slow HTTP/2 peer before its partner is read on
@@ -63,6 +64,7 @@ class Engine:
         layers.install()
         self.tenants = tenants
         self.clock = clock
+        self.memory = Memory()
         self._issuer = issuer
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_unhandled)
@@ -105,6 +107,8 @@ class Engine:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        # asyncio does this only for sockets that it has made itself.
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         child = self._children[task] = Child(self, reader, writer)
         try:
             await child.handle_client()
@@ -244,8 +248,8 @@ class Child(LiveConnectionHandler):
                 self._request_trailers(flow)
             case http_hooks.HttpResponseHeadersHook(flow=flow):
                 await self._guarded(flow, self._response)
-            case tcp_layers.TcpMessageHook(flow=stream):
-                stream.messages.clear()
+            case http_hooks.HttpResponseHook(flow=flow):
+                self._response_trailers(flow)
             case tls_layers.TlsClienthelloHook(data=hello):
                 self._client_hello(hello)
             case tls_layers.TlsStartClientHook(data=start):
@@ -266,10 +270,16 @@ class Child(LiveConnectionHandler):
             self._refuse(flow, AuthsomeError("the proxy failed", hint="see `authsome doctor`"))
 
     def _refuse(self, flow: http.HTTPFlow, error: AuthsomeError) -> None:
+        exchange = flow.metadata.get(_EXCHANGE)
         target = self.target or rules.target_of(flow.request.host, flow.request.port)
-        answer = answers.problem(error, target=target, provider=flow.metadata.get(_PROVIDER))
+        refusal = exchange.refusal if isinstance(exchange, Exchange) else partial(answers.problem, target=target)
+        answer = refusal(error)
         flow.metadata[_REFUSED] = True
+        is_late = flow.response is not None
         flow.response = layers.response_of(answer)
+        if is_late:  # the server's body still comes, and goes nowhere
+            flow.metadata[layers.INSTEAD] = answer.body
+            flow.response.stream = partial(_instead, [answer.body])
         flow.request.headers.pop("expect", None)
         flow.request.stream = True
         log.info("refused %s: %s", target.authority, error.code)
@@ -298,32 +308,32 @@ class Child(LiveConnectionHandler):
         """A request's head: on an intercepted connection it may get a credential, else it passes as it is."""
         if flow.error is not None:
             return  # malformed; mitmproxy is answering it already
-        if self.target is None:
-            self._plain(flow)
-        else:
-            await self._intercepted(flow, self.target)
-        flow.request.stream = True
-
-    def _plain(self, flow: http.HTTPFlow) -> None:
-        """A request in clear text for a proxy to pass on (RFC 9112 §3.2.2): never with a credential."""
         request = flow.request
+        exchange = self._plain(request) if self.target is None else self._intercepted(flow, self.target)
+        flow.metadata[_EXCHANGE] = exchange
+        if flow.server_conn.error is not None:
+            return  # the server cannot be had: no credential is asked for, and mitmproxy answers
+        head = Head(target=request.data.path, fields=request.headers.fields)
+        keep_trailers_option = self.target is not None and request.is_http2
+        head = await self.engine.ask(exchange.request, request.method, head, keep_trailers_option=keep_trailers_option)
+        if self.target is not None and not request.is_http2:
+            request.authority = ""
+        request.data.path = head.target
+        request.headers = http.Headers(head.fields)
+        request.stream = True
+
+    def _plain(self, request: http.Request) -> Exchange:
+        """A request in clear text for a proxy to pass on (RFC 9112 §3.2.2): never with a credential."""
         tenancy = self._admit(request.headers)
         if request.scheme != "http":
             raise RequestInvalid("this proxy takes https by CONNECT only")
-        target = rules.target_of(request.host, request.port)
-        tenancy.lease.allow_unmatched(target)
-        fields = inject.forwardable(request.headers.fields)
-        if not target.host.isascii():
-            raise RequestInvalid("a host is written in ASCII, an IDN as xn--…")
-        host = target.http_host.encode("ascii")
-        request.headers = http.Headers(((b"Host", host), *inject.without(fields, ("Host",))))
+        return Exchange(tenancy, rules.target_of(request.host, request.port))
 
-    async def _intercepted(self, flow: http.HTTPFlow, target: Target) -> None:
+    def _intercepted(self, flow: http.HTTPFlow, target: Target) -> Exchange:
         """A request that we see in clear: checked against the connection, then given its credential."""
         request = flow.request
-        tenancy = self.tenancy
-        assert tenancy is not None
-        tenancy.lease.check_time(self.engine.clock())
+        assert self.tenancy is not None
+        exchange = Intercepted(self.tenancy, target, self.engine.memory)
         if self.misdirected is not None:
             raise self.misdirected
         if not self.is_intercepted or request.scheme != "https":
@@ -331,49 +341,35 @@ class Child(LiveConnectionHandler):
         authorities = request.headers.get_all("host")
         if request.authority:
             authorities.append(request.authority)
-        rules.check_authorities(target, authorities)
-        if flow.server_conn.error is not None:
-            return  # the server cannot be had: no credential is asked for, and mitmproxy answers
-        fields = inject.forwardable(request.headers.fields, keep_trailers_option=request.is_http2)
-        head = Head(target=request.data.path, fields=fields)
-        path = head.target.partition(b"?")[0].decode("latin-1")
-        credential = await self.engine.ask(self._credential, flow, tenancy, target, path)
-        if credential is not None:
-            flow.metadata[_CREDENTIAL] = credential
-            head = inject.injected(head, credential)
-        if not request.is_http2:
-            request.authority = ""
-        request.data.path = head.target
-        request.headers = http.Headers(head.fields)
-
-    @staticmethod
-    def _credential(flow: http.HTTPFlow, tenancy: Tenancy, target: Target, path: str) -> Credential | None:
-        """What goes on a request; asks the daemon, so it is not for the loop's own thread."""
-        route = tenancy.route(target, path)
-        if route is None:
-            return None
-        flow.metadata[_PROVIDER] = route.provider
-        return tenancy.source.resolve(flow.request.method, target, path, provider=route.provider)
+        exchange.check(authorities, self.engine.clock())
+        return exchange
 
     def _request_trailers(self, flow: http.HTTPFlow) -> None:
-        """Trailers are headers that come late: what may not stand in the head may not stand there."""
-        trailers, credential = flow.request.trailers, flow.metadata.get(_CREDENTIAL)
-        if trailers is not None and isinstance(credential, Credential):
-            names = (*credential.remove, *(name for name, _ in credential.set))
-            flow.request.trailers = http.Headers(inject.without(trailers.fields, names))
+        exchange = flow.metadata.get(_EXCHANGE)
+        if flow.request.trailers is not None and isinstance(exchange, Exchange):
+            flow.request.trailers = http.Headers(exchange.request_trailers(flow.request.trailers.fields))
 
     async def _response(self, flow: http.HTTPFlow) -> None:
-        """A response's head; a 401 to our credential has it refreshed for the next request."""
-        if flow.metadata.get(_REFUSED) or flow.response is None:
+        """A response's head; its body is streamed, through whatever looks for secrets in it."""
+        exchange, response = flow.metadata.get(_EXCHANGE), flow.response
+        if flow.metadata.get(_REFUSED) or response is None or not isinstance(exchange, Exchange):
             return
-        response, credential = flow.response, flow.metadata.get(_CREDENTIAL)
-        response.stream = True
-        fields = response.headers.fields
-        response.headers = http.Headers(inject.response_fields(fields) if self.target else inject.forwardable(fields))
-        if response.status_code == 401 and isinstance(credential, Credential) and self.target is not None:
-            assert self.tenancy is not None
-            path = flow.request.data.path.partition(b"?")[0].decode("latin-1")
-            await self.engine.ask(self.tenancy.rejected, flow.request.method, self.target, path, credential)
+        has_body = flow.request.method != "HEAD" and response.status_code not in _WITHOUT_BODY
+        passed = await self.engine.ask(
+            exchange.response, response.status_code, response.data.reason, response.headers.fields, has_body=has_body
+        )
+        was_counted = "content-length" in response.headers
+        response.data.reason = passed.reason
+        response.headers = http.Headers(passed.fields)
+        response.stream = True if passed.filter is None else partial(_filtered, passed.filter)
+        if was_counted and "content-length" not in response.headers and not flow.request.is_http2:
+            response.headers["Transfer-Encoding"] = "chunked"
+        flow.metadata[layers.FILTER] = exchange.upgraded()
+
+    def _response_trailers(self, flow: http.HTTPFlow) -> None:
+        exchange = flow.metadata.get(_EXCHANGE)
+        if flow.response is not None and flow.response.trailers is not None and isinstance(exchange, Exchange):
+            flow.response.trailers = http.Headers(exchange.response_trailers(flow.response.trailers.fields))
 
     def _client_hello(self, hello: tls.ClientHelloData) -> None:
         """TLS begins: the server comes first, so that the child is offered the protocol that the server speaks."""
@@ -401,6 +397,17 @@ class Child(LiveConnectionHandler):
         _verify_name(start.ssl_conn, self.target.host)
         start.ssl_conn.set_alpn_protos(list(connection.alpn_offers))
         start.ssl_conn.set_connect_state()
+
+
+def _filtered(through: Filter, data: bytes) -> list[bytes]:
+    """What the child gets for a piece of a body; an empty piece is its end."""
+    found = through.feed(data) if data else through.finish()
+    return [found] if found else []
+
+
+def _instead(left: list[bytes], _data: bytes) -> list[bytes]:
+    """Our own answer's body in place of the server's."""
+    return [left.pop()] if left else []
 
 
 def _protocol_for_child(server: Connection) -> bytes:

@@ -6,6 +6,7 @@ Rule: what the child sent under a name that the credential uses, or that any sib
 is gone before ours is set; so a placeholder never travels on, and a request carries one credential or none.
 """
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
@@ -33,7 +34,7 @@ _HOP_BY_HOP: Final = frozenset(
 _FRAMING: Final = frozenset({b"content-length", b"host", b"transfer-encoding", b"content-type", b"content-encoding"})
 _KEPT_OPTIONS: Final = frozenset({b"close", b"keep-alive"})
 _H2C: Final = b"h2c"
-_FORBIDDEN_BYTES: Final = (b"\r", b"\n", b"\0")
+_UNFIT: Final = re.compile(rb"[\r\n\0]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +61,8 @@ class Credential:
     query: tuple[tuple[str, Secret[str]], ...] = ()
     path: Secret[str] | None = None
     """A path that replaces the request's, without the query."""
+    secrets: tuple[Secret[str], ...] = ()
+    """What must not come back in an answer: the secrets that the above is made of."""
 
 
 def forwardable(fields: Fields, *, keep_trailers_option: bool = False) -> Fields:
@@ -72,28 +75,30 @@ def forwardable(fields: Fields, *, keep_trailers_option: bool = False) -> Fields
         RequestInvalid: a field holds CR, LF or NUL (a folded line is that too), or Connection names a field that the
             message cannot be read without.
     """
-    for name, value in fields:
-        if any(byte in value or byte in name for byte in _FORBIDDEN_BYTES):
-            raise RequestInvalid("a header holds a line break or a NUL")
-    options = frozenset(
-        option.strip().lower()
-        for name, value in fields
-        if name.lower() == b"connection"
-        for option in value.split(b",")
-    )
+    if _UNFIT.search(b"".join([part for pair in fields for part in pair])):
+        raise RequestInvalid("a header holds a line break or a NUL")
+    lowered = [name.lower() for name, _ in fields]
+    named = zip(lowered, fields, strict=True)
+    options = _options([value for name, (_, value) in named if name == b"connection"])
     if options & _FRAMING:
         raise RequestInvalid("Connection names a header that every hop needs")
-    kept = [(name, value) for name, value in fields if name.lower() not in _HOP_BY_HOP | options]
+    gone = _HOP_BY_HOP | options
+    kept = [pair for name, pair in zip(lowered, fields, strict=True) if name not in gone]
     if keep_trailers_option and any(name.lower() == b"te" and value.strip() == b"trailers" for name, value in fields):
         kept.append((b"te", b"trailers"))
     stays = sorted(options & _KEPT_OPTIONS)
-    upgrades = [value for name, value in fields if name.lower() == b"upgrade"]
-    if b"upgrade" in options and len(upgrades) == 1 and _H2C not in upgrades[0].lower():
-        kept.append((b"Upgrade", upgrades[0]))
-        stays.append(b"Upgrade")
+    if b"upgrade" in options:
+        upgrades = [value for name, value in fields if name.lower() == b"upgrade"]
+        if len(upgrades) == 1 and _H2C not in upgrades[0].lower():
+            kept.append((b"Upgrade", upgrades[0]))
+            stays.append(b"Upgrade")
     if stays:
         kept.append((b"Connection", b", ".join(stays)))
     return tuple(kept)
+
+
+def _options(values: Iterable[bytes]) -> frozenset[bytes]:
+    return frozenset(option.strip().lower() for value in values for option in value.split(b","))
 
 
 def injected(head: Head, credential: Credential) -> Head:
@@ -159,7 +164,7 @@ def _header_value(text: str) -> bytes:
         value = text.encode("latin-1")
     except UnicodeEncodeError as error:
         raise DaemonUnavailable("the daemon answered with a value that no header can hold") from error
-    if any(byte in value for byte in _FORBIDDEN_BYTES):
+    if _UNFIT.search(value):
         raise DaemonUnavailable("the daemon answered with a value that no header can hold")
     return value
 
@@ -180,6 +185,7 @@ def credential_from_json(data: Mapping[str, object]) -> Credential:
         remove=tuple(_texts(data.get("remove", []))),
         query=tuple((name, Secret(value)) for name, value in _pairs(data.get("query", []))),
         path=Secret(path) if isinstance(path, str) else None,
+        secrets=tuple(Secret(text) for text in _texts(data.get("secrets"))),
     )
 
 

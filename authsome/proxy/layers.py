@@ -26,6 +26,7 @@ from mitmproxy.proxy.layers import http as http_layers
 from mitmproxy.proxy.layers.http import _http1, _http2
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
+    RequestProtocolError,
     RequestTrailers,
     ResponseData,
     ResponseEndOfMessage,
@@ -42,11 +43,17 @@ from authsome.message import clean_line
 from authsome.proxy import answers
 from authsome.proxy.answers import Answer
 from authsome.proxy.rules import Opening, Target
+from authsome.proxy.scrub import Filter
 
 OPENING: Final = "authsome.opening"
 """Where a CONNECT's flow keeps the decision."""
+FILTER: Final = "authsome.filter"
+"""Where a flow keeps what the server's bytes go through after a 101."""
+INSTEAD: Final = "authsome.instead"
+"""Where a flow keeps the body of our own answer, when the server's head had come already."""
 _HEAD_LIMIT: Final = 256 * 1024  # nginx, the most generous of the usual servers when tuned, takes 64 KiB by default
 _INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r\n]")
+_SWITCHING: Final = 101
 _FIRST_SILENT_STATUS: Final = 440  # mitmproxy 11 says "answer nothing" by 444 and 499
 _IDLE_SECONDS: Final = 24 * 3600  # a tunnel or a WebSocket may be silent for long; the end of the run ends it
 
@@ -78,7 +85,6 @@ class Options:
     proxy_debug: bool = False
     proxyauth: str | None = None
     rawtcp: bool = True
-    """After a 101 the bytes pass as they are; with `websocket` mitmproxy would take every message apart and keep it."""
     store_streamed_bodies: bool = False
     stream_large_bodies: str | None = None
     tcp_timeout: int = _IDLE_SECONDS
@@ -154,6 +160,33 @@ class Stream(http_layers.HttpStream):
         self.flow.live = False
         yield http_layers.DropStream(self.stream_id)
 
+    def send_response(self, already_streamed: bool = False) -> CommandGenerator[None]:  # noqa: FBT001, FBT002
+        """Send; where our own answer took the place of the server's, that one's body."""
+        if self.flow.response is not None and INSTEAD in self.flow.metadata and not already_streamed:
+            self.flow.response.raw_content = self.flow.metadata[INSTEAD]
+        yield from super().send_response(already_streamed)
+
+    def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> CommandGenerator[None]:
+        """Before a response breaks off, pass on what was held back of it."""
+        response = self.flow.response
+        is_streaming = self.server_state == self.state_stream_response_body
+        if isinstance(event, ResponseProtocolError) and is_streaming and response is not None:
+            for chunk in cast("list[bytes]", response.stream(b"")) if callable(response.stream) else ():
+                yield http_layers.SendHttp(ResponseData(self.stream_id, chunk), self.context.client)
+        yield from super().handle_protocol_error(event)
+
+    def flow_done(self) -> CommandGenerator[None]:
+        """End, or leave HTTP."""
+        if self.flow.response is None or self.flow.response.status_code != _SWITCHING:
+            yield from super().flow_done()
+            return
+        self.flow.live = False
+        self.child_layer = Upgraded(self.context, self.flow.metadata.get(FILTER))
+        self._handle_event = self.passthrough
+        yield from self.child_layer.handle_event(events.Start())
+        # Last, as what comes right behind the head is for the new layer.
+        yield http_layers.SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
+
     def handle_connect_regular(self) -> CommandGenerator[None]:
         """Put a tunnel or our TLS after an accepted CONNECT."""
         if self.flow.response is None and self.flow.metadata[OPENING] is Opening.TUNNEL:
@@ -172,6 +205,27 @@ class Stream(http_layers.HttpStream):
             inside.child_layer = http_layers.HttpLayer(self.context, http_layers.HTTPMode.transparent)
             self.child_layer = outside
         yield from self.handle_connect_finish()  # type: ignore[no-untyped-call]
+
+
+class Upgraded(TCPLayer):
+    """The bytes after a 101, both ways as they are, but for the secrets in those to the child."""
+
+    def __init__(self, context: Context, through: Filter | None) -> None:
+        super().__init__(context, ignore=True)
+        self._through = through
+
+    def relay_messages(self, event: events.Event) -> CommandGenerator[None]:
+        """Relay, through the filter."""
+        is_from_server = isinstance(event, events.ConnectionEvent) and event.connection is self.context.server
+        if self._through is None or not is_from_server:
+            yield from super().relay_messages(event)
+            return
+        is_data = isinstance(event, events.DataReceived)
+        data = self._through.feed(event.data) if isinstance(event, events.DataReceived) else self._through.finish()
+        if data:
+            yield commands.SendData(self.context.client, data)
+        if not is_data:
+            yield from super().relay_messages(event)
 
 
 class Abort(commands.CloseConnection):

@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from authsome import archive, clock
 from authsome.address import AddressPolicy
@@ -30,7 +30,7 @@ from authsome.client import supervisor
 from authsome.client.wire import origin_of
 from authsome.errors import AuthsomeError, DaemonUnavailable, StorageFailed, UsageError
 from authsome.home import Home, open_private, read_config, read_private
-from authsome.proxy import bundles, log, peer, watch
+from authsome.proxy import bundles, engines, log, peer, watch
 from authsome.proxy.assignment import LIMIT, LOCK_SUFFIX, Station, assignment_from_json, station_from_json
 from authsome.proxy.broker import Broker, Line
 from authsome.proxy.tenancy import TUNNEL_POLICY, Ground, Tenancy, Tenants
@@ -50,16 +50,6 @@ _RETRY_SECONDS: Final = 15.0  # how soon a daemon that could not be told of a ru
 _BACKLOG: Final = 512
 _PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
 _FIRST_SPARE_DESCRIPTOR: Final = 3
-
-
-class Engine(Protocol):
-    """What carries the bytes."""
-
-    def listen(self, listener: socket.socket | None = None) -> int:
-        """Serve on a socket that listens already, or on a free port of 127.0.0.1; returns the port."""
-
-    def close(self) -> None:
-        """Stop listening and end every connection."""
 
 
 def main(*, tunnel_policy: AddressPolicy = TUNNEL_POLICY) -> int:
@@ -116,6 +106,7 @@ class Worker:
         self._station = station
         self._tunnel_policy = tunnel_policy
         self._idle_seconds = idle_minutes(station.home) * 60
+        self._engine_choice = engines.choice(station.home)
         guard = supervisor.guard(station.home, station.daemon_url) if station.is_supervised else None
         self._line = Line(station.daemon_url, guard=guard, ca_bundle=station.extra_roots)
         self._tenants = Tenants(own_ports=_daemon_ports(station.daemon_url))
@@ -171,12 +162,14 @@ class Worker:
         self._place = (status.st_dev, status.st_ino)
         return control
 
-    # ---- the engine, which takes a third of a second to import: whoever is assigned meanwhile waits in the backlog
+    # ---- the engine, which takes its time to import: whoever is assigned meanwhile waits in the backlog
 
     def _start_engine(self) -> None:
         try:
-            engine = _engine(self._tenants, self._authority)
-            engine.listen(self._listener)
+            from authsome.proxy.authority import Issuer, load  # noqa: PLC0415  # cryptography's X.509
+
+            issuer = Issuer(load(self._authority))
+            engines.engine(self._engine_choice, self._tenants, issuer, clock=clock.now).listen(self._listener)
         except Exception:
             logger.exception("the engine did not start")
             self._remove_socket()
@@ -419,15 +412,6 @@ def _end(broker: Broker) -> bool:
     except AuthsomeError as error:
         logger.warning("the daemon knew of a run's end: %s", error.message)
     return True
-
-
-def _engine(tenants: Tenants, authority_pem: bytes) -> Engine:
-    from authsome.proxy import stubs  # noqa: PLC0415
-
-    stubs.install()
-    from authsome.proxy import authority, full  # noqa: PLC0415  # mitmproxy, after the stubs
-
-    return full.Engine(tenants, authority.Issuer(authority.load(authority_pem)), clock=clock.now)
 
 
 def idle_minutes(home: Home) -> float:

@@ -41,6 +41,7 @@ def bearer(token: str, *, provider: str = "example", revision: int = 1, **more: 
         "remove": ["Authorization", "X-Api-Key"],
         "query": [],
         "path": None,
+        "secrets": [token],
         "expires_at": None,
         **more,
     }
@@ -49,7 +50,7 @@ def bearer(token: str, *, provider: str = "example", revision: int = 1, **more: 
 def basic(username: str, password: str) -> JsonObject:
     """A credential as the daemon writes it: HTTP Basic."""
     encoded = base64.b64encode(f"{username}:{password}".encode()).decode()
-    return {**bearer(""), "set": [["Authorization", f"Basic {encoded}"]]}
+    return {**bearer(password), "set": [["Authorization", f"Basic {encoded}"]]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

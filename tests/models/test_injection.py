@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authsome.errors import CredentialUnavailable
+from authsome.errors import CredentialUnavailable, ProviderInvalid
 from authsome.models import injection
 from authsome.models.connection import Kind
 from authsome.models.injection import Injected
-from authsome.models.provider import Provider, parse_definition
+from authsome.models.provider import Provider, definition_to_json, parse_definition
 from authsome.secret import Secret
 
 HOST = "api.acme.test"
@@ -62,6 +62,33 @@ def test_form_follows_the_kind_of_login():
     )
     assert plain(applied(acme, Kind.OAUTH2, access_token="at").headers) == {"Authorization": "Bearer at"}
     assert plain(applied(acme, Kind.API_KEY, api_key="k").headers) == {"Authorization": "k"}
+
+
+def secrets_of(found: Injected) -> set[str]:
+    return {secret.reveal() for secret in found.secrets}
+
+
+def test_what_an_answer_must_not_bring_back():
+    """The secrets that were used: no user's name, nothing that stayed at home, and nothing where scrubbing is off."""
+    # SEC-163
+    acme = provider(BEARER)
+    assert secrets_of(applied(acme, Kind.OAUTH2, access_token="at", refresh_token="rt")) == {"at"}
+    assert secrets_of(applied(acme, Kind.API_KEY, api_key="k")) == {"k"}
+    fields = [{"name": "user", "label": "User", "secret": False}, {"name": "password", "label": "Password"}]
+    pair = provider({"basic": {"username": "{user}", "password": "{password}"}}, fields=fields)
+    assert secrets_of(applied(pair, Kind.API_KEY, user="me", password="pw")) == {"pw"}
+    off = parse_definition({**definition_to_json(acme), "scrub": "off"}, source="acme.json")
+    assert definition_to_json(off)["scrub"] == "off"
+    assert "scrub" not in definition_to_json(acme)
+    found = applied(off, Kind.API_KEY, api_key="k")
+    assert (plain(found.headers), found.secrets) == ({"Authorization": "Bearer k"}, ())
+
+
+@pytest.mark.parametrize("value", ["no", "ON", True, 1, ["off"]])
+def test_scrubbing_is_on_or_off(value):
+    """And nothing else."""
+    with pytest.raises(ProviderInvalid):
+        parse_definition({**definition_to_json(provider(BEARER)), "scrub": value}, source="acme.json")
 
 
 def test_companion_header_is_only_a_default():

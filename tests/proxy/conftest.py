@@ -13,9 +13,12 @@ from fakes.authority import Authority
 from fakes.daemon_api import DaemonApi
 from proxy.support import HOST, PLACEHOLDER, TOKEN, Proxy, Runner
 
+ENGINES = ("auto", "full")
+"""What `proxy.engine` can be: ours, with the full one for HTTP/2 alone, and the full one for everything."""
+
 
 @contextmanager
-def _runner(directory: Path, authority: Authority) -> Iterator[Runner]:
+def _runner(directory: Path, authority: Authority, engine: str) -> Iterator[Runner]:
     leaf = authority.issue(HOST, "*.example.localhost")
     with daemon_api.serve() as daemon, api.serve(leaf=leaf) as server:
         environ = {
@@ -26,7 +29,7 @@ def _runner(directory: Path, authority: Authority) -> Iterator[Runner]:
             "LANG": "C.UTF-8",
         }
         home = directory / "authsome home"
-        runner = Runner(daemon=daemon, server=server, home=home, directory=directory, environ=environ)
+        runner = Runner(daemon=daemon, server=server, home=home, directory=directory, environ=environ, engine=engine)
         _reset(runner)
         try:
             yield runner
@@ -49,16 +52,25 @@ def _reset(runner: Runner) -> None:
     server.connections = 0
 
 
+@pytest.fixture(scope="module")
+def engine() -> str:
+    """Which engine serves; a module that says what holds for both makes it a parameter."""
+    return ENGINES[0]
+
+
 @pytest.fixture
-def runner(tmp_path: Path, authority: Authority) -> Iterator[Runner]:
+def runner(tmp_path: Path, authority: Authority, engine: str) -> Iterator[Runner]:
     """Runs commands behind a proxy of their own, with a daemon and a server of their own."""
-    with _runner(tmp_path, authority) as runner:
+    with _runner(tmp_path, authority, engine) as runner:
         yield runner
 
 
 @pytest.fixture(scope="module", name="_standing")
-def fixture_standing(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[tuple[Runner, Proxy]]:
-    with _runner(tmp_path_factory.mktemp("standing"), authority) as runner, runner.proxy() as proxy:
+def fixture_standing(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority, engine: str
+) -> Iterator[tuple[Runner, Proxy]]:
+    directory = tmp_path_factory.mktemp("standing")
+    with _runner(directory, authority, engine) as runner, runner.proxy() as proxy:
         yield runner, proxy
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO, Final, Self
 from urllib.parse import urlsplit
 
+from authsome.home import Home, make_private_directory, read_config, write_config
 from authsome.proxy import launch
 from fakes.api import ApiServer
 from fakes.daemon_api import DaemonApi
@@ -41,6 +42,8 @@ class Runner:
     environ: dict[str, str]
     worker_options: list[str] = field(default_factory=lambda: ["--open-tunnels"])
     unmatched: str = "tunnel"
+    engine: str = "auto"
+    """`proxy.engine` in config.json."""
     python: str = sys.executable
 
     def plan(self, *command: str) -> list[str]:
@@ -53,6 +56,12 @@ class Runner:
             "worker_options": self.worker_options,
             "unmatched": self.unmatched,
         }
+        make_private_directory(self.home)
+        config = read_config(Home(self.home))
+        section = config.setdefault("proxy", {})
+        assert isinstance(section, dict)
+        section["engine"] = self.engine
+        write_config(Home(self.home), config)
         path = self.directory / f"plan-{self.daemon.run}.json"
         path.write_text(json.dumps(plan))
         return [self.python, str(START_RUN), str(path)]

@@ -15,9 +15,17 @@ import pytest
 from fakes import daemon_api
 from fakes.authority import Authority
 from proxy import git_server, websocket_server
+from proxy.conftest import ENGINES
 from proxy.support import HOST, PLACEHOLDER, TOKEN, Runner
 
 SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Every program gets along with both engines."""
+    name: str = request.param
+    return name
 
 
 def authorized(runner: Runner) -> set[tuple[str, ...]]:

@@ -10,9 +10,17 @@ from fakes import api, daemon_api
 from fakes.api import ApiServer
 from fakes.authority import Authority
 from fakes.daemon_api import DaemonApi, Problem
+from proxy.conftest import ENGINES
 from proxy.support import HOST, OTHER_HOST, PLACEHOLDER, TOKEN, Answer, Proxy, Runner, eventually
 
 ECHO = "/echo"
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Everything here holds for both engines."""
+    name: str = request.param
+    return name
 
 
 def sent(server: ApiServer) -> bytes:

@@ -18,6 +18,7 @@ LEFT_OUT = (
 
 def test_the_built_form_does_the_main_job(runner: Runner):
     """With every one of them missing, a request gets its credential."""
+    runner.engine = "full"
     runner.worker_options.append(f"--without={','.join(LEFT_OUT)}")
     runner.output("curl", "-sS", "--fail", runner.server.url("/echo", host=HOST))
     assert runner.server.requests[0].header("authorization") == f"Bearer {TOKEN}"

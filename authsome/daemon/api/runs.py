@@ -101,6 +101,7 @@ class RunsApi:
                         "remove": views.TEXTS,
                         "query": views.PAIRS,
                         "path": views.OPTIONAL_TEXT,
+                        "secrets": views.TEXTS,
                         "expires_at": views.OPTIONAL_TEXT,
                         "credential_id": views.TEXT,
                     }

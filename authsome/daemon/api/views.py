@@ -250,6 +250,7 @@ def resolved(stored: Connection, injected: Injected, path: str) -> JsonObject:
         "remove": list(injected.remove),
         "query": [[name, value.reveal()] for name, value in injected.query],
         "path": rewritten if rewritten != path else None,
+        "secrets": [secret.reveal() for secret in injected.secrets],
         "expires_at": time(stored.expires_at) if stored.expires_at else None,
         "credential_id": f"{stored.provider}/{stored.name}/{stored.revision}",
     }

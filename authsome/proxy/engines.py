@@ -1,0 +1,84 @@
+"""Which engine serves a run's child: `proxy.engine` in config.json.
+
+`auto` is the express engine, and the full one for children that speak HTTP/2 only, started when the first of them
+comes; `full` is the full one for all.
+"""
+
+import socket
+import threading
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from authsome.clock import Clock
+from authsome.errors import UsageError
+from authsome.home import Home, read_config
+from authsome.proxy import stubs
+from authsome.proxy.tenancy import Tenants
+
+if TYPE_CHECKING:
+    from authsome.proxy.authority import Issuer
+
+
+class Choice(StrEnum):
+    """What the setting can be."""
+
+    AUTO = "auto"
+    FULL = "full"
+
+
+class Engine(Protocol):
+    """Serves the children of all tenants on one port."""
+
+    def listen(self, listener: socket.socket | None = None) -> int:
+        """Serve on a socket that listens already, or on a free port of 127.0.0.1; returns the port."""
+
+    def close(self) -> None:
+        """Stop listening and end every connection."""
+
+
+def choice(home: Home) -> Choice:
+    """What config.json says, when a worker starts.
+
+    Raises:
+        UsageError: it says something else.
+    """
+    section = read_config(home).get("proxy", {})
+    value = section.get("engine", Choice.AUTO) if isinstance(section, dict) else section
+    try:
+        return Choice(str(value))
+    except ValueError as error:
+        message = f'"proxy" in {home.config} is not understood'
+        raise UsageError(message, hint='as in {"proxy": {"engine": "auto"}}, or "full"') from error
+
+
+def engine(wanted: Choice, tenants: Tenants, issuer: "Issuer", *, clock: Clock) -> Engine:
+    """The engine of a worker, ready to listen."""
+    if wanted is Choice.FULL:
+        return _full(tenants, issuer, clock)
+    from authsome.proxy import express  # noqa: PLC0415  # TLS: a worker says that it is there before it loads that
+
+    return express.Engine(tenants, issuer, clock=clock, handover=Late(tenants, issuer, clock).port)
+
+
+def _full(tenants: Tenants, issuer: "Issuer", clock: Clock) -> Engine:
+    stubs.install()
+    from authsome.proxy import full  # noqa: PLC0415  # mitmproxy: after the stubs, and only where it is needed
+
+    return full.Engine(tenants, issuer, clock=clock)
+
+
+class Late:
+    """The full engine behind the express one, from when it is first needed."""
+
+    def __init__(self, tenants: Tenants, issuer: "Issuer", clock: Clock) -> None:
+        self._make = partial(_full, tenants, issuer, clock)
+        self._port = 0
+        self._lock = threading.Lock()
+
+    def port(self) -> int:
+        """Where it listens."""
+        with self._lock:
+            if not self._port:
+                self._port = self._make().listen()
+            return self._port

@@ -1,0 +1,198 @@
+"""One request and its response: everything that is decided about them, the same for whichever engine carries them.
+
+Rule: the credential is asked for last, when all else is settled; and what was put on a request is remembered for as
+long as its run lasts, so that no later answer of that host brings it back.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from authsome.errors import AuthsomeError, RequestInvalid
+from authsome.proxy import answers, inject, rules, scrub
+from authsome.proxy.answers import Answer
+from authsome.proxy.inject import Credential, Fields, Head
+from authsome.proxy.rules import Target
+from authsome.proxy.scrub import Filter, Needles
+from authsome.proxy.tenancy import Tenancy
+
+_REMEMBERED: Final = 8  # credentials of one host in one run: two logins, and what they were before a refresh
+_NONE: Final = Needles(())
+_UNAUTHORIZED: Final = 401
+
+
+class Memory:
+    """What was sent to whom: the secrets that an answer of a host is looked through for, by run and host."""
+
+    def __init__(self) -> None:
+        self._by_tenancy: WeakKeyDictionary[Tenancy, dict[str, _Sent]] = WeakKeyDictionary()
+        self._lock = threading.Lock()
+
+    def needles(self, tenancy: Tenancy, host: str, credential: Credential | None) -> Needles:
+        """What to look for in the answer to a request that carries this credential, or none."""
+        with self._lock:
+            by_host = self._by_tenancy.get(tenancy)
+            if credential is None or not credential.secrets:
+                sent = by_host.get(host) if by_host else None
+                return sent.needles if sent else _NONE
+            if by_host is None:
+                by_host = self._by_tenancy[tenancy] = {}
+            sent = by_host.setdefault(host, _Sent())
+            sent.add(credential)
+            return sent.needles
+
+
+class _Sent:
+    """The last credentials that a host got."""
+
+    def __init__(self) -> None:
+        self._credentials: OrderedDict[str, Credential] = OrderedDict()
+        self.needles = _NONE
+
+    def add(self, credential: Credential) -> None:
+        if self._credentials.get(credential.credential_id) == credential:
+            self._credentials.move_to_end(credential.credential_id)
+            return
+        self._credentials[credential.credential_id] = credential
+        if len(self._credentials) > _REMEMBERED:
+            self._credentials.popitem(last=False)
+        all_of_them = self._credentials.values()
+        self.needles = Needles(
+            [secret for each in all_of_them for secret in each.secrets],
+            [value for each in all_of_them for _, value in each.set],
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passed:
+    """A response as the child gets it."""
+
+    reason: bytes
+    fields: Fields
+    filter: Filter | None
+    """What the body's content goes through; None: nothing is looked for."""
+
+
+class Exchange:
+    """One request of an admitted connection, and its response, that pass without a credential."""
+
+    def __init__(self, tenancy: Tenancy, target: Target) -> None:
+        self.target = target
+        self._tenancy = tenancy
+        self._provider: str | None = None
+
+    def request(self, method: str, head: Head, *, keep_trailers_option: bool = False) -> Head:
+        """The request as it is sent.
+
+        Raises:
+            AuthsomeError: it must not be sent.
+        """
+        del method
+        if not self.target.host.isascii():
+            raise RequestInvalid("a host is written in ASCII, an IDN as xn--…")
+        self._tenancy.lease.allow_unmatched(self.target)
+        host = self.target.http_host.encode("ascii")
+        fields = inject.forwardable(head.fields, keep_trailers_option=keep_trailers_option)
+        return Head(target=head.target, fields=((b"Host", host), *inject.without(fields, ("Host",))))
+
+    def request_trailers(self, fields: Fields) -> Fields:
+        """Trailers are headers that come late: what may not stand in the head may not stand there.
+
+        Raises:
+            RequestInvalid: they are malformed.
+        """
+        return inject.forwardable(fields)
+
+    def response(self, status: int, reason: bytes, fields: Fields, *, has_body: bool) -> Passed:
+        """The response as it is passed on.
+
+        Raises:
+            AuthsomeError: it cannot be passed on.
+        """
+        del status, has_body
+        return Passed(reason=reason, fields=inject.forwardable(fields), filter=None)
+
+    def response_trailers(self, fields: Fields) -> Fields:
+        """Its trailers."""
+        return inject.forwardable(fields)
+
+    def upgraded(self) -> Filter | None:
+        """What the server's bytes go through once both sides have left HTTP."""
+        return None
+
+    def refusal(self, error: AuthsomeError, *, status: int | None = None, is_closing: bool = False) -> Answer:
+        """The answer to a request that was not sent, or that has no response."""
+        return answers.problem(error, target=self.target, provider=self._provider, status=status, is_closing=is_closing)
+
+
+class Intercepted(Exchange):
+    """One request to a host that a route names, and its response."""
+
+    def __init__(self, tenancy: Tenancy, target: Target, memory: Memory) -> None:
+        super().__init__(tenancy, target)
+        self._memory = memory
+        self._credential: Credential | None = None
+        self._question = ("", "")
+        """Method and path as the child sent them."""
+        self._needles = _NONE
+        self._accepted = frozenset[bytes]()
+
+    def check(self, authorities: Sequence[str], now: datetime) -> None:
+        """Check that the request may go to the connection's target at all.
+
+        Raises:
+            AuthsomeError: the run's time is over, or the request names another host.
+        """
+        self._tenancy.lease.check_time(now)
+        rules.check_authorities(self.target, authorities)
+
+    def request(self, method: str, head: Head, *, keep_trailers_option: bool = False) -> Head:
+        """The request as it is sent; asks the daemon, which writes it down, and blocks meanwhile.
+
+        Raises:
+            AuthsomeError: it must not be sent.
+        """
+        head = Head(
+            target=head.target, fields=inject.forwardable(head.fields, keep_trailers_option=keep_trailers_option)
+        )
+        path = head.target.partition(b"?")[0].decode("latin-1")
+        route = self._tenancy.route(self.target, path)
+        if route is not None:
+            self._provider = route.provider
+            self._question = method, path
+            self._credential = self._tenancy.source.resolve(method, self.target, path, provider=route.provider)
+        self._needles = self._memory.needles(self._tenancy, self.target.host, self._credential)
+        if self._needles:
+            fields, self._accepted = scrub.narrowed(head.fields)
+            head = Head(target=head.target, fields=fields)
+        return head if self._credential is None else inject.injected(head, self._credential)
+
+    def request_trailers(self, fields: Fields) -> Fields:
+        """See `Exchange`; the names that a credential uses are gone."""
+        fields = super().request_trailers(fields)
+        if self._credential is None:
+            return fields
+        return inject.without(fields, (*self._credential.remove, *(name for name, _ in self._credential.set)))
+
+    def response(self, status: int, reason: bytes, fields: Fields, *, has_body: bool) -> Passed:
+        """See `Exchange`; a 401 to our credential has that refreshed for the next request, and blocks meanwhile."""
+        if status == _UNAUTHORIZED and self._credential is not None:
+            method, path = self._question
+            self._tenancy.rejected(method, self.target, path, self._credential)
+        fields = inject.response_fields(fields)
+        if not self._needles:
+            return Passed(reason=reason, fields=fields, filter=None)
+        fields, through = scrub.answer(fields, self._needles, status=status, accepted=self._accepted, has_body=has_body)
+        return Passed(reason=self._needles.replaced(reason), fields=fields, filter=through)
+
+    def response_trailers(self, fields: Fields) -> Fields:
+        """See `Exchange`; without secrets."""
+        return self._needles.replaced_fields(super().response_trailers(fields))
+
+    def upgraded(self) -> Filter | None:
+        """See `Exchange`."""
+        return scrub.Scrubber(self._needles) if self._needles else None

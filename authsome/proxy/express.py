@@ -1,0 +1,631 @@
+"""The express engine: HTTP/1.1 on plain sockets, a thread for each connection of a child.
+
+A child's connection and the server's are one pair: what one of them does is seen by the other, and no request of one
+run is ever on a connection of another. Heads are read, bodies pass.
+
+Rule: as in every engine, what cannot be decided is answered by us, and nothing of it goes to a server.
+"""
+
+import logging
+import os
+import re
+import socket
+import ssl
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final, TypeVar
+
+from cryptography.hazmat.primitives import serialization
+
+from authsome.clock import Clock
+from authsome.errors import AuthsomeError, EndpointUnreachable, RequestInvalid
+from authsome.proxy import answers, hello, http1, rules
+from authsome.proxy.answers import Answer
+from authsome.proxy.authority import Issuer, Leaf
+from authsome.proxy.dial import connect
+from authsome.proxy.exchange import Exchange, Intercepted, Memory
+from authsome.proxy.http1 import Body, Request
+from authsome.proxy.inject import Head
+from authsome.proxy.rules import Opening, Target
+from authsome.proxy.side import Cut, Side, wait
+from authsome.proxy.tenancy import Tenancy, Tenants
+from authsome.proxy.transfer import Outcome, Stale, Transfer, Unanswered, relay
+
+log = logging.getLogger(__name__)
+
+BACKLOG: Final = 512
+_FIRST_SECONDS: Final = 60.0  # how long a stranger may take to show a run's credential
+_HANDSHAKE_SECONDS: Final = 30.0
+_PEEK_SECONDS: Final = 0.002  # until the rest of a ClientHello that came in pieces is looked for again
+_CONTEXTS: Final = 256
+_HELLO_LIMIT: Final = 64 * 1024
+_OPENED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#@\s]+):([0-9]{1,5})")
+_ABSOLUTE: Final = re.compile(r"(https?)://([^/?#\s]*)(/[^#\s]*|\?[^#\s]*)?", re.IGNORECASE)
+_REPEATABLE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+"""Methods that may be sent again when nobody knows whether they arrived (RFC 9110 §9.2.2), and have no body."""
+
+Key = TypeVar("Key", str, Path)
+Handover = Callable[[], int]
+"""The port of an engine that speaks HTTP/2, which is started when it is first asked for."""
+
+
+class Engine:
+    """Serves the children of all tenants on one port."""
+
+    def __init__(
+        self, tenants: Tenants, issuer: Issuer, *, clock: Clock, memory: Memory | None = None, handover: Handover
+    ) -> None:
+        self.tenants = tenants
+        self.clock = clock
+        self.memory = memory or Memory()
+        self.handover = handover
+        self._issuer = issuer
+        self._listener: socket.socket | None = None
+        self._children: set[Child] = set()
+        self._lock = threading.Lock()
+        self._to_children: OrderedDict[str, ssl.SSLContext] = OrderedDict()
+        self._to_servers: OrderedDict[Path, ssl.SSLContext] = OrderedDict()
+
+    def listen(self, listener: socket.socket | None = None) -> int:
+        """Serve on a socket that listens already, or on a free port of 127.0.0.1; returns the port."""
+        if listener is None:
+            listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+        self._listener = listener
+        port: int = listener.getsockname()[1]
+        self.tenants.reserve(port)
+        threading.Thread(target=self._accept, args=(listener,), name="express", daemon=True).start()
+        return port
+
+    def close(self) -> None:
+        """Stop listening and end every connection."""
+        if self._listener is not None:
+            with suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
+        with self._lock:
+            children = list(self._children)
+        for child in children:
+            child.end_soon()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while listener.fileno() >= 0:
+            try:
+                connection, _ = listener.accept()
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:
+                time.sleep(0.01)  # closed, or out of descriptors
+                continue
+            child = Child(self, connection)
+            with self._lock:
+                self._children.add(child)
+            try:
+                threading.Thread(target=self._serve, args=(child,), name="child", daemon=True).start()
+            except RuntimeError:  # out of threads
+                self._forget(child)
+
+    def _serve(self, child: "Child") -> None:
+        try:
+            child.serve()
+        except Cut:
+            pass
+        except Exception:
+            log.exception("the engine failed")
+        finally:
+            self._forget(child)
+
+    def _forget(self, child: "Child") -> None:
+        child.release()
+        with self._lock:
+            self._children.discard(child)
+
+    def server_context(self, host: str) -> ssl.SSLContext:
+        """The TLS context that stands in for a host."""
+        return self._remembered(self._to_children, host, lambda: _child_context(self._issuer.issue(host)))
+
+    def client_context(self, trust: Path) -> ssl.SSLContext:
+        """The TLS context that verifies servers against these roots."""
+        return self._remembered(self._to_servers, trust, lambda: _server_context(trust))
+
+    def _remembered(
+        self, contexts: OrderedDict[Key, ssl.SSLContext], key: Key, make: Callable[[], ssl.SSLContext]
+    ) -> ssl.SSLContext:
+        with self._lock:
+            context = contexts.get(key)
+            if context is None:
+                context = contexts[key] = make()
+                if len(contexts) > _CONTEXTS:
+                    contexts.popitem(last=False)
+            return context
+
+
+class Child:
+    """One connection of a child, and the server that it leads to."""
+
+    def __init__(self, engine: Engine, connection: socket.socket) -> None:
+        self._engine = engine
+        self._side = Side(connection)
+        self._target: Target | None = None
+        """Where this connection, or the request at hand, leads."""
+        self._server: Side | None = None
+        self._server_target: Target | None = None
+        self._open_server: Callable[[], socket.socket] | None = None
+        self._tenancy: Tenancy | None = None
+
+    def serve(self) -> None:
+        """Serve it to its end.
+
+        Raises:
+            Cut: it broke off.
+        """
+        while (request := self._read_request()) is not None:
+            is_kept = self._connect(request) if request.method == b"CONNECT" else self._plain(request)
+            if not is_kept:
+                break
+        self._side.finish()
+
+    def end_soon(self) -> None:
+        """Cut this connection and the one that it leads to, from any thread."""
+        for side in (self._side, self._server):
+            if side is not None:
+                side.wake()
+
+    def release(self) -> None:
+        """Let go of everything."""
+        if self._tenancy is not None:
+            self._tenancy.detach(self.end_soon)
+        self._side.abort()
+        self._drop_server()
+
+    # ---- requests ------------------------------------------------------------------------------------------
+
+    def _read_request(self) -> Request | None:
+        """The next request; None when there is none any more, or none that can be answered."""
+        side = self._side
+        deadline = time.monotonic() + _FIRST_SECONDS if self._tenancy is None else None
+        try:
+            while not (length := self._head_length()):
+                interests = [(side, True)]
+                if self._server is not None:
+                    interests.append((self._server, True))
+                left = None if deadline is None else max(0.0, deadline - time.monotonic())
+                ready = wait(*interests, seconds=left)
+                if not ready and left is not None:
+                    return None
+                if self._server is not None and self._server in ready:
+                    self._check_idle_server()
+                if side in ready and (data := side.receive()) is not None:
+                    if not data:
+                        return None
+                    side.unread += data
+            head, side.unread = side.unread[:length], side.unread[length:]
+            return http1.parse_request(head)
+        except http1.Refused as refused:
+            self._refuse_malformed(refused)
+            return None
+
+    def _head_length(self) -> int:
+        side = self._side
+        if side.unread.startswith(b"\r\n"):  # RFC 9112 §2.2: behind the body of the last one
+            side.unread = side.unread[2:]
+        return http1.head_length(side.unread) if side.unread else 0
+
+    def _check_idle_server(self) -> None:
+        """A server that has ended the connection, or says something unasked, gets no further request on it."""
+        assert self._server is not None
+        try:
+            is_good = self._server.receive() is None
+        except Cut:
+            is_good = False
+        if not is_good:
+            self._drop_server()
+
+    def _refuse_malformed(self, refused: http1.Refused) -> None:
+        error = RequestInvalid(refused.message)
+        self._send_answer(answers.problem(error, target=self._target, status=refused.status, is_closing=True))
+
+    def _send_answer(self, answer: Answer, method: bytes = b"") -> None:
+        reason = _REASONS.get(answer.status, b"Refused")
+        body = b"" if method == b"HEAD" else answer.body
+        self._side.send(http1.response_bytes(answer.status, reason, answer.fields) + body)
+
+    def _refuse(self, answer: Answer, request: Request, body: Body | None) -> bool:
+        """Answer a request that is not sent, and read over its body; whether the connection can go on."""
+        if self._target is not None:
+            log.info("refused %s: %d", self._target.authority, answer.status)
+        # A child that waits to be asked for its body may send it or not after this: that cannot be told.
+        is_last = body is None or request.is_last or (not body.is_complete and bool(request.values(b"expect")))
+        if is_last and all(name != b"Connection" for name, _ in answer.fields):
+            answer = Answer(status=answer.status, fields=(*answer.fields, (b"Connection", b"close")), body=answer.body)
+        self._send_answer(answer, request.method)
+        if is_last or body is None:
+            return False
+        try:
+            self._read_over(body)
+        except http1.Refused:
+            return False
+        return body.is_complete
+
+    def _read_over(self, body: Body) -> None:
+        side = self._side
+        data: bytes | None
+        data, side.unread = side.unread, b""
+        while not body.is_complete:
+            if data:
+                _, side.unread = body.feed(data)
+            if not body.is_complete:
+                wait((side, True))
+                data = side.receive()
+                if data == b"":
+                    return
+
+    # ---- what a connection begins with -----------------------------------------------------------------------
+
+    def _admit(self, request: Request) -> Tenancy:
+        """Whose request this is; a connection stays with whoever sent its first."""
+        given = [value.decode("latin-1") for value in request.values(b"proxy-authorization")]
+        tenancy = self._engine.tenants.admit(given, self._engine.clock())
+        if self._tenancy is None:
+            tenancy.attach(self.end_soon)
+            self._tenancy = tenancy
+        elif self._tenancy is not tenancy:
+            raise RequestInvalid("this connection belongs to another run")
+        return tenancy
+
+    def _connect(self, request: Request) -> bool:
+        """A CONNECT: whose is it, where to, and what becomes of it; whether another request may follow."""
+        target = None
+        try:
+            body = http1.request_body(request)
+        except http1.Refused as refused:
+            self._refuse_malformed(refused)
+            return False
+        try:
+            tenancy = self._admit(request)
+            target = _authority(request.target)
+            opening = tenancy.opening(target)
+            if opening is Opening.TUNNEL:
+                self._server = Side(self._dial(tenancy, target, is_routed=False))
+        except AuthsomeError as error:
+            self._target = target
+            return self._refuse(answers.problem(error, target=target), request, body)
+        self._target = target
+        if opening is Opening.TUNNEL:
+            assert self._server is not None
+            self._side.send(_OPENED)
+            relay(self._side, self._server)
+        else:
+            self._intercept(tenancy, target, request)
+        return False
+
+    def _intercept(self, tenancy: Tenancy, target: Target, request: Request) -> None:
+        """Put our TLS after an accepted CONNECT, and serve what is in it."""
+        if self._side.unread or not body_is_empty(request):
+            raise Cut(self._side)  # nobody may send before it is told that it can
+        self._side.send(_OPENED)
+        while self._side.unsent:
+            wait((self._side, False))
+        try:
+            offered = _peeked(self._side)
+        except ValueError:
+            return  # clear text, or what no TLS library will read either
+        if offered and b"http/1.1" not in offered:
+            self._hand_over(request)
+            return
+        try:
+            secure = _accept(self._engine.server_context(target.host), self._side.socket)
+        except (OSError, ValueError):
+            log.info("TLS with a child failed, for %s", target.authority)
+            return
+        self._side = Side(secure)
+        misdirected: AuthsomeError | None = None
+        try:
+            rules.check_server_name(target, secure.asked_for)
+        except AuthsomeError as error:
+            misdirected = error
+        while (inner := self._read_request()) is not None:
+            if not self._intercepted(tenancy, target, inner, misdirected):
+                return
+
+    def _hand_over(self, request: Request) -> None:
+        """Leave a child that speaks HTTP/2 only to the engine that can, which asks for its credential again."""
+        try:
+            connection = socket.create_connection(("127.0.0.1", self._engine.handover()), timeout=_HANDSHAKE_SECONDS)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            server = self._server = Side(connection)
+            server.send(http1.request_bytes(request.method, request.target, request.fields))
+            while not (length := http1.head_length(server.unread)):
+                if not wait((server, True), seconds=_HANDSHAKE_SECONDS) or not (data := server.receive()):
+                    raise EndpointUnreachable("the engine for HTTP/2 does not answer")
+                server.unread += data
+            answer = http1.parse_response(server.unread[:length])
+            if answer.status != 200 or server.unread[length:]:
+                raise EndpointUnreachable(f"the engine for HTTP/2 answered {answer.status}")
+        except (OSError, AuthsomeError, http1.Refused):
+            log.exception("a connection could not be handed over")
+            return
+        server.unread = b""
+        relay(self._side, server)
+
+    # ---- exchanges -------------------------------------------------------------------------------------------
+
+    def _plain(self, request: Request) -> bool:
+        """A request in clear text for a proxy to pass on (RFC 9112 §3.2.2): never with a credential."""
+        try:
+            body = http1.request_body(request)
+        except http1.Refused as refused:
+            self._refuse_malformed(refused)
+            return False
+        self._target = None
+        try:
+            tenancy = self._admit(request)
+            scheme, authority, path = _absolute(request)
+            if scheme != "http":
+                raise RequestInvalid("this proxy takes https by CONNECT only")
+            target = self._target = _authority(authority, default_port=80)
+        except AuthsomeError as error:
+            return self._refuse(answers.problem(error, target=self._target), request, body)
+        exchange = Exchange(tenancy, target)
+
+        def prepare() -> Head:
+            head = exchange.request(request.method.decode("latin-1"), Head(target=path, fields=request.fields))
+            self._reach(target, lambda: self._dial(tenancy, target, is_routed=False))
+            return head
+
+        return self._exchange(exchange, request, body, prepare)
+
+    def _intercepted(
+        self, tenancy: Tenancy, target: Target, request: Request, misdirected: AuthsomeError | None
+    ) -> bool:
+        """A request that we see in clear: checked against the connection, then given its credential."""
+        try:
+            body = http1.request_body(request)
+        except http1.Refused as refused:
+            self._refuse_malformed(refused)
+            return False
+        exchange = Intercepted(tenancy, target, self._engine.memory)
+
+        def prepare() -> Head:
+            if misdirected is not None:
+                raise misdirected
+            path, authorities = _named(request)
+            exchange.check(authorities, self._engine.clock())
+            self._reach(target, lambda: self._secure_server(tenancy, target))
+            return exchange.request(request.method.decode("latin-1"), Head(target=path, fields=request.fields))
+
+        return self._exchange(exchange, request, body, prepare)
+
+    def _exchange(self, exchange: Exchange, request: Request, body: Body, prepare: Callable[[], Head]) -> bool:
+        """Carry an exchange; whether the connection can go on."""
+        try:
+            head = prepare()
+        except AuthsomeError as error:
+            return self._refuse(exchange.refusal(error), request, body)
+        except Exception:
+            log.exception("a request could not be decided")
+            failure = AuthsomeError("the proxy failed", hint="see `authsome doctor`")
+            return self._refuse(exchange.refusal(failure), request, None)
+        try:
+            outcome = self._carry(exchange, request, body, head)
+        except Unanswered as unanswered:
+            self._drop_server()
+            return self._refuse(exchange.refusal(unanswered.error), request, None)
+        except http1.Refused as refused:
+            self._drop_server()
+            answer = exchange.refusal(RequestInvalid(refused.message), status=refused.status, is_closing=True)
+            return self._refuse(answer, request, None)
+        if outcome is not Outcome.KEPT:
+            self._drop_server()
+        return outcome is Outcome.KEPT
+
+    def _carry(self, exchange: Exchange, request: Request, body: Body, head: Head) -> Outcome:
+        assert self._server is not None
+        is_repeatable = request.method in _REPEATABLE and body.is_complete
+        try:
+            return Transfer(self._side, self._server, exchange, request, body).run(head)
+        except Stale as stale:
+            if not is_repeatable:
+                raise Cut(self._server) from stale
+        self._drop_server()
+        assert self._open_server is not None
+        try:
+            self._server = Side(self._open_server())
+        except AuthsomeError as error:
+            raise Unanswered(error) from error
+        return Transfer(self._side, self._server, exchange, request, body).run(head)
+
+    # ---- servers ---------------------------------------------------------------------------------------------
+    def _reach(self, target: Target, open_connection: Callable[[], socket.socket]) -> None:
+        """Have a connection to the target."""
+        if self._server is not None and self._server_target != target:
+            self._drop_server()
+        self._open_server = open_connection
+        if self._server is None:
+            self._server, self._server_target = Side(open_connection()), target
+
+    def _dial(self, tenancy: Tenancy, target: Target, *, is_routed: bool) -> socket.socket:
+        policy = tenancy.policy(target, is_routed=is_routed, own_ports=self._engine.tenants.own_ports)
+        return connect(target, policy, tenancy.outbound)
+
+    def _secure_server(self, tenancy: Tenancy, target: Target) -> socket.socket:
+        """A connection to the server whose certificate is good for the host.
+
+        Raises:
+            EndpointUnreachable: it is not, or there is no TLS there.
+        """
+        connection = self._dial(tenancy, target, is_routed=True)
+        context = self._engine.client_context(tenancy.trust)
+        try:
+            connection.settimeout(_HANDSHAKE_SECONDS)
+            return context.wrap_socket(connection, server_hostname=target.host, suppress_ragged_eofs=False)
+        except ssl.SSLCertVerificationError as error:
+            connection.close()
+            raise EndpointUnreachable(
+                f"{target.authority}: certificate verify failed: {error.verify_message}",
+                hint="a company's own authority goes into AUTHSOME_CA_BUNDLE",
+            ) from error
+        except (OSError, ValueError) as error:
+            connection.close()
+            raise EndpointUnreachable(f"{target.authority}: the TLS handshake failed") from error
+
+    def _drop_server(self) -> None:
+        if self._server is not None:
+            self._server.abort()
+            self._server = None
+
+
+# ---- targets -------------------------------------------------------------------------------------------------
+
+
+def body_is_empty(request: Request) -> bool:
+    """Whether a CONNECT has no body, which would be mistaken for the tunnel's first bytes."""
+    return not request.values(b"transfer-encoding") and request.values(b"content-length") in ([], [b"0"])
+
+
+def _authority(text: bytes | str, *, default_port: int | None = None) -> Target:
+    """The target that an authority names.
+
+    Raises:
+        RequestInvalid: it is none.
+    """
+    authority = text.decode("latin-1") if isinstance(text, bytes) else text
+    if default_port is not None and not re.search(r":[0-9]*\Z", authority.rpartition("]")[2]):
+        authority = f"{authority}:{default_port}"
+    match = _AUTHORITY.fullmatch(authority)
+    if match is None or not 0 < int(match[2]) < 65536:
+        raise RequestInvalid("malformed authority")
+    return rules.target_of(match[1].strip("[]"), int(match[2]))
+
+
+def _absolute(request: Request) -> tuple[str, str, bytes]:
+    """Scheme, authority and origin form of an absolute URL.
+
+    Raises:
+        RequestInvalid: it is none.
+    """
+    match = _ABSOLUTE.fullmatch(request.target.decode("latin-1"))
+    if match is None:
+        raise RequestInvalid("a proxy is asked with CONNECT or an absolute URL")
+    path = match[3] or ""
+    if not path.startswith("/"):
+        path = "/" + path
+    return match[1].lower(), match[2], path.encode("latin-1")
+
+
+def _named(request: Request) -> tuple[bytes, list[str]]:
+    """The path of a request inside a tunnel, and everything in it that names its host.
+
+    Raises:
+        RequestInvalid: there is no path, or more than one Host.
+    """
+    hosts = [value.decode("latin-1") for value in request.values(b"host")]
+    if len(hosts) > 1:
+        raise RequestInvalid("more than one Host header")
+    if request.target.startswith(b"/") and b"#" not in request.target:
+        return request.target, hosts
+    if request.target == b"*" and request.method == b"OPTIONS":
+        return request.target, hosts
+    scheme, authority, path = _absolute(request)
+    if scheme != "https":
+        hosts.append(f"{scheme}://{authority}")  # no name of this connection's host
+    else:
+        hosts.append(authority)
+    return path, hosts
+
+
+# ---- TLS -----------------------------------------------------------------------------------------------------
+
+
+class _ChildSocket(ssl.SSLSocket):
+    """TLS with a child."""
+
+    asked_for: str | None = None
+    """The server name that its ClientHello named."""
+
+
+def _note_server_name(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _context: ssl.SSLContext) -> None:
+    assert isinstance(connection, _ChildSocket)
+    connection.asked_for = name
+
+
+def _accept(context: ssl.SSLContext, connection: socket.socket) -> _ChildSocket:
+    connection.settimeout(_HANDSHAKE_SECONDS)
+    secure = context.wrap_socket(connection, server_side=True, suppress_ragged_eofs=False)
+    assert isinstance(secure, _ChildSocket)
+    return secure
+
+
+def _child_context(leaf: Leaf) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    context.sslsocket_class = _ChildSocket
+    context.sni_callback = _note_server_name
+    key = leaf.key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    chain = leaf.certificate.public_bytes(serialization.Encoding.PEM) + leaf.issuer.public_bytes(
+        serialization.Encoding.PEM
+    )
+    with _readable(chain) as certificate_path, _readable(key) as key_path:
+        context.load_cert_chain(certificate_path, key_path)
+    return context
+
+
+@contextmanager
+def _readable(data: bytes) -> Iterator[str]:
+    """A path under which OpenSSL, which takes nothing else, can read these bytes: a pipe's, as a key is on no disk."""
+    reading, writing = os.pipe()
+    try:
+        try:
+            os.write(writing, data)  # less than any pipe holds
+        finally:
+            os.close(writing)
+        yield f"/dev/fd/{reading}"
+    finally:
+        os.close(reading)
+
+
+def _server_context(trust: Path) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_verify_locations(trust)
+    return context
+
+
+def _peeked(side: Side) -> tuple[bytes, ...]:
+    """The application protocols that a child's TLS will offer, its first message left where it is.
+
+    Raises:
+        ValueError: it does not begin TLS.
+    """
+    deadline = time.monotonic() + _HANDSHAKE_SECONDS
+    while (left := deadline - time.monotonic()) > 0:
+        if not wait((side, True), seconds=left):
+            break
+        seen = side.socket.recv(_HELLO_LIMIT, socket.MSG_PEEK)
+        if not seen:
+            break
+        if (offered := hello.protocols(seen)) is not None:
+            return offered
+        time.sleep(_PEEK_SECONDS)
+    raise ValueError("no ClientHello came")
+
+
+_REASONS: Final = {
+    400: b"Bad Request",
+    403: b"Forbidden",
+    407: b"Proxy Authentication Required",
+    409: b"Conflict",
+    421: b"Misdirected Request",
+    424: b"Failed Dependency",
+    431: b"Request Header Fields Too Large",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+}

@@ -1,0 +1,356 @@
+"""Answers without the secret: whatever an API sends back of a credential is replaced on its way to the child.
+
+Rule 1: what takes a secret's place has the secret's length. So no length, no range and no chunk changes, and an answer
+without a secret is the same to the byte.
+Rule 2: only what may be the beginning of a secret is held back, so that an event is passed on when it comes.
+Rule 3: what cannot be read cannot be scanned. A coding that we cannot undo is not asked for, and not passed on.
+"""
+
+import base64
+import json
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Final, Protocol
+from urllib.parse import quote, quote_plus
+
+from authsome.errors import EndpointUnreachable
+from authsome.proxy.inject import Fields
+from authsome.secret import Secret
+
+SHORTEST: Final = 8  # bytes; whatever is shorter stands in ordinary text by chance
+_FILLER: Final = b"authsome-placeholder-"  # of characters that mean nothing in JSON, a URL, a header or HTML
+_BLOCK: Final = 64 * 1024  # of decoded bytes at a time: a bomb costs time, not memory
+_GZIP: Final = frozenset({b"gzip", b"x-gzip"})
+_UNDONE: Final = _GZIP | {b"deflate"}
+"""The content codings that are undone: the standard library has them, and every server that has another has these."""
+_PERCENT: Final = re.compile(r"%[0-9A-F]{2}")
+
+
+class Needles:
+    """Every spelling of some secrets that is looked for, and what takes its place."""
+
+    def __init__(self, secrets: Iterable[Secret[str]], values: Iterable[Secret[str]] = ()) -> None:
+        """Take the secrets as they are, and the headers' values that were made of them."""
+        plain = [each.reveal() for each in secrets]
+        found: dict[bytes, bytes] = {}
+        for text in plain:
+            found.update(_spellings(text))
+        for value in values:
+            found.update(_basic_pair(value.reveal(), plain))
+        found = {needle: mask for needle, mask in found.items() if len(needle) >= SHORTEST}
+        ordered = sorted(found, key=len, reverse=True)
+        self._masks = found
+        self._pattern = re.compile(b"|".join(re.escape(needle) for needle in ordered))
+        self._needles = tuple(ordered)
+
+    def __bool__(self) -> bool:
+        return bool(self._needles)
+
+    def are_in(self, data: bytes) -> bool:
+        """Whether any of them is there; much faster than a pattern."""
+        for needle in self._needles:  # noqa: SIM110  # twice as fast as any(), and done for everything that passes
+            if needle in data:
+                return True
+        return False
+
+    def replaced(self, data: bytes) -> bytes:
+        """A whole text without them."""
+        return self._pattern.sub(self._mask, data) if self.are_in(data) else data
+
+    def replaced_fields(self, fields: Fields) -> Fields:
+        """Header fields without them."""
+        if not self.are_in(b"\n".join([part for pair in fields for part in pair])):
+            return fields
+        return tuple((self.replaced(name), self.replaced(value)) for name, value in fields)
+
+    def split(self, data: bytes) -> tuple[bytes, bytes]:
+        """What can be passed on, without them, and the end that more bytes may make one of them."""
+        held = self._first_beginning(data, 0)
+        if not self.are_in(data):
+            return (data, b"") if held == len(data) else (data[:held], data[held:])
+        done, at = [], 0
+        # A match before `held` is final: a longer one at its place would have to be held itself.
+        while (match := self._pattern.search(data, at)) and match.start() < held:
+            done += [data[at : match.start()], self._mask(match)]
+            at = match.end()
+            if at > held:
+                held = self._first_beginning(data, at)
+        done.append(data[at:held])
+        return b"".join(done), data[held:]
+
+    def _mask(self, match: re.Match[bytes]) -> bytes:
+        return self._masks[match[0]]
+
+    def _first_beginning(self, data: bytes, start: int) -> int:
+        """Where the longest end of the data lies that one of them begins with but is longer than."""
+        first = len(data)
+        for needle in self._needles:
+            at = max(start, len(data) - len(needle) + 1)
+            while (at := data.find(needle[:1], at, first)) >= 0:
+                if needle.startswith(data[at:]):
+                    first = at
+                    break
+                at += 1
+        return first
+
+
+def _filler(length: int) -> bytes:
+    return (_FILLER * (length // len(_FILLER) + 1))[:length]
+
+
+def _spellings(text: str) -> Iterator[tuple[bytes, bytes]]:
+    """The forms in which servers send a text back, each with a form of the same length that says nothing."""
+    plain = text.encode("utf-8", "surrogatepass")
+    if len(plain) < SHORTEST:
+        return
+    escaped = json.dumps(text)[1:-1]
+    written = {text, escaped, json.dumps(text, ensure_ascii=False)[1:-1], escaped.replace("/", "\\/")}
+    for encoded in (
+        quote(text, safe=""),
+        quote(text),
+        quote(text, safe="!'()*"),
+        quote(text, safe=":"),
+        quote_plus(text),
+    ):
+        written |= {encoded, _PERCENT.sub(lambda part: part[0].lower(), encoded)}
+    for each in written:
+        needle = each.encode("utf-8", "surrogatepass")
+        yield needle, _filler(len(needle))
+    yield from zip(_base64_forms(plain), _base64_forms(_filler(len(plain))), strict=True)
+
+
+def _base64_forms(plain: bytes) -> Iterator[bytes]:
+    """What is in the Base64 (RFC 4648 §4, §5) of any text around it, by where in three bytes it begins.
+
+    The characters at both ends that also depend on its neighbours are left out.
+    """
+    for offset in range(3):
+        whole = base64.b64encode(bytes(offset) + plain)
+        own = whole[(offset * 8 + 5) // 6 : (offset + len(plain)) * 8 // 6]
+        yield own
+        yield own.translate(_URL_SAFE)
+
+
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+
+
+def _basic_pair(value: str, plain: Iterable[str]) -> Iterator[tuple[bytes, bytes]]:
+    """The Base64 of a Basic credential (RFC 7617), for which its password may be too short by itself."""
+    scheme, _, encoded = value.partition(" ")
+    if scheme.lower() != "basic":
+        return
+    try:
+        pair = base64.b64decode(encoded, validate=True)
+    except ValueError:
+        return  # a definition's own idea of Basic; the secret in it is looked for by itself
+    masked = pair
+    for text in plain:
+        secret = text.encode()
+        masked = masked.replace(secret, _filler(len(secret))) if secret else masked
+    yield from zip(_whole_base64(pair), _whole_base64(masked), strict=True)
+
+
+def _whole_base64(data: bytes) -> tuple[bytes, bytes]:
+    encoded = base64.b64encode(data).rstrip(b"=")
+    return encoded, encoded.translate(_URL_SAFE)
+
+
+class Filter(Protocol):
+    """What a body's content goes through."""
+
+    def feed(self, data: bytes) -> bytes:
+        """What of it can be passed on now."""
+
+    def finish(self) -> bytes:
+        """The rest, at the end of the body."""
+
+
+class Scrubber:
+    """Replaces secrets in a stream."""
+
+    def __init__(self, needles: Needles) -> None:
+        self._needles = needles
+        self._held = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """See `Filter`."""
+        done, self._held = self._needles.split(self._held + data if self._held else data)
+        return done
+
+    def finish(self) -> bytes:
+        """See `Filter`."""
+        held, self._held = self._held, b""
+        return self._needles.replaced(held)
+
+
+class Decoded:
+    """Undoes a content coding, and replaces secrets in what was in it; the body goes on without the coding."""
+
+    def __init__(self, coding: bytes, needles: Needles) -> None:
+        self._decoder = _Decoder(coding)
+        self._scrubber = Scrubber(needles)
+
+    def feed(self, data: bytes) -> bytes:
+        """See `Filter`.
+
+        Raises:
+            EndpointUnreachable: it is not coded as it says.
+        """
+        return b"".join(self._scrubber.feed(block) for block in self._decoder.feed(data))
+
+    def finish(self) -> bytes:
+        """See `Filter`."""
+        self._decoder.finish()
+        return self._scrubber.finish()
+
+
+class Watched:
+    """Passes a coding on untouched that the child did not ask for and may want to keep, and ends it at a secret."""
+
+    def __init__(self, coding: bytes, needles: Needles) -> None:
+        self._decoder = _Decoder(coding)
+        self._needles = needles
+        self._tail = b""
+        """Decoded bytes that may be the beginning of a secret."""
+        self._decoded = 0
+        self._waiting: list[tuple[bytes, int]] = []
+        """What has come, and how many bytes were decoded with it."""
+
+    def feed(self, data: bytes) -> bytes:
+        """See `Filter`.
+
+        Raises:
+            EndpointUnreachable: there is a secret in it, or it is not coded as it says.
+        """
+        for block in self._decoder.feed(data):
+            text = self._tail + block
+            if self._needles.are_in(text):
+                raise EndpointUnreachable("the answer holds the credential, in a coding that was not asked for")
+            self._decoded += len(block)
+            self._tail = self._needles.split(text)[1]
+        self._waiting.append((data, self._decoded))
+        safe = self._decoded - len(self._tail)
+        ready = [piece for piece, position in self._waiting if position <= safe]
+        del self._waiting[: len(ready)]
+        return b"".join(ready)
+
+    def finish(self) -> bytes:
+        """See `Filter`."""
+        self._decoder.finish()
+        return b"".join(piece for piece, _ in self._waiting)
+
+
+class _Decoder:
+    """Undoes gzip (RFC 1952, several members too) or deflate, with zlib's header (RFC 1950) or, as some do, without."""
+
+    def __init__(self, coding: bytes) -> None:
+        self._is_gzip = coding in _GZIP
+        self._decompressor = zlib.decompressobj(31) if self._is_gzip else None
+        self._first = b""
+        self._has_begun = False
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        self._has_begun = self._has_begun or bool(data)
+        if self._decompressor is None:
+            data, self._first = self._first + data, b""
+            if len(data) < 2:
+                self._first = data
+                return
+            has_header = data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0
+            self._decompressor = zlib.decompressobj(15 if has_header else -15)
+        try:
+            yield from self._blocks(data)
+        except zlib.error as error:
+            raise EndpointUnreachable("the answer is not compressed as it says") from error
+
+    def _blocks(self, data: bytes) -> Iterator[bytes]:
+        assert self._decompressor is not None
+        while data:
+            if self._decompressor.eof:
+                if not self._is_gzip or not _GZIP_MAGIC.startswith(data[:2]):
+                    return  # padding
+                self._decompressor = zlib.decompressobj(31)
+            block = self._decompressor.decompress(data, _BLOCK)
+            if block:
+                yield block
+            data = self._decompressor.unconsumed_tail or self._decompressor.unused_data
+            if not data and len(block) == _BLOCK:
+                yield from self._rest()
+
+    def _rest(self) -> Iterator[bytes]:
+        """What the decompressor has taken in and not given out yet."""
+        assert self._decompressor is not None
+        while block := self._decompressor.decompress(b"", _BLOCK):
+            yield block
+
+    def finish(self) -> None:
+        if self._has_begun and (self._decompressor is None or not self._decompressor.eof):
+            raise EndpointUnreachable("the answer ends in the middle of its compressed data")
+
+
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+
+
+def narrowed(fields: Fields) -> tuple[Fields, frozenset[bytes]]:
+    """A request's fields without what would make its answer unreadable for us, and the codings it then asks for.
+
+    A part of a coded body cannot be decoded: with a Range (RFC 9110 §14.2) none is asked for. A WebSocket's messages
+    come uncompressed, too (RFC 7692 is an extension, and an extension is an offer).
+    """
+    names = {name.lower() for name, _ in fields}
+    is_part = b"range" in names
+    accepted: set[bytes] = set()
+    found: list[tuple[bytes, bytes]] = []
+    for name, value in fields:
+        if name.lower() == b"sec-websocket-extensions":
+            continue
+        if name.lower() == b"accept-encoding":
+            kept = [] if is_part else [each for each in value.split(b",") if _coding(each) in _UNDONE | {b"identity"}]
+            accepted.update(_coding(each) for each in kept if not _REFUSED.search(each))
+            value = value if len(kept) == value.count(b",") + 1 else b",".join(kept).strip() or b"identity"  # noqa: PLW2901
+        found.append((name, value))
+    return tuple(found), frozenset(accepted & _UNDONE)
+
+
+_REFUSED: Final = re.compile(rb";[ \t]*[qQ]=0(?:\.0*)?[ \t]*\Z")
+
+
+def _coding(entry: bytes) -> bytes:
+    return entry.partition(b";")[0].strip().lower()
+
+
+def answer(
+    fields: Fields, needles: Needles, *, status: int, accepted: frozenset[bytes], has_body: bool
+) -> tuple[Fields, Filter]:
+    """A response's fields without secrets, and what its body goes through.
+
+    Args:
+        fields: as they came.
+        needles: what is looked for.
+        status: the response's.
+        accepted: the codings that the request asked for (`narrowed`).
+        has_body: whether one follows; a HEAD's fields tell of one that does not.
+
+    Raises:
+        EndpointUnreachable: the body is coded in a way that cannot be undone.
+    """
+    fields = needles.replaced_fields(fields)
+    codings = [
+        _coding(each) for name, value in fields if name.lower() == b"content-encoding" for each in value.split(b",")
+    ]
+    codings = [each for each in codings if each not in {b"", b"identity"}]
+    if not codings or not has_body:
+        return fields, Scrubber(needles)
+    if len(codings) > 1 or codings[0] not in _UNDONE or status == _PARTIAL:
+        raise EndpointUnreachable(
+            "the server compressed its answer in a way that was not asked for and cannot be looked through",
+            hint='the provider\'s definition can say "scrub": "off"',
+        )
+    if codings[0] not in accepted:
+        return fields, Watched(codings[0], needles)
+    gone = {b"content-encoding", b"content-length"}
+    return tuple(each for each in fields if each[0].lower() not in gone), Decoded(codings[0], needles)
+
+
+_PARTIAL: Final = 206

@@ -1,0 +1,177 @@
+"""One end of a connection that is passed on: a socket that never blocks, in clear or with TLS, and what waits for it.
+
+Rule: an end with a goodbye (RFC 8446 §6.1; FIN in clear) is told from one without, by which a cut body is known.
+"""
+
+import select
+import socket
+import ssl
+import time
+from collections import deque
+from contextlib import suppress
+from typing import Final
+
+ROOM: Final = 256 * 1024  # bytes that may wait for a slow side before its partner is read on
+_READ_SECURE: Final = 16 * 1024  # bytes; a TLS record holds no more
+_READ_CLEAR: Final = 128 * 1024
+_LINGER_SECONDS: Final = 2.0  # how long a side that still talks is listened to, so that it can read the last answer
+
+
+class Cut(Exception):
+    """A connection broke off."""
+
+    def __init__(self, side: "Side") -> None:
+        self.side = side
+        super().__init__()
+
+
+class Side:
+    """One end."""
+
+    __slots__ = ("_is_secure", "_read_size", "_socket", "_unsent", "unread", "unsent", "used")
+
+    def __init__(self, connection: socket.socket) -> None:
+        connection.settimeout(0)
+        self._socket = connection
+        self._is_secure = isinstance(connection, ssl.SSLSocket)
+        self._read_size = _READ_SECURE if self._is_secure else _READ_CLEAR
+        self._unsent: deque[memoryview] = deque()
+        self.unread = b""
+        """What has come from it and nobody has taken yet."""
+        self.unsent = 0
+        """How many bytes wait for it."""
+        self.used = 0
+        """How many exchanges it has served."""
+
+    @property
+    def socket(self) -> socket.socket:
+        """The socket, for whoever puts TLS on it."""
+        return self._socket
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether it speaks TLS."""
+        return self._is_secure
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more can be sent to it."""
+        return self.unsent < ROOM
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it can be read although its socket cannot."""
+        return isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+
+    def receive(self) -> bytes | None:
+        """What has come; None: nothing yet; empty: it has ended, with a goodbye.
+
+        Raises:
+            Cut: it has ended without.
+        """
+        try:
+            return self._socket.recv(self._read_size)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return None
+        except OSError as error:
+            raise Cut(self) from error
+
+    def send(self, data: bytes) -> None:
+        """Send, or keep what cannot be sent yet.
+
+        Raises:
+            Cut: nobody takes it any more.
+        """
+        if data:
+            self._unsent.append(memoryview(data))
+            self.unsent += len(data)
+            if len(self._unsent) == 1:
+                self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, as far as possible.
+
+        Raises:
+            Cut: nobody takes it any more.
+        """
+        try:
+            while self._unsent:
+                first = self._unsent[0]
+                count = self._socket.send(first)
+                self.unsent -= count
+                if count == len(first):
+                    self._unsent.popleft()
+                else:
+                    self._unsent[0] = first[count:]
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except OSError as error:
+            raise Cut(self) from error
+
+    def forget_unsent(self) -> None:
+        """Drop what waits."""
+        self._unsent.clear()
+        self.unsent = 0
+
+    def end_output(self) -> None:
+        """Say that nothing more comes, and go on reading; for a connection in clear."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def wake(self) -> None:
+        """End it under whoever waits for it, from any thread."""
+        with suppress(OSError):
+            # Not SSLSocket.shutdown, which drops the TLS state under the thread that may be using it.
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    def finish(self) -> None:
+        """End it with a goodbye, once everything was sent; what still comes is not answered with a reset."""
+        try:
+            deadline = time.monotonic() + _LINGER_SECONDS
+            while self.unsent and time.monotonic() < deadline:
+                wait((self, False), seconds=_LINGER_SECONDS)
+            if isinstance(self._socket, ssl.SSLSocket):
+                with suppress(OSError, ValueError):
+                    self._socket.unwrap()
+            socket.socket.shutdown(self._socket, socket.SHUT_WR)
+            while (left := deadline - time.monotonic()) > 0:
+                if select.select([self._socket], [], [], left)[0] and not socket.socket.recv(self._socket, 65536):
+                    break
+        except (Cut, OSError, ValueError):
+            pass
+        self.abort()
+
+    def abort(self) -> None:
+        """End it without a goodbye."""
+        self._socket.close()
+
+
+def wait(*interests: tuple[Side, bool], seconds: float | None = None) -> list[Side]:
+    """Wait for one of these; whoever has something waiting is sent it, and those that can be read are returned.
+
+    Args:
+        interests: each side, and whether it is to be read.
+        seconds: for how long at most; empty after that.
+
+    Raises:
+        Cut: somebody does not take what waits any more.
+    """
+    ready = [side for side, is_read in interests if is_read and side.is_pending]
+    poll = select.poll()
+    by_descriptor = {}
+    for side, is_read in interests:
+        events = (select.POLLIN if is_read else 0) | (select.POLLOUT if side.unsent else 0)
+        if events:
+            descriptor = side.socket.fileno()
+            if descriptor < 0:
+                raise Cut(side)
+            by_descriptor[descriptor] = side, is_read
+            poll.register(descriptor, events)
+    timeout = None if seconds is None else seconds * 1000
+    for descriptor, events in poll.poll(0 if ready else timeout):
+        side, is_read = by_descriptor[descriptor]
+        if side.unsent and events & ~select.POLLIN:
+            side.flush()
+        if is_read and events & ~select.POLLOUT and side not in ready:
+            ready.append(side)
+    return ready

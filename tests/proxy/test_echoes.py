@@ -1,0 +1,282 @@
+"""What a server sends back of a credential does not reach the child, by either engine."""
+
+import base64
+import gzip
+import itertools
+import json
+import re
+import time
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from urllib.parse import quote
+
+import pytest
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import BytesMessage, TextMessage
+
+from fakes import daemon_api, wire
+from fakes.api import Answer, ApiServer
+from fakes.authority import Authority
+from fakes.daemon_api import DaemonApi
+from proxy import websocket_server
+from proxy.conftest import ENGINES
+from proxy.support import HOST, PLACEHOLDER, TOKEN, Proxy, Runner
+
+SPELLINGS = {
+    "plain": TOKEN,
+    "header": f"Bearer {TOKEN}",
+    "JSON": json.dumps({"token": TOKEN}),
+    "Base64": base64.b64encode(TOKEN.encode()).decode(),
+    "Base64 of more": base64.b64encode(f"x{TOKEN}y".encode()).decode(),
+    "Base64 for URLs": base64.urlsafe_b64encode(f"xy{TOKEN}".encode()).decode(),
+    "URL": quote(TOKEN, safe=""),
+}
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Everything here holds for both engines."""
+    name: str = request.param
+    return name
+
+
+def holds_secret(data: bytes) -> bool:
+    """Whether the token is there, plain or in any Base64."""
+    if TOKEN.encode() in data:
+        return True
+    for run in re.findall(rb"[A-Za-z0-9+/_-]{16,}", data):
+        text = run.replace(b"-", b"+").replace(b"_", b"/")
+        for skip in range(4):
+            piece = text[skip:]
+            if TOKEN[1:-1].encode() in base64.b64decode(piece[: len(piece) // 4 * 4]):
+                return True
+    return False
+
+
+def test_the_search_for_a_secret_finds_it():
+    """This module's own search sees each spelling, so that it could fail."""
+    assert all(holds_secret(f"before {text} after".encode()) for text in SPELLINGS.values())
+    assert not holds_secret(b"before " + PLACEHOLDER.encode() + b" after")
+
+
+def test_an_echo_tells_everything_but_the_secret(proxy: Proxy, api_server: ApiServer):
+    """The server got it, and the child gets the rest of the echo, of the same length."""
+    # SEC-163
+    with proxy.open(HOST, api_server.port) as wire_:
+        answer = wire_.request("GET", "/echo?x=1", f"Host: {HOST}:{api_server.port}", "X-Mine: kept")
+    assert api_server.requests[0].header("authorization") == f"Bearer {TOKEN}"
+    headers = answer.json()["headers"]
+    assert isinstance(headers, list)
+    assert ["X-Mine", "kept"] in headers
+    assert ["Authorization", "Bearer authsome-placeholder-authsome"[: 7 + len(TOKEN)]] in headers
+    assert not holds_secret(answer.body)
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_headers_and_bodies_in_every_spelling(proxy: Proxy, api_server: ApiServer, name: str):
+    """Each spelling, in two headers, one of them a cookie, and in the body."""
+    # SEC-163
+    text = SPELLINGS[name]
+    headers = (("X-Echo", text), ("Set-Cookie", f"t={text}; Path=/"), ("Set-Cookie", "other=1"))
+    body = f"<{text}>{text}<{text}>".encode()
+    api_server.answers["/told"] = Answer(headers=headers, body=body)
+    with proxy.open(HOST, api_server.port) as wire_:
+        answer = wire_.request("GET", "/told", f"Host: {HOST}:{api_server.port}")
+    assert not holds_secret(json.dumps(answer.headers).encode())
+    assert not holds_secret(answer.body)
+    assert len(answer.body) == len(body)
+    assert answer.body.startswith(b"<")
+    assert ("Set-Cookie", "other=1") in answer.headers
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate", None])
+def test_compressed_echoes(proxy: Proxy, api_server: ApiServer, coding: str | None):
+    """What was asked for compressed comes as it is, without the secret and otherwise whole."""
+    # SEC-163
+    rest = "".join(chr(33 + number % 90) for number in range(5000))
+    body = f"{rest}{TOKEN}{rest}".encode()
+    packed = {"gzip": gzip.compress, "deflate": zlib.compress}.get(str(coding), bytes)(body)
+    api_server.answers["/packed"] = Answer(headers=(("Content-Encoding", coding),) if coding else (), body=packed)
+    with proxy.open(HOST, api_server.port) as wire_:
+        host = f"Host: {HOST}:{api_server.port}"
+        for _ in range(2):  # and the connection goes on
+            answer = wire_.request("GET", "/packed", host, "Accept-Encoding: br, gzip, deflate, zstd")
+            assert (answer.status, answer.header("Content-Encoding")) == (200, None)
+            assert len(answer.body) == len(body)
+            assert answer.body.startswith(rest.encode())
+            assert answer.body.endswith(rest.encode())
+            assert not holds_secret(answer.body)
+    assert api_server.requests[0].header("accept-encoding") == "gzip, deflate"
+
+
+def test_a_compressed_file_that_was_not_asked_for_comes_as_sent(proxy: Proxy, api_server: ApiServer):
+    """Byte by byte, with its length; and when it holds the secret it is cut before that."""
+    # SEC-163
+    good, bad = gzip.compress(b"a file" * 1000), gzip.compress(b"a file" * 10 + TOKEN.encode() * 10)
+    host = f"Host: {HOST}:{api_server.port}"
+    api_server.answers["/file"] = Answer(headers=(("Content-Encoding", "gzip"),), body=good)
+    with proxy.open(HOST, api_server.port) as wire_:
+        answer = wire_.request("GET", "/file", host)
+        assert (answer.header("Content-Encoding"), answer.body) == ("gzip", good)
+    api_server.answers["/file"] = Answer(headers=(("Content-Encoding", "gzip"),), body=bad)
+    with proxy.open(HOST, api_server.port) as wire_:
+        wire_.send(f"GET /file HTTP/1.1\r\n{host}\r\n\r\n")
+        try:
+            received = wire_.reader.read()
+        except OSError:
+            received = b""  # cut as hard as can be
+    assert bad[-20:] not in received
+    assert not holds_secret(received)
+
+
+def test_a_coding_that_cannot_be_undone_is_refused(proxy: Proxy, api_server: ApiServer):
+    """A server that sends what nobody asked for: 502, with the field that would let it pass."""
+    # SEC-163
+    api_server.answers["/br"] = Answer(headers=(("Content-Encoding", "br"),), body=b"brotli" * 1000)
+    host = f"Host: {HOST}:{api_server.port}"
+    with proxy.open(HOST, api_server.port) as wire_:
+        answer = wire_.request("GET", "/br", host, "Accept-Encoding: br")
+    assert (answer.status, answer.json()["code"]) == (502, "endpoint_unreachable")
+    assert '"scrub": "off"' in str(answer.json()["hint"])
+    assert b"brotli" not in answer.body
+
+
+def test_a_definition_can_switch_it_off(runner: Runner):
+    """Where the daemon names no secrets, the request and the answer are left alone."""
+    server = runner.server
+    runner.daemon.credentials[HOST] = daemon_api.bearer("sk-of-a-provider-that-echoes", secrets=[])
+    with runner.proxy() as proxy, proxy.open(HOST, server.port) as wire_:
+        answer = wire_.request("GET", "/gzip", f"Host: {HOST}:{server.port}", "Accept-Encoding: br, gzip")
+    assert answer.header("Content-Encoding") == "gzip"
+    assert b"sk-of-a-provider-that-echoes" in gzip.decompress(answer.body)
+    assert server.requests[0].header("accept-encoding") == "br, gzip"
+
+
+def test_a_later_answer_does_not_tell_either(runner: Runner):
+    """A host that kept the credential is looked through in answers to requests that had none, by another connection."""
+    # SEC-163
+    runner.daemon.routes[0]["path_prefix"] = "/a/"
+    server = runner.server
+    server.answers["/kept"] = Answer(body=f"it was {TOKEN}".encode())
+    host = f"Host: {HOST}:{server.port}"
+    with runner.proxy() as proxy:
+        with proxy.open(HOST, server.port) as wire_:
+            assert wire_.request("GET", "/a/x", host).status == 200
+        with proxy.open(HOST, server.port) as wire_:
+            answer = wire_.request("GET", "/kept", host)
+    assert server.requests[1].all("authorization") == ()
+    assert answer.body.startswith(b"it was authsome")
+
+
+def test_a_basic_pair_is_a_secret(proxy: Proxy, api_server: ApiServer, daemon_fake: DaemonApi):
+    """Also where the password alone would be too short to be looked for."""
+    # SEC-163
+    daemon_fake.credentials[HOST] = daemon_api.basic("me@example.com", "short")
+    pair = base64.b64encode(b"me@example.com:short").decode()
+    with proxy.open(HOST, api_server.port) as wire_:
+        answer = wire_.request("GET", "/echo", f"Host: {HOST}:{api_server.port}")
+    assert api_server.requests[0].header("authorization") == f"Basic {pair}"
+    assert pair.encode() not in answer.body
+
+
+@contextmanager
+def pieces(authority: Authority, *parts: bytes, pause: float = 0.05) -> Iterator[int]:
+    """A server that answers with these bytes, each in a write of its own."""
+
+    def handle(connection: wire.Connection) -> None:
+        while connection.reader.readline() not in {b"\r\n", b""}:
+            pass
+        for part in parts:
+            connection.socket.sendall(part)
+            time.sleep(pause)
+
+    with wire.listen(handle, leaf=authority.issue(HOST)) as port:
+        yield port
+
+
+def test_across_the_borders_of_chunks(runner: Runner, authority: Authority):
+    """A secret in three chunks and three writes, in a trailer, and a piece of one at the very end that is none."""
+    # SEC-163
+    token = TOKEN.encode()
+    parts = [b"begin" + token[:5], token[5:9], token[9:] + b"middle" + token[:4], b" and " + token[:7]]
+    chunks = [b"%x\r\n%b\r\n" % (len(part), part) for part in parts]
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Token\r\n\r\n"
+    end = b"0\r\nX-Token: " + token + b"\r\n\r\n"
+    with pieces(authority, head, *chunks, end) as port:
+        runner.daemon.routes = [daemon_api.route(HOST, port=port)]
+        with runner.proxy() as proxy, proxy.open(HOST, port) as wire_:
+            wire_.send(f"GET / HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n")
+            while wire_.reader.readline() != b"\r\n":
+                pass
+            body = b""
+            while size := int(wire_.reader.readline(), 16):
+                body += wire_.reader.read(size)
+                wire_.reader.readline()
+            trailer = wire_.reader.readline()
+    whole = b"".join(parts)
+    assert len(body) == len(whole)
+    assert body.startswith(b"beginauthsome-")
+    assert body.endswith(b"middle" + token[:4] + b" and " + token[:7])
+    assert trailer.lower().startswith(b"x-token: authsome-")
+
+
+def test_events_with_a_secret_arrive_as_they_are_sent(runner: Runner, authority: Authority):
+    """A stream of events is looked through without being held up."""
+    # SEC-163 SEC-164
+    events = [b"data: %d %b\n\n" % (number, TOKEN.encode()) for number in range(4)]
+    chunks = [b"%x\r\n%b\r\n" % (len(event), event) for event in events]
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with pieces(authority, head, *chunks, b"0\r\n\r\n", pause=0.3) as port:
+        runner.daemon.routes = [daemon_api.route(HOST, port=port)]
+        with runner.proxy() as proxy, proxy.open(HOST, port) as wire_:
+            wire_.send(f"GET / HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n")
+            while wire_.reader.readline() != b"\r\n":
+                pass
+            times = []
+            for number in range(4):
+                event = wire_.reader.read(int(wire_.reader.readline(), 16))
+                wire_.reader.readline()
+                times.append(time.monotonic())
+                assert event.startswith(b"data: %d authsome-" % number)
+                assert event.endswith(b"\n\n")
+    assert all(later - earlier > 0.1 for earlier, later in itertools.pairwise(times))
+
+
+@pytest.mark.parametrize("is_binary", [False, True])
+def test_messages_of_a_websocket(runner: Runner, authority: Authority, is_binary):
+    """The handshake carries the credential; messages come uncompressed, and without it."""
+    # SEC-163 SEC-166
+    with websocket_server.serve(authority.issue(HOST)) as server:
+        runner.daemon.routes = [daemon_api.route(HOST, port=server.port)]
+        with runner.proxy() as proxy, proxy.open(HOST, server.port) as wire_:
+            answer = wire_.request(
+                "GET",
+                "/chat",
+                f"Host: {HOST}:{server.port}",
+                "Connection: Upgrade",
+                "Upgrade: websocket",
+                "Sec-WebSocket-Version: 13",
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+                "Sec-WebSocket-Extensions: permessage-deflate",
+            )
+            assert answer.status == 101
+            assert answer.header("Sec-WebSocket-Extensions") is None
+            protocol = Connection(ConnectionType.CLIENT)
+            texts = [f"one {TOKEN} two", "x" * 70_000 + TOKEN, "no secret", base64.b64encode(TOKEN.encode()).decode()]
+            for text in texts:
+                message = BytesMessage(text.encode()) if is_binary else TextMessage(text)
+                wire_.send(protocol.send(message))
+                received = b""
+                is_whole = False
+                while not is_whole:
+                    protocol.receive_data(wire_.socket.recv(65536))
+                    for event in protocol.events():
+                        assert isinstance(event, BytesMessage if is_binary else TextMessage)
+                        data = event.data
+                        received += data if isinstance(data, bytes | bytearray) else data.encode()
+                        is_whole = event.message_finished
+                assert len(received) == len(text)
+                assert not holds_secret(received)
+                assert (received == text.encode()) is (text == "no secret")
+    assert server.handshakes[0]["authorization"] == f"Bearer {TOKEN}"

@@ -1,0 +1,310 @@
+"""A secret does not come back in any spelling, however it is cut, and whatever is no secret comes as it was sent."""
+
+import base64
+import gzip
+import itertools
+import json
+import zlib
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from authsome.errors import EndpointUnreachable
+from authsome.proxy import scrub
+from authsome.proxy.scrub import Filter, Needles, Scrubber
+from authsome.secret import Secret
+
+TOKEN = "sk-live/4f1d+0c9b=7a6e~5d"
+"""With characters that every encoding writes in its own way."""
+NEEDLES = Needles([Secret(TOKEN)])
+TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
+CUTS = st.lists(st.integers(0, 300), max_size=8)
+
+SPELLINGS = {
+    "plain": TOKEN,
+    "JSON": json.dumps(TOKEN),
+    "JSON with escaped slashes": json.dumps(TOKEN).replace("/", "\\/"),
+    "query": quote(TOKEN, safe=""),
+    "path": quote(TOKEN),
+    "form": quote_plus(TOKEN),
+    "small hexadecimals": quote(TOKEN, safe="").replace("%2F", "%2f").replace("%2B", "%2b").replace("%3D", "%3d"),
+    "Base64": base64.b64encode(TOKEN.encode()).decode(),
+    "Base64 for URLs": base64.urlsafe_b64encode(TOKEN.encode()).decode().rstrip("="),
+    "Base64 of a header": base64.b64encode(f"Bearer {TOKEN}\n".encode()).decode(),
+    "Base64 of a pair": base64.b64encode(f"user:{TOKEN}".encode()).decode(),
+}
+
+
+def through(filter_: Filter, data: bytes, cuts: list[int]) -> bytes:
+    """What is left of a body that comes in pieces."""
+    places = sorted({min(cut, len(data)) for cut in cuts} | {0, len(data)})
+    found = [filter_.feed(data[start:end]) for start, end in itertools.pairwise(places)]
+    return b"".join([*found, filter_.finish()])
+
+
+@pytest.mark.parametrize("name", SPELLINGS)
+def test_every_spelling_is_replaced(name: str):
+    """By as many other bytes, at every place where the stream can be cut."""
+    # SEC-163
+    spelling = SPELLINGS[name].strip('"')
+    data = f'{{"before": 1, "x": "{spelling}", "after": 2}}'.encode()
+    whole = through(Scrubber(NEEDLES), data, [])
+    for cut in range(len(data)):
+        assert through(Scrubber(NEEDLES), data, [cut]) == whole
+    assert len(whole) == len(data)
+    assert whole.startswith(b'{"before": 1, "x": "')
+    assert json.loads(whole).keys() == {"before", "x", "after"}
+    assert whole.endswith(b'", "after": 2}')
+    for piece in (TOKEN[i : i + 6] for i in range(len(TOKEN) - 6)):
+        assert piece.encode() not in whole
+        if name.startswith("Base64"):
+            decoded = base64.b64decode(whole.split(b'"')[5] + b"==", altchars=b"-_")
+            assert piece.encode() not in decoded
+
+
+@given(TEXT, TEXT)
+def test_base64_is_found_inside_of_anything(before: str, after: str):
+    """Whatever was encoded together with it, at all three places where it can begin."""
+    # SEC-163
+    for encode in (base64.b64encode, base64.urlsafe_b64encode):
+        data = encode((before + TOKEN + after).encode())
+        found = NEEDLES.replaced(data)
+        assert len(found) == len(data)
+        decoded = base64.b64decode(found, altchars=b"-_" if encode is base64.urlsafe_b64encode else b"+/")
+        start = len(before.encode())
+        assert decoded[:start] == before.encode()
+        # A character at each border also holds bits of the neighbours, and of the secret's first and last byte.
+        assert decoded[start + 1 : start + len(TOKEN) - 1] != TOKEN[1:-1].encode()
+        assert TOKEN[2:8].encode() not in decoded[start:]
+
+
+@given(st.binary(max_size=200), CUTS)
+def test_what_holds_no_secret_is_not_touched(data: bytes, cuts: list[int]):
+    """Every byte comes as it was sent."""
+    # SEC-163
+    if not NEEDLES.are_in(data):
+        assert through(Scrubber(NEEDLES), data, cuts) == data
+
+
+# Needles over two letters overlap, contain and repeat each other in every way that there is.
+SMALL = st.text("ab", min_size=8, max_size=12)
+
+
+@given(st.lists(SMALL, min_size=1, max_size=3), st.text("abc", max_size=80), CUTS)
+def test_cutting_a_stream_changes_nothing(secrets: list[str], text: str, cuts: list[int]):
+    """In pieces it comes out as in one piece, without any of the secrets, and as long as it was."""
+    # SEC-163
+    needles = Needles([Secret(secret) for secret in secrets])
+    data = text.encode()
+    found = through(Scrubber(needles), data, cuts)
+    assert found == needles.replaced(data)
+    assert len(found) == len(data)
+    assert not any(secret.encode() in found for secret in secrets)
+
+
+@given(st.lists(SMALL, min_size=1, max_size=3), st.text("abc", max_size=40))
+def test_only_a_beginning_is_held_back(secrets: list[str], text: str):
+    """What waits for more is the beginning of a secret, to the last byte."""
+    needles = Needles([Secret(secret) for secret in secrets])
+    passed, held = needles.split(text.encode())
+    assert len(passed) + len(held) == len(text)
+    assert not held or any(secret.encode().startswith(held) and secret.encode() != held for secret in secrets)
+
+
+def test_an_event_is_passed_on_at_once():
+    """An event's end begins no secret, so no event waits for the next one."""
+    # SEC-164
+    scrubber = Scrubber(NEEDLES)
+    for number in range(3):
+        event = b'data: {"delta": "sk-l%d"}\n\n' % number
+        assert scrubber.feed(event) == event
+
+
+@pytest.mark.parametrize("secret", ["x", "hunter2"])
+def test_a_short_secret_is_not_looked_for(secret: str):
+    """It would blank out ordinary words; a Basic pair with it is long enough."""
+    assert not Needles([Secret(secret)])
+    value = "Basic " + base64.b64encode(f"me@example.com:{secret}".encode()).decode()
+    needles = Needles([Secret(secret)], [Secret(value)])
+    found = needles.replaced(f"Authorization: {value}".encode())
+    assert value.encode() not in found
+    assert base64.b64decode(found.split()[-1]) != f"me@example.com:{secret}".encode()
+
+
+def test_a_pair_keeps_the_users_name():
+    """Of a Basic credential only the password is a secret."""
+    value = "Basic " + base64.b64encode(f"me@example.com:{TOKEN}".encode()).decode()
+    found = Needles([Secret(TOKEN)], [Secret(value)]).replaced(value.encode())
+    assert base64.b64decode(found.split()[1]).startswith(b"me@example.com:authsome-")
+
+
+def test_a_header_that_is_no_basic_credential_is_left_at_its_secret():
+    """A definition may call anything Basic."""
+    assert Needles([Secret(TOKEN)], [Secret(f"Basic {TOKEN}")]).replaced(TOKEN.encode()) != TOKEN.encode()
+
+
+# ---- codings -----------------------------------------------------------------------------------------------
+
+
+def raw_deflate(data: bytes) -> bytes:
+    """Deflate without zlib's header, as some servers send it."""
+    packer = zlib.compressobj(wbits=-15)
+    return packer.compress(data) + packer.flush()
+
+
+def two_members(data: bytes) -> bytes:
+    """Gzip in two members, cut where a secret may be."""
+    return gzip.compress(data[: len(data) // 2]) + gzip.compress(data[len(data) // 2 :])
+
+
+CODED = {
+    "gzip": (b"gzip", gzip.compress),
+    "x-gzip": (b"x-gzip", gzip.compress),
+    "two members": (b"gzip", two_members),
+    "deflate": (b"deflate", zlib.compress),
+    "raw deflate": (b"deflate", raw_deflate),
+}
+
+
+@pytest.mark.parametrize("name", CODED)
+@given(st.lists(st.sampled_from([b"text ", TOKEN.encode(), b"sk-live", b"\n"]), max_size=12), CUTS)
+def test_a_coding_that_was_asked_for_is_undone(name: str, parts: list[bytes], cuts: list[int]):
+    """The child gets the content itself, every byte but the secret's as it was before it was compressed."""
+    # SEC-163
+    coding, compress = CODED[name]
+    data = b"".join(parts)
+    fields = ((b"Content-Encoding", coding), (b"Content-Length", b"7"), (b"ETag", b'"1"'))
+    left, filter_ = scrub.answer(fields, NEEDLES, status=200, accepted=frozenset({coding}), has_body=True)
+    assert left == ((b"ETag", b'"1"'),)
+    assert through(filter_, compress(data), cuts) == NEEDLES.replaced(data)
+
+
+@pytest.mark.parametrize("name", CODED)
+@given(st.binary(max_size=400), CUTS)
+def test_a_coding_that_was_not_asked_for_passes(name: str, data: bytes, cuts: list[int]):
+    """Who did not ask for it may want to keep it as it is: a file that a server calls compressed."""
+    # SEC-163
+    coding, compress = CODED[name]
+    fields = ((b"content-encoding", coding), (b"Content-Length", b"7"))
+    left, filter_ = scrub.answer(fields, NEEDLES, status=200, accepted=frozenset(), has_body=True)
+    assert left == fields
+    packed = compress(data)
+    assert through(filter_, packed, cuts) == packed
+
+
+@pytest.mark.parametrize("name", CODED)
+@given(CUTS)
+def test_a_secret_in_a_coding_that_was_not_asked_for_ends_the_answer(name: str, cuts: list[int]):
+    """It cannot be replaced, so nothing that holds it is passed on."""
+    # SEC-163
+    coding, compress = CODED[name]
+    packed = compress(b"before " * 10 + TOKEN.encode() + b" after")
+    filter_ = scrub.answer(((b"Content-Encoding", coding),), NEEDLES, status=200, accepted=frozenset(), has_body=True)[
+        1
+    ]
+    passed: list[bytes] = []
+    edges = [0, *sorted(cuts), len(packed)]
+    with pytest.raises(EndpointUnreachable):
+        passed.extend(filter_.feed(packed[start:end]) for start, end in itertools.pairwise(edges))
+    unpacked = zlib.decompressobj(47 if coding != b"deflate" else 15 if packed[0] & 15 == 8 else -15)
+    assert TOKEN.encode() not in unpacked.decompress(b"".join(passed))
+
+
+def test_a_bomb_is_not_kept():
+    """A hundred MiB of the same come out in the end, and nothing is left behind."""
+    packer = zlib.compressobj(wbits=31)
+    packed = b"".join(packer.compress(bytes(1 << 20)) for _ in range(100)) + packer.flush()
+    filter_ = scrub.answer(
+        ((b"Content-Encoding", b"gzip"),), NEEDLES, status=200, accepted=frozenset({b"gzip"}), has_body=True
+    )[1]
+    size = sum(len(filter_.feed(packed[at : at + 1024])) for at in range(0, len(packed), 1024))
+    assert size + len(filter_.finish()) == 100 << 20
+
+
+@pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b"x" * 1000)[:-9]])
+def test_what_is_not_coded_as_it_says_is_no_answer(data: bytes):
+    """Neither noise nor half of an answer is taken for a whole one."""
+    for accepted in (frozenset({b"gzip"}), frozenset[bytes]()):
+        fields = ((b"Content-Encoding", b"gzip"),)
+        filter_ = scrub.answer(fields, NEEDLES, status=200, accepted=accepted, has_body=True)[1]
+        with pytest.raises(EndpointUnreachable):
+            through(filter_, data, [])
+
+
+def test_an_empty_body_has_no_coding():
+    """Nothing is a whole answer, whatever it says."""
+    filter_ = scrub.answer(
+        ((b"Content-Encoding", b"gzip"),), NEEDLES, status=200, accepted=frozenset({b"gzip"}), has_body=True
+    )[1]
+    assert through(filter_, b"", []) == b""
+
+
+@pytest.mark.parametrize(
+    ("coding", "status", "has_body"),
+    [("br", 200, True), ("zstd", 200, True), ("gzip, br", 200, True), ("gzip, gzip", 200, True), ("gzip", 206, True)],
+)
+def test_what_cannot_be_looked_through_is_refused(coding, status, has_body):
+    """With the way out in its hint."""
+    # SEC-163
+    with pytest.raises(EndpointUnreachable) as refused:
+        scrub.answer(
+            ((b"Content-Encoding", coding.encode()),), NEEDLES, status=status, accepted=frozenset(), has_body=has_body
+        )
+    assert '"scrub": "off"' in str(refused.value.hint)
+
+
+@pytest.mark.parametrize("coding", ["br", "gzip", "identity", ""])
+def test_a_head_alone_keeps_what_it_tells(coding: str):
+    """The answer to HEAD tells of a body that does not come."""
+    # SEC-177
+    fields = ((b"Content-Encoding", coding.encode()), (b"Content-Length", b"7"))
+    assert scrub.answer(fields, NEEDLES, status=200, accepted=frozenset(), has_body=False)[0] == fields
+
+
+def test_headers_are_looked_through():
+    """Names and values, in every spelling."""
+    # SEC-163
+    fields = tuple((f"X-{number}".encode(), text.encode()) for number, text in enumerate(SPELLINGS.values()))
+    found, _ = scrub.answer(fields, NEEDLES, status=200, accepted=frozenset(), has_body=True)
+    assert [name for name, _ in found] == [name for name, _ in fields]
+    assert all(len(new) == len(old) and new != old for (_, new), (_, old) in zip(found, fields, strict=True))
+    assert not NEEDLES.are_in(b"\n".join(value for _, value in found))
+
+
+# ---- what is asked for -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("sent", "asked", "accepted"),
+    [
+        ("gzip, deflate", "gzip, deflate", {"gzip", "deflate"}),
+        ("gzip, deflate, br, zstd", "gzip, deflate", {"gzip", "deflate"}),
+        ("br;q=1.0, gzip;q=0.8, *;q=0.1", "gzip;q=0.8", {"gzip"}),
+        ("BR, GZIP", "GZIP", {"gzip"}),
+        ("br", "identity", set()),
+        ("*", "identity", set()),
+        ("", "identity", set()),
+        ("identity", "identity", set()),
+        ("gzip;q=0, identity", "gzip;q=0, identity", set()),
+        ("gzip; q=0.000", "gzip; q=0.000", set()),
+        ("gzip;q=0.5", "gzip;q=0.5", {"gzip"}),
+        ("x-gzip", "x-gzip", {"x-gzip"}),
+    ],
+)
+def test_only_what_can_be_undone_is_asked_for(sent: str, asked: str, accepted: set[str]):
+    """And what the child wrote stays as it is where that is all of it."""
+    # SEC-163
+    fields, found = scrub.narrowed(((b"Accept", b"*/*"), (b"accept-encoding", sent.encode())))
+    assert fields == ((b"Accept", b"*/*"), (b"accept-encoding", asked.encode()))
+    assert {each.decode() for each in found} == accepted
+
+
+def test_no_coding_is_asked_for_in_the_childs_stead():
+    """Without Accept-Encoding none is added; for a range none is asked for; no WebSocket is compressed."""
+    assert scrub.narrowed(((b"Accept", b"*/*"),)) == (((b"Accept", b"*/*"),), frozenset())
+    fields = ((b"Range", b"bytes=0-1"), (b"Accept-Encoding", b"gzip"))
+    assert scrub.narrowed(fields) == ((fields[0], (b"Accept-Encoding", b"identity")), frozenset())
+    offer = (b"Sec-WebSocket-Extensions", b"permessage-deflate")
+    assert scrub.narrowed((offer, (b"Upgrade", b"websocket"))) == (((b"Upgrade", b"websocket"),), frozenset())
