@@ -121,8 +121,12 @@ def _connections(routes: Iterable[Route]) -> set[tuple[str, str]]:
 
 
 def _leniently(routes: Iterable[Route], path: str) -> list[Route]:
-    """The routes that match for a server that decodes, merges slashes and ignores case before it looks at a path."""
-    read = _SLASHES.sub("/", _unescaped(path)).lower() + "/"
+    """The routes that match for a server that decodes, drops empty segments and ignores case before it looks at a path.
+
+    A segment of nothing but parameters (`;x`) is as good as empty to some.
+    """
+    segments = _SLASHES.split(_unescaped(path).lower())
+    read = "/".join(("", *(each for each in segments if each.partition(";")[0]), ""))
     return [route for route in routes if read.startswith(route.pattern.path_prefix.lower())]
 
 

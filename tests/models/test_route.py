@@ -1,7 +1,7 @@
 """Routes: a credential goes where its provider says, and nowhere that only looks like it."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from authsome.models.route import HostPattern, Route, RouteTable, canonical_host
@@ -148,6 +148,7 @@ def test_decide(routes: list[Route], host: str, path: str, decision: str):
 
 
 @given(st.text(alphabet="/ab.%2eEfFcC5\\;", max_size=16))
+@example(";\\b")
 def test_two_connections_never_swap(path: str):
     """Whatever the path, a request that some server reads as the other connection's gets nothing."""
     # SEC-171
