@@ -71,7 +71,7 @@ BELONGS_TO: Final[Mapping[str, frozenset[str]]] = {
     "socketserver": frozenset({"cli/tour", "daemon"}),
     "sqlite3": frozenset({"vault"}),
     "ssl": frozenset({"cli/tour", "client", "proxy", "transport"}),
-    "subprocess": frozenset({"cli", "client", "proxy"}),
+    "subprocess": frozenset({"cli", "client", "daemon/notify", "proxy"}),
     "webbrowser": frozenset({"cli"}),
     "zipfile": frozenset({"archive"}),
     # nowhere: they do what another part already does with more care, or must not be done at all

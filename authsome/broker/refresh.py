@@ -19,7 +19,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from authsome.broker import record
-from authsome.broker.context import Context, Notice, Occasion
+from authsome.broker.context import Context
 from authsome.broker.freshness import Freshness, Key, key_of
 from authsome.errors import (
     AuthsomeError,
@@ -31,6 +31,7 @@ from authsome.errors import (
 )
 from authsome.models.audit import Event
 from authsome.models.connection import ACCESS_TOKEN, REFRESH_TOKEN, Connection, Secrets, Status
+from authsome.models.notice import Notice, Occasion
 from authsome.models.principal import Caller
 from authsome.models.provider import OAuth, Provider
 from authsome.oauth import token

@@ -5,6 +5,7 @@ that does not run, and never shows a secret.
 """
 
 import os
+import shutil
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,8 @@ from authsome import archive, clock
 from authsome.cli.context import Context
 from authsome.client import keys, supervisor, wire
 from authsome.errors import AuthsomeError, DaemonUnavailable
+from authsome.home import read_config
+from authsome.models.notice import commands
 
 _SKEW = timedelta(seconds=30)  # as much as a proof may be off (RFC 9449 §11.1)
 _CA_WARNING = timedelta(days=7)
@@ -258,6 +261,16 @@ def _reachable(context: Context) -> bool:
     return not supervisor.may_start(context.settings) or supervisor.running(context.settings.home) is not None
 
 
+def _notify(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
+    """The commands by which the user is told: whether they can be read, and are there."""
+    config = read_config(context.settings.home)
+    for occasion, command in commands(config).items():
+        if shutil.which(command[0]) is None:
+            yield Grade.FAIL, f"{command[0]}, the command for {occasion}, is not there", "mend notify in config.json"
+        else:
+            yield Grade.OK, f"{occasion} is told by {command[0]}", None
+
+
 _CHECKS: dict[str, Callable[[Context, bool], Iterator[_Row]]] = {
     "files": _files,
     "daemon": _daemon,
@@ -267,4 +280,5 @@ _CHECKS: dict[str, Callable[[Context, bool], Iterator[_Row]]] = {
     "clock": _clock,
     "archive": _cache,
     "proxy CA": _authority,
+    "notify": _notify,
 }

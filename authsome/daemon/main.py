@@ -86,12 +86,20 @@ def _build(settings: Settings, server: Server, database: Database, environ: Mapp
         from authsome.broker.context import Context  # noqa: PLC0415
         from authsome.daemon.api import Api  # noqa: PLC0415
         from authsome.daemon.api.system import Nameplate  # noqa: PLC0415
+        from authsome.daemon.notify import Notifier  # noqa: PLC0415
 
         catalog = Catalog(bundled=bundled_directory(), custom=settings.home.providers)
         catalog.names()  # reads those of the user's own
         send = _sender(settings, server, environ)
         sealers = unlocking.result()
-    context = Context(database=database, sealers=sealers, catalog=catalog, clock=clock.now, send=send)
+    context = Context(
+        database=database,
+        sealers=sealers,
+        catalog=catalog,
+        clock=clock.now,
+        send=send,
+        notify=Notifier(settings.home, environ, clock=clock.now, steady=clock.steady),
+    )
     url = settings.base_url or server.url
     broker = brokers.wire(context, settings.home, base_url=url)
     broker.principals.offer_bootstrap()

@@ -14,7 +14,7 @@ from authsome import transport
 from authsome.address import AddressPolicy
 from authsome.broker.broker import Broker, wire
 from authsome.broker.catalog import Catalog, bundled_directory
-from authsome.broker.context import Context, Notice
+from authsome.broker.context import Context
 from authsome.broker.logins import Wanted
 from authsome.crypto import aead
 from authsome.errors import EndpointUnreachable
@@ -23,6 +23,7 @@ from authsome.message import HttpRequest, HttpResponse
 from authsome.models.audit import Event, Recorded
 from authsome.models.connection import ACCESS_TOKEN, REFRESH_TOKEN, Connection, Kind
 from authsome.models.login import Login
+from authsome.models.notice import Notice
 from authsome.models.principal import Caller
 from authsome.secret import Secret
 from authsome.transport import Trust

@@ -10,11 +10,11 @@ import pytest
 
 from authsome import clock
 from authsome.broker.broker import wire
-from authsome.broker.context import Occasion
 from authsome.broker.credentials import Claimant, Target
 from authsome.errors import LoginRequired
 from authsome.models.audit import Event
 from authsome.models.connection import Status
+from authsome.models.notice import Occasion
 from fakes import endpoint
 
 LIFE = timedelta(seconds=2)  # renewed a second before its end, or on use half a second before

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from authsome.home import write_private
 from fakes.program import Program
 
 KEY = "sk-proj-0123456789abcdefghijABCDEFGHIJ_-k"
@@ -113,6 +114,20 @@ def test_doctor_touches_nothing_that_is_not_ours(daemon: Program, tmp_path: Path
     assert checks(daemon, "--fix", status=1)["files"] == ["fail"]
     assert stat.S_IMODE(elsewhere.stat().st_mode) == 0o644
     assert (daemon.home / "providers" / "link.json").is_symlink()
+
+
+def test_doctor_looks_for_the_commands_that_tell(daemon: Program):
+    """One that is there, one that is not, and a setting that is none."""
+    config = daemon.home / "config.json"
+    before = json.loads(config.read_text()) if config.exists() else {}
+    for setting, status, said in (
+        ({"error": ["true"]}, 0, "ok    notify    error is told by true"),
+        ({"error": ["no-such-program"]}, 1, "fail  notify    no-such-program, the command for error, is not there"),
+        ({"error": "true"}, 1, "fail  notify    config.json: notify.error is not a list of words"),
+    ):
+        write_private(config, json.dumps(before | {"notify": setting}).encode())
+        done = daemon("doctor")
+        assert (done.returncode, said in done.stdout) == (status, True), done.stdout
 
 
 def test_doctor_sees_a_taken_port(program: Program):

@@ -1,5 +1,6 @@
 """Refreshes by the real daemon: many ask, it is killed, and the provider is strict."""
 
+import json
 import secrets
 import sqlite3
 import threading
@@ -12,6 +13,7 @@ from security import adversary
 
 BODY = {"method": "GET", "host": "api.example.localhost", "path": "/"}
 ROUNDS = 12
+REFUSED = "127.0.0.1: invalid_grant (planned by the test)"
 
 
 def test_fifty_at_once_and_one_refresh(program, log_in, define):
@@ -82,6 +84,59 @@ def test_the_daemon_killed_around_a_refresh(program, log_in, define):
             assert store.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         log = (program.home / "server" / "daemon.log").read_text()
         assert "Traceback" not in log
+
+
+def test_a_login_that_the_provider_ends_is_told(program, log_in, define, tmp_path):
+    """It is marked, once; the user's command hears of it, and so does whoever looks. # SEC-80"""
+    with oidc.serve(redirect_uris=[program.callback], access_token_ttl=2) as server:
+        define(server.definition("acme"))
+        log_in(server, "acme", "--connection", "work")
+        told = tmp_path / "told"
+        config = program.home / "config.json"
+        command = ["sh", "-c", f"cat > {told}.new; env >> {told}.new; mv {told}.new {told}"]
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"notify": {"login_needed": command}}))
+        server.plan_error(times=-1)
+        time.sleep(2)
+        for _ in range(3):
+            done = program("export", "acme")
+            assert done.returncode == 5
+            assert done.stderr.splitlines() == [
+                f"authsome: error: acme no longer accepts the login work: {REFUSED}",
+                "authsome: hint: log in again: authsome login acme",
+            ]
+        assert len(server.token_requests("refresh_token")) == 1
+        adversary.wait(told.exists, "the command")
+        text = told.read_text()
+        assert json.loads(text.splitlines()[0])["hint"] == "log in again: authsome login acme"
+        assert "AUTHSOME_EVENT=login_needed\n" in text
+        listed = program("list", "--connected")
+        assert listed.stdout.splitlines()[1].split()[:4] == ["acme", "work", "login", "needed"]
+        assert f"authsome: warning: acme (work): {REFUSED}" in listed.stderr
+        (event,) = program.json("log", "--event", "refresh_failed")["events"]
+        assert event["detail"] == f"final: {REFUSED}"
+        server.clear_plans()
+        log_in(server, "acme", "--connection", "work", "--force")
+        assert program.json("get", "acme")["problem"] is None
+
+
+def test_a_provider_that_is_down_is_waited_for(program, log_in, define):
+    """The login is kept, shown as expired with the cause, and works again once the provider does. # SEC-81"""
+    with oidc.serve(redirect_uris=[program.callback], access_token_ttl=2) as server:
+        define(server.definition("acme"))
+        log_in(server, "acme")
+        server.plan("/token", status=503, times=-1)
+        time.sleep(2)
+        done = program("export", "acme")
+        assert done.returncode == 5
+        assert done.stderr.splitlines() == [
+            "authsome: error: acme: the token has expired and 127.0.0.1: answered 503",
+            "authsome: hint: the login is kept; try again in a moment",
+        ]
+        assert program.json("get", "acme")["status"] == "expired"
+        assert "problem        127.0.0.1: answered 503\n" in program("get", "acme").stdout
+        server.clear_plans()
+        adversary.wait(lambda: program("export", "acme").returncode == 0, "the provider")
+        assert program.json("get", "acme")["status"] == "connected"
 
 
 def assert_spent_twice(server: oidc.OidcServer) -> None:
