@@ -12,6 +12,7 @@ from authsome.broker.refresh import Refresher
 from authsome.broker.renewal import Renewal
 from authsome.broker.revocations import Revocations
 from authsome.broker.runs import Runs
+from authsome.broker.scan import Scan
 from authsome.broker.upstream import UpstreamImport
 from authsome.home import Home
 
@@ -24,6 +25,7 @@ class Broker:
     principals: Principals
     providers: Providers
     upstream: UpstreamImport
+    scan: Scan
     logins: Logins
     credentials: Credentials
     runs: Runs
@@ -51,6 +53,7 @@ def wire(context: Context, home: Home, *, base_url: str) -> Broker:
         principals=principals,
         providers=providers,
         upstream=UpstreamImport(context, providers),
+        scan=Scan(context),
         logins=Logins(context, base_url=base_url),
         credentials=Credentials(context, refresher, freshness),
         runs=Runs(context, principals),

@@ -118,14 +118,30 @@ def run_login(args: Arguments, context: Context) -> int:
     if (scopes := args.optional("scopes")) is not None:
         body["scopes"] = [scope for scope in scopes.replace(",", " ").split() if scope]
     attempt = _Attempt(context, daemon, no_browser=args.flag("no-browser"), given=given)
+    return _tell(_finished(daemon, attempt, body), context)
+
+
+def with_key(context: Context, body: Mapping[str, object], fields: Mapping[str, Secret[str]]) -> Session:
+    """Log in with a key that is at hand, on the road of `--stdin`.
+
+    Args:
+        context: the command's surroundings.
+        body: what is asked of the daemon: the provider, the connection, and whether it may be replaced.
+        fields: the key.
+    """
+    attempt = _Attempt(context, context.daemon, no_browser=True, given=fields)
+    return _finished(context.daemon, attempt, {**body, "flow": "api_key"})
+
+
+def _finished(daemon: Daemon, attempt: "_Attempt", body: JsonObject) -> Session:
+    """Begin a login and see it to its end; one that is left half-way is ended."""
     session = Session.from_json(daemon.call("POST", "/auth/sessions", body))
     try:
-        session = attempt.finish(session)
+        return attempt.finish(session)
     except (KeyboardInterrupt, AuthsomeError):
         with suppress(AuthsomeError):
             daemon.call("POST", f"/auth/sessions/{session.id}/cancel", {}, timeout=5)
         raise
-    return _tell(session, context)
 
 
 class _Attempt:

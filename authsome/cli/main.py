@@ -40,6 +40,7 @@ COMMANDS = (
     Command("set-default", "connections", CREDENTIALS, "choose a provider's default connection"),
     Command("logout", "connections", CREDENTIALS, "forget a connection here"),
     Command("revoke", "connections", CREDENTIALS, "end a provider's logins there, and forget them here"),
+    Command("scan", "scan", CREDENTIALS, "find keys in .env files, and take them into the vault"),
     Command("register", "providers", CREDENTIALS, "add a provider of your own, or change a bundled one"),
     Command("remove", "providers", CREDENTIALS, "drop a provider of your own, or your change of one"),
     Command("init", "status", MACHINE, "make this machine's vault and identity ready"),

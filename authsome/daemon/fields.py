@@ -99,6 +99,15 @@ class Fields:
             _wrong(name, "a list of strings")
         return tuple(_line(name, item) for item in value)
 
+    def objects(self, name: str) -> "tuple[Fields, ...]":
+        """A list of objects, each with fields of its own; empty when absent."""
+        value = self._take(name)
+        if value is None:
+            return ()
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            _wrong(name, "a list of objects")
+        return tuple(Fields(item) for item in value)
+
     def mapping(self, name: str) -> Mapping[str, str]:
         """An object of strings of one line; empty when absent."""
         return {_line(name, key): _line(f"{name}.{key}", value) for key, value in self._object(name).items()}

@@ -22,6 +22,7 @@ class Event(StrEnum):
     RUN_ENDED = "run_ended"
     SET_DEFAULT = "set_default"
     IMPORT = "import"
+    SCAN = "scan"
     REGISTER = "register"
     REMOVE = "remove"
     CLAIM = "claim"

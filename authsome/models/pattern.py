@@ -57,6 +57,10 @@ class Pattern:
         """Whether a text is of this form; one longer than `INPUT_LIMIT` is not."""
         return len(value) <= INPUT_LIMIT and self._compiled().match(value) is not None
 
+    def specificity(self) -> int:
+        """How many plain characters each text of this form begins with; a single choice among some counts for none."""
+        return _Beginnings(self.text[1:-1] if self.is_whole else self.text[1:]).branches()[0]
+
     def sample(self) -> str:
         """Some text of this form, of zeros as far as those fit: nothing that could be real."""
         return _Sampler(self.text[1:-1] if self.is_whole else self.text[1:]).branches()
@@ -161,6 +165,42 @@ class _Checker(_Scanner):
         self._choices += 1
         if self._choices > CHOICE_LIMIT:
             raise ValueError(f"has more than {CHOICE_LIMIT} choices")
+
+
+class _Beginnings(_Scanner):
+    """Counts the plain characters that a checked pattern begins with, before the first repeat.
+
+    Each part gives the number, and whether what follows still belongs to the beginning.
+    """
+
+    def branches(self) -> tuple[int, bool]:
+        found = [self._sequence()]
+        while self._next() == "|":
+            self._at += 1
+            found.append(self._sequence())
+        return min(found)[0], all(is_open for _, is_open in found)
+
+    def _sequence(self) -> tuple[int, bool]:
+        count, is_open = 0, True
+        while self._next() not in {"", "|", ")"}:
+            more, still_open = self._group() if self._next() == "(" else self._atom()
+            count, is_open = count + (more if is_open else 0), is_open and still_open
+        return count, is_open
+
+    def _group(self) -> tuple[int, bool]:
+        self._at += 3 if self._text.startswith("(?:", self._at) else 1
+        found = self.branches()
+        is_optional = self._text.startswith(")?", self._at)
+        self._at += 2 if is_optional else 1
+        return (0, False) if is_optional else found
+
+    def _atom(self) -> tuple[int, bool]:
+        atom = self._take_atom()
+        repeat = _REPEAT.match(self._text, self._at)
+        if repeat is not None:
+            self._at = repeat.end()
+            return 0, False
+        return int(atom.isalnum() or atom in {"_", "-"}), True
 
 
 class _Sampler(_Scanner):

@@ -110,6 +110,8 @@ WRONG = [
     ("strings", {"name": "a"}, {}),
     ("strings", {"name": [1]}, {}),
     ("strings", {"name": ["a\0"]}, {}),
+    ("objects", {"name": {}}, {}),
+    ("objects", {"name": [{}, "a"]}, {}),
     ("mapping", {"name": ["a"]}, {}),
     ("mapping", {"name": {"a": None}}, {}),
     ("mapping", {"name": {"a\n": "b"}}, {}),
@@ -137,10 +139,13 @@ def test_right_values_are_read():
             "g": {"k": "v"},
             "h": None,
             "i": "{\n}\n",
+            "j": [{"k": "v"}, {}],
         }
     )
     assert read.text("a") == "x"
     assert read.secret("b").reveal() == "-----\nkey\n"
+    assert [each.optional_text("k") for each in read.objects("j")] == ["v", None]
+    assert read.objects("absent") == ()
     assert read.document("i") == "{\n}\n"
     assert read.boolean("c") is True
     assert read.integer("d", minimum=0, maximum=9) == 3

@@ -125,3 +125,22 @@ def test_samples_fit(parts: list[str]):
     except ValueError:
         return
     assert pattern.matches(pattern.sample())
+
+
+@pytest.mark.parametrize(
+    ("pattern", "count"),
+    [
+        ("^sk-[A-Za-z0-9_-]{20,}$", 3),
+        ("^(gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{22,})$", 3),
+        ("^(ghp_|github_pat_)[a-z]+$", 4),
+        ("^[a-z]{4}abc$", 0),
+        ("^(?:eu-)?abc$", 0),
+        ("^a(b|cd)ef", 4),
+        ("^ab?c", 1),
+        (r"^a\.b", 2),
+        ("^$", 0),
+    ],
+)
+def test_specificity(pattern: str, count: int):
+    """What every text of a form begins with, counted as far as it is certain."""
+    assert Pattern.parse(pattern).specificity() == count

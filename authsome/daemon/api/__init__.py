@@ -12,6 +12,7 @@ from authsome.daemon.api.connections import Connections
 from authsome.daemon.api.logins import LoginsApi
 from authsome.daemon.api.providers import ProvidersApi
 from authsome.daemon.api.runs import RunsApi
+from authsome.daemon.api.scan import ScanApi
 from authsome.daemon.api.system import Nameplate, System
 from authsome.daemon.authentication import Authentication
 from authsome.daemon.dashboard import assets
@@ -43,6 +44,7 @@ class Api:
             *LoginsApi(broker, base_url=nameplate.url).endpoints(),
             *RunsApi(broker).endpoints(),
             *AdminApi(broker).endpoints(),
+            *ScanApi(broker).endpoints(),
             Endpoint(
                 method="GET",
                 template="/ui/{asset}",

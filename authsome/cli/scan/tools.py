@@ -1,0 +1,137 @@
+"""The files in which common tools keep tokens, each read for what is a credential in it and nothing else.
+
+Rule: nothing is guessed; a file of another form holds nothing.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from authsome.cli.scan.found import Found, Place
+from authsome.secret import Secret
+
+Reader = Callable[[str, Path], Iterator[Found]]
+
+_SECTION: Final = re.compile(r"\[([^\]]{1,200})\]\s*\Z")
+_PAIR: Final = re.compile(r"([A-Za-z0-9_.-]{1,64})\s*[=:]\s*(\S.*)\Z")
+_NPM: Final = re.compile(r"//([A-Za-z0-9.-]{1,253})(?::\d+)?/[^=\s]*:_(?:authToken|password)\s*=\s*(\S+)\Z")
+_NETRC_KEYS: Final = frozenset({"account", "login", "machine", "password"})
+_YAML_HOST: Final = re.compile(r"([A-Za-z0-9.-]{1,253}):\s*\Z")
+_YAML_TOKEN: Final = re.compile(r"\s+oauth_token:\s*(\S+)\s*\Z")
+
+
+def places(environ: Mapping[str, str]) -> Iterator[tuple[Path, Reader]]:
+    """The files that there may be, and how each is read."""
+    home = Path(environ.get("HOME") or "~").expanduser()
+    config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
+    cache = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
+    yield Path(environ.get("NPM_CONFIG_USERCONFIG") or home / ".npmrc"), npmrc
+    yield Path(environ.get("NETRC") or home / ".netrc"), netrc
+    yield home / ".pypirc", pypirc
+    yield Path(environ.get("GH_CONFIG_DIR") or config / "gh") / "hosts.yml", gh_hosts
+    yield Path(environ.get("AWS_SHARED_CREDENTIALS_FILE") or home / ".aws" / "credentials"), aws_credentials
+    yield Path(environ.get("HF_TOKEN_PATH") or cache / "huggingface/token"), bare("HF_TOKEN")
+    yield (
+        Path(environ.get("CARGO_HOME") or home / ".cargo") / "credentials.toml",
+        pairs({"token": "CARGO_REGISTRY_TOKEN"}),
+    )
+    yield home / ".sentryclirc", pairs({"token": "SENTRY_AUTH_TOKEN"})
+
+
+def npmrc(text: str, path: Path) -> Iterator[Found]:
+    """npm: `//registry.npmjs.org/:_authToken=…`; a `${VARIABLE}` is none."""
+    for number, line in _lines(text):
+        if (found := _NPM.match(line)) and not found[2].startswith("${"):
+            yield _found(found[2], path, number, variable="NPM_TOKEN", host=found[1])
+
+
+def netrc(text: str, path: Path) -> Iterator[Found]:
+    """curl, git and others: `machine HOST login NAME password SECRET`, on one line or several."""
+    host: str | None = None
+    key = ""
+    for number, line in _lines(text):
+        for word in line.split():
+            if key == "machine":
+                host = word
+            elif key == "password":
+                yield _found(word, path, number, host=host)
+            elif not key and word == "default":
+                host = None
+            key = word if not key and word in _NETRC_KEYS else ""
+
+
+def pypirc(text: str, path: Path) -> Iterator[Found]:
+    """Twine and others: `password` below `[pypi]` or another repository's name."""
+    repository: str | None = None
+    for number, section, name, value in _ini(text):
+        if not name:
+            repository = section if "." in section else None
+        elif name == "repository":
+            repository = value.partition("://")[2].partition("/")[0]
+        elif name == "password":
+            yield _found(value, path, number, variable="PYPI_TOKEN", host=repository)
+
+
+def gh_hosts(text: str, path: Path) -> Iterator[Found]:
+    """The GitHub command line: `oauth_token` below a host; it keeps some in the keyring instead."""
+    host: str | None = None
+    seen: set[tuple[str | None, str]] = set()
+    for number, line in enumerate(text.splitlines(), 1):
+        if found := _YAML_HOST.match(line):
+            host = found[1]
+        elif (found := _YAML_TOKEN.match(line)) and (host, found[1]) not in seen:
+            seen.add((host, found[1]))
+            yield _found(found[1].strip("'\""), path, number, variable="GH_TOKEN", host=host)
+
+
+def aws_credentials(text: str, path: Path) -> Iterator[Found]:
+    """AWS: secret keys and session tokens, below the profiles' names."""
+    for number, _, name, value in _ini(text):
+        if name in {"aws_secret_access_key", "aws_session_token"}:
+            yield _found(value, path, number, variable=name.upper())
+
+
+def bare(variable: str) -> Reader:
+    """A file that holds nothing but the token."""
+
+    def read(text: str, path: Path) -> Iterator[Found]:
+        value = text.strip()
+        if value and len(value.split()) == 1:
+            yield _found(value, path, 1, variable=variable)
+
+    return read
+
+
+def pairs(names: Mapping[str, str]) -> Reader:
+    """A file of sections and pairs (INI, plain TOML), some of which are tokens."""
+
+    def read(text: str, path: Path) -> Iterator[Found]:
+        for number, _, name, value in _ini(text):
+            if name in names:
+                yield _found(value.strip("\"'"), path, number, variable=names[name])
+
+    return read
+
+
+def _ini(text: str) -> Iterator[tuple[int, str, str, str]]:
+    """Line, section, name and value of each pair; a section's own line has neither name nor value."""
+    section = ""
+    for number, line in _lines(text):
+        if head := _SECTION.match(line):
+            section = head[1]
+            yield number, section, "", ""
+        elif pair := _PAIR.match(line):
+            yield number, section, pair[1], pair[2].strip()
+
+
+def _lines(text: str) -> Iterator[tuple[int, str]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        stripped = line.strip()
+        if stripped and stripped[0] not in "#;":
+            yield number, stripped
+
+
+def _found(value: str, path: Path, line: int, *, variable: str | None = None, host: str | None = None) -> Found:
+    place = Place(path=path, line=line)
+    return Found(value=Secret(value), place=place, variable=variable, host=host, is_key=True)
