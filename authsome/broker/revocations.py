@@ -10,7 +10,7 @@ from typing import Final
 from authsome.broker import record
 from authsome.broker.context import Context
 from authsome.broker.refresh import Claim, Refresher
-from authsome.errors import AuthsomeError, RevocationUnsupported
+from authsome.errors import AuthsomeError, ConnectionNotFound, RevocationUnsupported
 from authsome.models.audit import Event
 from authsome.models.connection import Connection, Kind
 from authsome.models.oauth import OAuth
@@ -52,15 +52,17 @@ class Revocations:
 
         Raises:
             ConnectionNotFound: there is none, or none of that name.
-            ProviderNotFound: its definition is gone, and with it the address to revoke at.
+            ProviderNotFound: there is no such provider, or its definition is gone and with it the address to revoke at.
             AuthsomeError: not one could be revoked; the first one's error.
         """
         context = self._context
         with context.database.read() as reader:
             wanted = connections.list_of(reader, caller.vault_id, provider)
-            if name is not None or not wanted:
+            if wanted and name is not None:
                 wanted = [connections.require(reader, caller.vault_id, provider, name)]
         definition = context.catalog.get(provider)
+        if not wanted:
+            raise ConnectionNotFound(f"{provider} is not connected, so there is nothing to revoke")
         gone: list[Connection] = []
         kept: list[Kept] = []
         for each in wanted:

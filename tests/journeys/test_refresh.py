@@ -86,6 +86,25 @@ def test_the_daemon_killed_around_a_refresh(program, log_in, define):
         assert "Traceback" not in log
 
 
+def test_a_daemon_that_is_stopped_finishes_its_refresh(program, log_in, define):
+    """SIGTERM while the provider takes its time: the answer is waited for and stored. # SEC-78 # SEC-139"""
+    with oidc.serve(redirect_uris=[program.callback], access_token_ttl=8) as server:
+        define(server.definition("acme"))
+        log_in(server, "acme")
+        caller = adversary.owner(program)
+        assert caller.ask("POST", "/proxy/resolve", BODY).status == 200
+        server.clear_log()
+        server.plan("/token", delay=1.5)
+        adversary.wait(lambda: server.token_requests("refresh_token"), "a refresh in the background")
+        assert program("daemon", "stop").returncode == 0
+        (refresh,) = server.token_requests("refresh_token")
+        assert refresh.status == 200
+        assert program("daemon", "start").returncode == 0
+        answer = caller.ask("POST", "/proxy/resolve", BODY)
+        assert answer.json()["set"] == [["Authorization", f"Bearer {refresh.answer['access_token']}"]]
+        assert len(server.token_requests("refresh_token")) == 1
+
+
 def test_a_login_that_the_provider_ends_is_told(program, log_in, define, tmp_path):
     """It is marked, once; the user's command hears of it, and so does whoever looks. # SEC-80"""
     with oidc.serve(redirect_uris=[program.callback], access_token_ttl=2) as server:

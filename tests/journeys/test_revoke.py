@@ -49,6 +49,8 @@ def test_revoking_ends_it_there_and_here(program, acme, log_in):
     assert not is_alive(acme, login.answer["access_token"])
     done = program("revoke", "acme")
     assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("authsome: error: acme is not connected, so there is nothing to revoke\n")
+    assert program("revoke", "acm").returncode == 4
     assert [event["connection"] for event in program.json("log", "--event", "revoke")["events"]] == ["default"]
 
 
