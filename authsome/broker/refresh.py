@@ -23,11 +23,11 @@ from authsome.broker.context import Context
 from authsome.broker.freshness import Freshness, Key, key_of
 from authsome.errors import (
     AuthsomeError,
+    DaemonUnavailable,
     EndpointRefused,
     EndpointUnreachable,
     LoginRequired,
     RefreshFailed,
-    StorageFailed,
 )
 from authsome.models.audit import Event
 from authsome.models.connection import ACCESS_TOKEN, REFRESH_TOKEN, Connection, Secrets, Status
@@ -42,6 +42,7 @@ from authsome.vault import audit, clients, connections, refreshes
 FORCED_PAUSE: Final = timedelta(seconds=60)  # an API that says 401 to a fresh token will say it again
 FIRST_PAUSE: Final = timedelta(seconds=1)
 LONGEST_PAUSE: Final = timedelta(minutes=5)
+STORE_PAUSE: Final = timedelta(seconds=5)  # between attempts to store what the provider has given already
 RESERVE: Final = timedelta(seconds=10)  # a token that has this much left is used while another caller refreshes it
 _POLL: Final = (0.02, 0.25)  # seconds between looks whether another process is done: the first, and the longest
 
@@ -109,7 +110,7 @@ class Refresher:
         Raises:
             LoginRequired: the provider no longer accepts the refresh token.
             RefreshFailed: it could not be refreshed just now and the old token has expired.
-            StorageFailed: the vault cannot be written, so the provider was not asked.
+            DaemonUnavailable: the vault cannot be written: the provider was not asked, or what it said is kept.
             ConnectionNotFound: it was logged out meanwhile.
         """
 
@@ -135,8 +136,10 @@ class Refresher:
         provider = self._context.catalog.get(connection.provider)
         with self._turn(connection) as turn:
             assert turn is not None
-            with suppress(RefreshFailed, StorageFailed):  # told where it was met
+            with suppress(RefreshFailed, DaemonUnavailable):  # told where it was met
                 self._refreshed(None, provider, connection, turn, is_wanted)
+            if turn.unstored is not None:
+                return STORE_PAUSE
             return timedelta(seconds=self._pause_left(turn)) if turn.failures else None
 
     @contextmanager
@@ -172,7 +175,7 @@ class Refresher:
         while True:
             try:
                 claim = self._claim(connection, lambda current: self._stands(current, is_wanted))
-            except StorageFailed as error:
+            except DaemonUnavailable as error:
                 return self._unrefreshed(connection, error)
             if isinstance(claim, Connection):
                 return claim
@@ -181,7 +184,7 @@ class Refresher:
                 continue
             try:
                 return self._ask(caller, provider, claim, turn)
-            except (EndpointUnreachable, EndpointRefused, StorageFailed) as error:
+            except (EndpointUnreachable, EndpointRefused, DaemonUnavailable) as error:
                 return self._unrefreshed(claim.lease.connection, error)
 
     def _pause_left(self, turn: _Turn) -> float:
@@ -228,7 +231,7 @@ class Refresher:
         """A connection whose refresh failed: served while its token is valid, so the next request tries again."""
         if self._freshness.is_usable(current, self._context.clock()):
             return current
-        if isinstance(error, StorageFailed):
+        if isinstance(error, DaemonUnavailable):
             raise error
         raise RefreshFailed(f"{current.provider}: the token has expired and {error.message}") from error
 
@@ -247,7 +250,7 @@ class Refresher:
         except (EndpointUnreachable, EndpointRefused) as error:
             self._pause(caller, lease, turn, error)
             raise
-        except StorageFailed:  # whatever was answered is in the turn, and the claim stays ours
+        except DaemonUnavailable:  # whatever was answered is in the turn, and the claim stays ours
             raise
         except AuthsomeError:
             turn.unstored = None

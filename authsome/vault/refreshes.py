@@ -43,7 +43,7 @@ class Lease:
 
 
 def take(transaction: Transaction, connection: Connection, owner: str, *, now: datetime) -> Lease | None:
-    """Claim a connection's refresh; None while somebody else has it.
+    """Claim a connection's refresh; None while somebody else has it. One's own claim is taken up again.
 
     A claim that ends later than any could is from before the clock was set back, and is void.
     """
@@ -52,9 +52,11 @@ def take(transaction: Transaction, connection: Connection, owner: str, *, now: d
         "INSERT INTO refreshes (vault_id, provider, connection, revision, owner, began_at, expires_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (vault_id, provider, connection) DO UPDATE SET"
         " lost_at = CASE WHEN refreshes.revision <> excluded.revision THEN NULL"
-        " WHEN refreshes.owner IS NULL THEN refreshes.lost_at ELSE refreshes.began_at END,"
+        " WHEN refreshes.owner IS NULL OR refreshes.owner = excluded.owner"
+        " THEN refreshes.lost_at ELSE refreshes.began_at END,"
         " lost_how = CASE WHEN refreshes.revision <> excluded.revision THEN NULL"
-        " WHEN refreshes.owner IS NULL THEN refreshes.lost_how ELSE ? END,"
+        " WHEN refreshes.owner IS NULL OR refreshes.owner = excluded.owner"
+        " THEN refreshes.lost_how ELSE ? END,"
         " revision = excluded.revision, owner = excluded.owner, began_at = excluded.began_at,"
         " expires_at = excluded.expires_at"
         " WHERE refreshes.owner IS NULL OR refreshes.owner = excluded.owner OR refreshes.expires_at <= ?"

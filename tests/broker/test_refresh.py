@@ -1,9 +1,10 @@
 """Refresh: one request however many ask, and no failure loses a login."""
 
+import sqlite3
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -12,8 +13,15 @@ import pytest
 
 from authsome.broker.credentials import Claimant, Credentials, Target
 from authsome.broker.freshness import Freshness, margin
-from authsome.broker.refresh import Refresher
-from authsome.errors import AuthsomeError, CredentialUnavailable, LoginRequired, RefreshFailed, StorageFailed
+from authsome.broker.refresh import STORE_PAUSE, Refresher
+from authsome.errors import (
+    AuthsomeError,
+    CredentialUnavailable,
+    DaemonBusy,
+    LoginRequired,
+    RefreshFailed,
+    StorageFailed,
+)
 from authsome.models.audit import Event
 from authsome.models.connection import Status
 from authsome.vault import refreshes
@@ -346,7 +354,29 @@ def test_a_provider_that_was_not_reached_has_spent_nothing(expired, free_port):
         assert reader.execute("SELECT count(*) FROM refreshes").fetchone() == (0,)
 
 
-def test_a_disk_that_is_full_costs_no_login(expired, hostile, hold_back):
+@contextmanager
+def full_disk(house):
+    """The database may not grow."""
+    with house.context.database.transaction() as tx:
+        (pages,) = tx.execute("PRAGMA page_count").fetchone()
+        tx.execute(f"PRAGMA max_page_count = {pages}")
+    yield
+    with house.context.database.transaction() as tx:
+        tx.execute("PRAGMA max_page_count = 1000000")
+
+
+@contextmanager
+def busy(house):
+    """Another program holds the database."""
+    with house.context.database.transaction() as tx:
+        tx.execute("PRAGMA busy_timeout = 50")
+    with closing(sqlite3.connect(house.home.database, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+@pytest.mark.parametrize(("trouble", "is_renewal"), [(full_disk, False), (busy, True)])
+def test_a_vault_that_cannot_be_written_costs_no_login(expired, hostile, hold_back, trouble, is_renewal):
     """Tokens that could not be stored are not asked for again: the next attempt stores them. # SEC-78 # SEC-133"""
     with (
         hold_back(hostile, refresh_token="new-refresh", access_token="a" * 16_000) as held,
@@ -354,16 +384,16 @@ def test_a_disk_that_is_full_costs_no_login(expired, hostile, hold_back):
     ):
         late = pool.submit(resolve, expired)
         held.wait()
-        with expired.context.database.transaction() as tx:
-            (pages,) = tx.execute("PRAGMA page_count").fetchone()
-            tx.execute(f"PRAGMA max_page_count = {pages}")
-        held.release()
-        with pytest.raises(StorageFailed):
-            late.result(10)
-    with pytest.raises(StorageFailed):
-        resolve(expired)
-    with expired.context.database.transaction() as tx:
-        tx.execute("PRAGMA max_page_count = 1000000")
+        error = {full_disk: StorageFailed, busy: DaemonBusy}[trouble]
+        with trouble(expired):
+            held.release()
+            with pytest.raises(error):
+                late.result(10)
+            with pytest.raises(error):
+                resolve(expired)
+            assert expired.broker.refresher.renew(expired.stored("acme")) == STORE_PAUSE
+    if is_renewal:  # the background does not wait for somebody to ask
+        assert expired.broker.refresher.renew(expired.stored("acme")) is None
     assert resolve(expired) == "Bearer " + "a" * 16_000
     assert expired.secrets("acme")["refresh_token"] == "new-refresh"
     assert len(hostile.requests) == 1

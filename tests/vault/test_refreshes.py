@@ -70,6 +70,12 @@ def test_a_claim_ends_by_itself(take, is_taken, now):  # SEC-91
     assert "stopped" in lease.lost.how
 
 
+def test_ones_own_claim_is_taken_up_again(take):
+    """It was left where the disk would not take its end: nobody was stopped over it."""
+    take("one")
+    assert take("one", after=SECOND).lost is None
+
+
 def test_a_claim_from_before_the_clock_was_set_back_is_void(take, is_taken):  # SEC-84
     take("one")
     assert not is_taken(-timedelta(hours=1))
