@@ -150,7 +150,7 @@ class Providers:
                 if stored and not forget:
                     raise ConnectionExists(
                         _connected(caller, name, stored),
-                        hint=f"that is forgotten with its provider: log out first, or `authsome remove {name} --yes`",
+                        hint=f"that is forgotten with it: log out or revoke first, or `authsome remove {name} --yes`",
                     )
                 now = context.clock()
                 for connection in stored:

@@ -132,7 +132,7 @@ def run_remove(args: Arguments, context: Context) -> int:
     for each in forgotten if isinstance(forgotten, list) else []:
         output.line(f"forgot {provider} ({each['connection']})")
     if forgotten:
-        output.hint("credentials live on at their provider until they expire or are revoked there")
+        output.hint("credentials live on there until they expire; `authsome revoke` before removing ends them")
     if gone.get("restored"):
         output.hint(f"{provider} is again as authsome brings it along")
     return 0

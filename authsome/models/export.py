@@ -18,6 +18,18 @@ from authsome.secret import Secret
 NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
 DEFAULT_PLACEHOLDER: Final = "authsome-placeholder-00000000000000000000"
 
+_OBEYED: Final = frozenset(
+    {
+        "BROWSER", "CDPATH", "EDITOR", "ENV", "GCONV_PATH", "GOFLAGS", "HOME", "IFS", "JAVA_TOOL_OPTIONS", "LESSOPEN",
+        "JDK_JAVA_OPTIONS", "MAKEFLAGS", "NODE_OPTIONS", "NODE_PATH", "OPENSSL_CONF", "PAGER", "PATH", "PROMPT_COMMAND",
+        "RUSTC_WRAPPER", "SHELL", "SHELLOPTS", "SSH_ASKPASS", "TMPDIR", "VISUAL",
+    }
+)  # fmt: skip
+_OBEYED_PREFIXES: Final = (
+    "AUTHSOME_", "BASH_", "DYLD_", "GIT_", "LD_", "NPM_CONFIG_", "PERL5", "PIP_", "PYTHON", "RUBY", "XDG_",
+)  # fmt: skip
+"""Variables by which programs choose what they run or read: a definition that could set one could start anything."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportedVariable:
@@ -100,6 +112,8 @@ class _Reader:
             raise below.error(
                 "", f"{name[:64]!r} is not the name of an environment variable", hint="capitals, digits, _"
             )
+        if name in _OBEYED or name.startswith(_OBEYED_PREFIXES):
+            raise below.error(name, "is a variable that programs obey, not one in which they look for a credential")
         placeholder: str | None = None
         if isinstance(below.raw(name), str):
             written = below.text(name)

@@ -1,5 +1,8 @@
 """Exports: real values for `export`, placeholders for `run`, each for the logins that have them."""
 
+import pytest
+
+from authsome.errors import ProviderInvalid
 from authsome.models.connection import Kind
 from authsome.models.export import DEFAULT_PLACEHOLDER
 from authsome.models.provider import parse_definition
@@ -61,3 +64,22 @@ def test_placeholders():
     key = {"ACME_TOKEN": DEFAULT_PLACEHOLDER, "ACME_API_KEY": "k-0"} | mode
     assert PROVIDER.export.placeholders(Kind.API_KEY) == key
     assert PROVIDER.export.placeholders(Kind.API_KEY, {"site": "eu"}) == key | {"ACME_SITE": "https://eu.acme.test"}
+
+
+@pytest.mark.parametrize(
+    "name", ["PATH", "LD_PRELOAD", "NODE_OPTIONS", "PYTHONSTARTUP", "GIT_SSH_COMMAND", "AUTHSOME_HOME"]
+)
+def test_variables_that_programs_obey(name: str):
+    """A definition cannot have a run's child start something, nor read other settings of ours."""
+    # SEC-110
+    for value in ("{token}", {"value": "/tmp/x", "placeholder": "/tmp/x"}):
+        document = {
+            "schema_version": 1,
+            "name": "acme",
+            "api_url": "acme.test",
+            "api_key": {},
+            "export": {"env": {name: value}},
+        }
+        with pytest.raises(ProviderInvalid) as caught:
+            parse_definition(document, source="acme.json")
+        assert caught.value.message.startswith(f"acme.json: export.env.{name}: is a variable that programs obey")
