@@ -22,6 +22,7 @@ from authsome.models.route import HostPattern, canonical_host
 Source = Literal["bundled", "custom", "override"]
 
 FRESHNESS: Final = 0.05  # seconds for which routing may overlook an edited file
+KEPT_ADDRESSES: Final = 256  # a host has 253 characters at most
 FILE_LIMIT: Final = 256 * 1024  # bytes; the largest bundled definition has under 3 KiB
 
 _Stamp = tuple[int, int, int, int]
@@ -67,6 +68,8 @@ class _Index:
     """Provider and place, by host, and for a suffix by what follows its `*.`."""
     open: tuple[str, ...]
     """Providers that may name any host, depending on the connection."""
+    named: dict[tuple[str, int], tuple[Provider, ...]] = field(default_factory=dict)
+    """What follows from these for an address, once it was asked for."""
 
 
 class _Entries(Mapping[str, Entry]):
@@ -209,22 +212,16 @@ class Catalog:
     def naming(self, host: str, port: int) -> tuple[Provider, ...]:
         """The providers that name this address, and those that may, depending on a connection's variables."""
         snapshot = self._recent()
-        name = canonical_host(host)
-        if name is None:
-            return ()
         index = snapshot.index
         if index is None:
             index = _index(snapshot.custom, self._bundled_entries())
             self._snapshot = replace(snapshot, index=index)
-        labels = name.split(".")
-        fitting = [
-            provider
-            for start in range(len(labels))
-            for provider, pattern in index.by_host.get(".".join(labels[start:]), ())
-            if pattern.matches_address(name, port)
-        ]
-        entries = (snapshot.entries[provider] for provider in dict.fromkeys((*fitting, *index.open)))
-        return tuple(entry.provider for entry in entries if entry.provider is not None)
+        found = index.named.get((host, port))
+        if found is None:
+            if len(index.named) >= KEPT_ADDRESSES:
+                index.named.clear()
+            found = index.named[host, port] = _naming(snapshot, index, host, port)
+        return found
 
     def _recent(self) -> _Snapshot:
         """What was known a moment ago: requests come by the thousand a second, edits of a file do not."""
@@ -408,6 +405,21 @@ def _claims(data: bytes) -> tuple[Claim, ...]:
         return tuple(definition.claim(entry, samples) for entry in entries)
     except (ValueError, LookupError, TypeError, AttributeError, AssertionError):
         return ()
+
+
+def _naming(snapshot: _Snapshot, index: _Index, host: str, port: int) -> tuple[Provider, ...]:
+    name = canonical_host(host)
+    if name is None:
+        return ()
+    labels = name.split(".")
+    fitting = [
+        provider
+        for start in range(len(labels))
+        for provider, pattern in index.by_host.get(".".join(labels[start:]), ())
+        if pattern.matches_address(name, port)
+    ]
+    entries = (snapshot.entries[provider] for provider in dict.fromkeys((*fitting, *index.open)))
+    return tuple(entry.provider for entry in entries if entry.provider is not None)
 
 
 def _index(custom: Mapping[str, Entry], bundled: _Bundled) -> _Index:

@@ -81,10 +81,7 @@ class Principals:
 
     def caller(self, reader: Reader | Transaction, name: str) -> Caller | None:
         """Whom a handle acts for: None unless it is registered, claimed and not revoked."""
-        identity, principal = principals.caller(reader, name) or (None, None)
-        if identity is None or principal is None or identity.revoked_at is not None:
-            return None
-        return Caller(identity=identity, principal=principal)
+        return reader.recall(("caller", name), lambda: _caller(reader, name))
 
     def _is_bootstrap(self, given: Secret[str]) -> bool:
         try:
@@ -104,3 +101,10 @@ class Principals:
             detail="first identity, by the bootstrap secret",
         )
         audit.append(tx, entry)
+
+
+def _caller(reader: Reader, name: str) -> Caller | None:
+    identity, principal = principals.caller(reader, name) or (None, None)
+    if identity is None or principal is None or identity.revoked_at is not None:
+        return None
+    return Caller(identity=identity, principal=principal)

@@ -1,10 +1,11 @@
 """Which connection a request belongs to, decided from the vault as it is at that moment.
 
-Rule: nothing is remembered between requests but which providers name which hosts, so logging in, logging out and
-changing the default take effect on the next request. Two connections with equal claims to a request get nothing.
+Rule: nothing is remembered between requests but which providers name which hosts, and what SQLite says has not changed
+in the vault; so logging in, logging out and changing the default take effect on the next request. Two connections with
+equal claims to a request get nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,6 +45,11 @@ class Choice:
         pinned = self.pinned.get(provider)
         return bool(pinned and self.named and pinned != self.named)
 
+    @property
+    def key(self) -> Hashable:
+        """The same for equal choices."""
+        return (tuple(sorted(self.pinned.items())), self.only, self.named)
+
 
 DEFAULT_CHOICE: Final = Choice(pinned={})
 
@@ -55,6 +61,19 @@ class Decision:
     provider: Provider
     connection: Connection
     route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    """What is connected at one host and port."""
+
+    providers: tuple[Provider, ...]
+    """Those that name it; kept, so that no other ever has the same identity while this is known."""
+    chosen: Mapping[tuple[str, str], tuple[Provider, Connection]]
+    """By the names of both."""
+    table: RouteTable
+    sole: Decision | None
+    """What every path there belongs to, where that is so."""
 
 
 def routes_of(provider: Provider, connection: Connection) -> Iterable[Route]:
@@ -101,25 +120,51 @@ def decide(  # noqa: PLR0913  # a request's address is three values
         NotAllowed: it has, but the run is pinned to another.
         RouteAmbiguous: two connections have equal claims to it.
     """
-    found: dict[tuple[str, str], tuple[Provider, Connection]] = {}
-    routes: list[Route] = []
     providers = catalog.naming(host, port)
-    stored = connections.list_of_any(reader, vault_id, [provider.name for provider in providers])
-    for provider in providers:
-        chosen = choice.connection(provider.name, stored.get(provider.name, ()))
-        if chosen is not None:
-            found[provider.name, chosen.name] = provider, chosen
-            routes.extend(routes_of(provider, chosen))
-    route = RouteTable(routes=tuple(routes)).decide(host, port, path)
-    if route == "none" and choice.named is not None and stored:
-        raise _not_named(choice, host, [provider.name for provider in providers])
-    if route == "none":
+    key = ("address", vault_id, choice.key, host, port, tuple(map(id, providers)))
+    address = reader.recall(key, lambda: _address(reader, providers, vault_id, choice, (host, port)))
+    if address is not None and address.sole is not None:
+        return address.sole
+    route = "none" if address is None else address.table.decide(host, port, path)
+    if address is None or route == "none":
+        if choice.named is not None and address is not None:
+            raise _not_named(choice, host, [provider.name for provider in providers])
         raise NotFound(f"no connected provider names {host}", hint="`authsome list --connected` shows what there is")
     if route == "ambiguous":
-        names = ", ".join(sorted(f"{each} ({name})" for each, name in found))
+        names = ", ".join(sorted(f"{each} ({name})" for each, name in address.chosen))
         raise RouteAmbiguous(f"more than one connection claims {host}: {names}")
-    provider, connection = found[route.provider, route.connection]
+    provider, connection = address.chosen[route.provider, route.connection]
     return Decision(provider=provider, connection=connection, route=route)
+
+
+def _address(
+    reader: Reader, providers: tuple[Provider, ...], vault_id: str, choice: Choice, address: tuple[str, int]
+) -> _Address | None:
+    """What is connected at an address; None when no provider that names it has any connection."""
+    stored = connections.list_of_any(reader, vault_id, [provider.name for provider in providers])
+    if not stored:
+        return None
+    chosen: dict[tuple[str, str], tuple[Provider, Connection]] = {}
+    routes: list[Route] = []
+    for provider in providers:
+        connection = choice.connection(provider.name, stored.get(provider.name, ()))
+        if connection is not None:
+            chosen[provider.name, connection.name] = provider, connection
+            routes.extend(routes_of(provider, connection))
+    opened = RouteTable(routes=tuple(routes))
+    return _Address(providers, chosen, opened, _sole(chosen, opened, address))
+
+
+def _sole(
+    chosen: Mapping[tuple[str, str], tuple[Provider, Connection]], routes: RouteTable, address: tuple[str, int]
+) -> Decision | None:
+    """What every path at an address belongs to: the one connection there, when it has no claim to only some paths."""
+    at_address = [route.pattern for route in routes.routes if route.pattern.matches_address(*address)]
+    if len(chosen) != 1 or any(pattern.path_prefix != "/" for pattern in at_address):
+        return None
+    route = routes.decide(*address, "/")
+    ((provider, connection),) = chosen.values()
+    return None if isinstance(route, str) else Decision(provider=provider, connection=connection, route=route)
 
 
 def _not_named(choice: Choice, host: str, providers: Iterable[str]) -> AuthsomeError:

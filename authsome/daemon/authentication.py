@@ -70,7 +70,7 @@ class Authentication:
         self._runs = runs
         self._audiences = audiences
         self._denied = _Bucket()
-        self._keys: dict[str, proof.PublicKey] = {}  # used inside transactions only, which come one at a time
+        self._keys: dict[str, proof.PublicKey] = {}  # by handle; checked against the registry each time
 
     def identity(self, request: Request) -> Admit:
         """The identity behind a proof.
@@ -79,19 +79,18 @@ class Authentication:
             AuthenticationFailed: there is no proof of the one form.
         """
         claimed = proof.parse(_credentials(request, PROOF_SCHEME))
+        key = self._key(claimed.handle)
+        checked = self._check(request, claimed, key)
 
         def admit(tx: Transaction) -> Admitted:
             caller = self._principals.caller(tx, claimed.handle)
             known = caller.identity if caller else principals.identity_by_handle(tx, claimed.handle)
-            verified = proof.verify(
-                claimed,
-                public_key=self._key(known.did) if known else None,
-                audiences=self._audiences,
-                method=request.method,
-                target=request.target,
-                body=request.body,
-                now=self._context.clock(),
-            )
+            verified = checked
+            if (known.did if known else None) != (key.did if key else None):  # registered, or forgotten, meanwhile
+                self._keys.pop(claimed.handle, None)
+                verified = self._check(request, claimed, _public_key(known.did) if known else None)
+            if isinstance(verified, AuthenticationFailed):
+                raise verified
             if caller is None:
                 is_revoked = known is not None and known.revoked_at is not None
                 raise AuthenticationFailed(reason="revoked identity" if is_revoked else "unclaimed identity")
@@ -101,13 +100,37 @@ class Authentication:
 
         return admit
 
-    def _key(self, name: str) -> proof.PublicKey:
-        """The key of a did:key that is registered: what the name says, which never changes, so it is kept."""
-        key = self._keys.get(name)
+    def _check(
+        self, request: Request, claimed: proof.Claimed, key: proof.PublicKey | None
+    ) -> proof.Proof | AuthenticationFailed:
+        """What a proof proves; an error is returned, for the registry has the last word on whose key it is."""
+        try:
+            return proof.verify(
+                claimed,
+                public_key=key,
+                audiences=self._audiences,
+                method=request.method,
+                target=request.target,
+                body=request.body,
+                now=self._context.clock(),
+            )
+        except AuthenticationFailed as error:
+            return error
+
+    def _key(self, handle: str) -> proof.PublicKey | None:
+        """The key that a handle is registered with, as far as is known before the transaction asks again.
+
+        So that a signature is checked before anybody waits for it, and on another processor than the transactions.
+        """
+        key = self._keys.get(handle)
         if key is None:
+            with self._context.database.read() as reader:
+                known = principals.identity_by_handle(reader, handle)
+            if known is None:
+                return None
             if len(self._keys) >= KEPT_KEYS:
                 self._keys.clear()
-            key = self._keys[name] = proof.PublicKey.from_bytes(did.public_key_from_did(name))
+            key = self._keys[handle] = _public_key(known.did)
         return key
 
     def run(self, request: Request) -> Admit:
@@ -171,6 +194,10 @@ class Authentication:
         )
         with self._context.database.transaction(durable=False) as tx:
             audit.append(tx, entry)
+
+
+def _public_key(name: str) -> proof.PublicKey:
+    return proof.PublicKey.from_bytes(did.public_key_from_did(name))
 
 
 def _remember(tx: Transaction, spent: proof.Proof) -> bool:

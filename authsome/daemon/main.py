@@ -126,6 +126,7 @@ def _sender(settings: Settings, server: Server, environ: Mapping[str, str]) -> "
 
     def send(request: HttpRequest, allow_private: bool) -> HttpResponse:  # noqa: FBT001  # the shape of `Send`
         policy = AddressPolicy(allow_private=allow_private, own_ports=frozenset({server.server_port}))
+        server.step_aside()  # nobody waits for a slow provider
         return transport.send(request, policy=policy, trust=trust, outbound=outbound)
 
     return send

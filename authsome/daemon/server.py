@@ -3,9 +3,11 @@
 Rule: nothing a client sends, or does not send, costs more than one of a bounded number of threads for a bounded
 time. A connection that waits for a request may be closed at any moment, and its request is then not begun; one whose
 request has begun is never closed before its answer.
+
+A connection has no thread of its own: a few workers serve whichever has something to say, and whoever would make them
+wait is served aside (`workers`, docs/decisions/0013-few-workers.md).
 """
 
-import _thread
 import errno
 import logging
 import resource
@@ -18,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http.server import HTTPServer
-from socketserver import BaseRequestHandler, TCPServer, ThreadingMixIn
+from socketserver import TCPServer, ThreadingMixIn
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
@@ -27,6 +29,8 @@ from authsome import clock
 from authsome.daemon import head, messages
 from authsome.daemon.head import Refused
 from authsome.daemon.messages import Request, Response
+from authsome.daemon.readiness import Readiness
+from authsome.daemon.workers import Workers
 from authsome.errors import AuthsomeError, DaemonBusy, DaemonUnavailable, RequestInvalid, RequestTooLarge
 
 Handle = Callable[[Request], Response]
@@ -36,9 +40,10 @@ STACK: Final = (
     2 * 1024 * 1024
 )  # bytes of address space, not memory; CPython 3.13's JSON parser needs 1.3 MiB at its limit
 _RECEIVE: Final = 64 * 1024  # bytes a read
-_SMALL: Final = 64 * 1024  # bytes that always fit the kernel's buffer: such an answer needs no deadline of its own
+_NEVER: Final = float("inf")
 _LINGER: Final = timedelta(seconds=1)  # to read what a refused client still sends, lest a reset destroys the answer
-_MAKE_ROOM: Final = 1.0  # seconds until an evicted connection's thread has surely ended
+_MAKE_ROOM: Final = 1.0  # seconds until an evicted connection has surely been closed
+_WORKERS_END: Final = 1.0  # seconds until workers that have nothing to do have surely ended
 _PAUSE: Final = 0.1  # seconds between attempts to accept when there are no descriptors left
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -52,7 +57,8 @@ class Limits:
     """What a client may take; a long poll's handler is not bounded here."""
 
     connections: int = 256
-    """Threads at most; also at most half of the process's file descriptors, which the vault and providers need too."""
+    """Connections at most, and so threads; also at most half of the process's file descriptors, which the vault and
+    providers need too."""
     head: timedelta = timedelta(seconds=10)
     """From a head's first byte to its end, and from a new connection to its first byte."""
     idle: timedelta = timedelta(seconds=60)
@@ -119,13 +125,17 @@ class Server(ThreadingMixIn, HTTPServer):
         self._cap = _connection_cap(self.limits)
         self._changed = threading.Condition()
         self._connections: set[socket.socket] = set()
-        self._waiting: dict[socket.socket, None] = {}  # in the order in which they began to wait
+        self._waiting: dict[socket.socket, float] = {}  # until when; in the order in which they began to wait
+        self._conversations: dict[int, _Conversation] = {}  # by descriptor
+        self._sweep_at = _NEVER
+        self._ready = Readiness()
+        self._workers = Workers(self._next_work)
         self._accepting = threading.Event()
         self._date = (0, "")
         self._wake_reader, self._wake_writer = socket.socketpair()
         self._wake_writer.settimeout(0)
         try:
-            super().__init__((host, port), _Conversation)
+            super().__init__((host, port), _Conversation)  # type: ignore[arg-type]  # begun, not run, by its creation
         except OSError as error:
             raise _cannot_listen(host, port, error) from error
         self.socket.settimeout(0)  # a client may vanish between the wait and the accept
@@ -144,17 +154,19 @@ class Server(ThreadingMixIn, HTTPServer):
         """
         self._handle = handle
         threading.stack_size(STACK)
+        self._workers.start()
         self.serve_forever()
 
     def serve_forever(self, poll_interval: float | None = None) -> None:
-        """Accept connections until `begin_stop`, without waking up in between."""
+        """Accept connections until `begin_stop`; without any, nothing wakes up in between."""
         self._accepting.set()
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(self.socket, selectors.EVENT_READ)
                 selector.register(self._wake_reader, selectors.EVENT_READ)
                 while not self.stopping.is_set():
-                    ready = [key.fileobj for key, _ in selector.select(poll_interval)]
+                    left = self._sweep()
+                    ready = [key.fileobj for key, _ in selector.select(poll_interval if left == _NEVER else left)]
                     if self._wake_reader in ready:
                         self.stopping.set()
                     elif ready:
@@ -196,8 +208,14 @@ class Server(ThreadingMixIn, HTTPServer):
         return len(abandoned)
 
     def server_close(self) -> None:
-        """Close the listener."""
+        """Close the listener, and let the workers end."""
         super().server_close()
+        self.stopping.set()
+        with suppress(OSError):
+            self._wake_writer.send(b"\0")
+        self._ready.watch_always(self._wake_reader.fileno())  # not before: a stopping server still closes what waits
+        self._workers.end(_WORKERS_END)
+        self._ready.close()
         self._wake_writer.close()
         self._wake_reader.close()
 
@@ -221,25 +239,47 @@ class Server(ThreadingMixIn, HTTPServer):
             self._date = (second, text)
         return text
 
-    def begin_waiting(self, connection: socket.socket) -> bool:
+    def begin_waiting(self, connection: socket.socket, patience: timedelta) -> bool:
         """Note that the connection waits for a request from now on; False if it must close instead."""
-        with self._changed:
-            if self.stopping.is_set():
-                return False
-            self._waiting[connection] = None
-            return True
+        # No lock: one step of a dict is whole by itself. Whoever stops says so first and then evicts what waits.
+        self._waiting[connection] = time.monotonic() + patience.total_seconds()
+        return not self.stopping.is_set()
+
+    def wake_for(self, connection: socket.socket) -> None:
+        """Let a worker go on with a connection that waits, once it has something to say."""
+        self._ready.watch(connection.fileno())
+
+    def wait_aside(self, connection: socket.socket) -> None:
+        """Let the calling thread itself wait for the rest of a request, by its own deadlines.
+
+        Raises:
+            EOFError: the connection was given up meanwhile.
+        """
+        with self._changed:  # which whoever gives up connections holds
+            if connection not in self._waiting:
+                raise EOFError
+            self._waiting[connection] = _NEVER
+        self._workers.step_aside()
 
     def end_waiting(self, connection: socket.socket) -> bool:
         """Note that a whole request has come; False if the connection was given up meanwhile."""
-        with self._changed:
-            return self._waiting.pop(connection, self) is None
+        return self._waiting.pop(connection, None) is not None
+
+    def step_aside(self) -> None:
+        """Let others serve while the calling thread blocks, if it is one of ours."""
+        self._workers.step_aside()
 
     def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
-        """Begin a conversation in a thread of its own, or say that there are too many."""
+        """Begin a conversation, to be gone on with when it has something to say; or say that there are too many.
+
+        Raises:
+            OSError, MemoryError: there is no room for it.
+        """
         if self._admit(request):
-            # Not by `threading`: its start() waits for the new thread to say that it runs, for ever when there was no
-            # memory left to say it. Should this raise, the caller closes the connection.
-            _thread.start_new_thread(self.process_request_thread, (request, client_address))
+            request.settimeout(None)
+            request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._conversations[request.fileno()] = _Conversation(request, client_address, self)
+            self._ready.add(request.fileno())
             return
         if not self.stopping.is_set():
             busy = messages.problem(DaemonBusy()).to_bytes(date=self.date(), keeps_alive=False)
@@ -254,6 +294,7 @@ class Server(ThreadingMixIn, HTTPServer):
         """Close a connection and give its place free."""
         with self._changed:
             self._waiting.pop(request, None)  # before its descriptor may become another connection's
+            self._conversations.pop(request.fileno(), None)
         super().shutdown_request(request)
         with self._changed:
             self._connections.discard(request)
@@ -272,7 +313,7 @@ class Server(ThreadingMixIn, HTTPServer):
             return
         try:
             self.process_request(connection, peer)
-        except (RuntimeError, MemoryError):  # no thread could be started
+        except (OSError, MemoryError):
             _log.exception("a connection could not be begun")
             self.shutdown_request(connection)
             self._recover()
@@ -289,35 +330,70 @@ class Server(ThreadingMixIn, HTTPServer):
                 self._changed.wait_for(lambda: len(self._connections) < self._cap, _MAKE_ROOM)
             if len(self._connections) >= self._cap or self.stopping.is_set():
                 return False
+            deadline = time.monotonic() + self.limits.head.total_seconds()
             self._connections.add(connection)
-            self._waiting[connection] = None
+            self._waiting[connection] = deadline
+            self._sweep_at = min(self._sweep_at, deadline)
             return True
 
+    def _sweep(self) -> float:
+        """Give up what has waited too long; for how many seconds there is nothing more to sweep."""
+        now = time.monotonic()
+        if now >= self._sweep_at:
+            with self._changed:
+                # One that is being served now will wait for at least so long.
+                self._sweep_at = now + min(self.limits.head, self.limits.idle).total_seconds()
+                for connection, deadline in list(self._waiting.items()):
+                    if deadline > now:
+                        self._sweep_at = min(self._sweep_at, deadline)
+                    elif self.end_waiting(connection):
+                        _hang_up(connection)
+                if not self._connections:
+                    self._sweep_at = _NEVER
+        return self._sweep_at - now
+
+    def _next_work(self) -> Callable[[], None] | None:
+        """What a worker does next, once there is something; None when the server has ended."""
+        while True:
+            descriptor = self._ready.wait()
+            if descriptor == self._wake_reader.fileno():
+                return None
+            conversation = self._conversations.get(descriptor)
+            if conversation is not None:
+                return conversation.go_on
+
     def _evict(self) -> bool:
-        """Give up the connection that has waited longest; its thread then ends it. Call with the lock held."""
-        oldest = next(iter(self._waiting), None)
-        if oldest is None:
-            return False
-        del self._waiting[oldest]
-        _hang_up(oldest)
-        return True
+        """Give up the connection that has waited longest; a worker then closes it. Call with the lock held."""
+        for oldest in list(self._waiting):
+            if self.end_waiting(oldest):
+                _hang_up(oldest)
+                return True
+        return False
 
 
-class _Conversation(BaseRequestHandler):
+class _Conversation:
     """One connection: requests and their answers in turn."""
 
-    request: socket.socket
-    server: Server
+    __slots__ = ("_peer", "_received", "_server", "_socket", "_waits_aside")
 
-    def setup(self) -> None:
+    def __init__(self, connection: socket.socket, peer: object, server: Server) -> None:
+        self._socket = connection
+        self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
+        self._server = server
         self._received = b""
-        self._first = True
-        self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._waits_aside = False
 
-    def handle(self) -> None:
-        with suppress(OSError):  # the client is gone or too slow, or we hung up: nobody is left to tell
-            while self._exchange():
-                pass
+    def go_on(self) -> None:
+        """Serve what has come, then wait again, or end."""
+        try:
+            with suppress(OSError):  # the client is gone or too slow, or we hung up: nobody is left to tell
+                while self._exchange():
+                    if not self._received:
+                        self._server.wake_for(self._socket)  # from here on it may be another worker's
+                        return
+        except Exception:  # noqa: BLE001  # a worker has others to serve
+            self._server.handle_error(self._socket, self._peer)
+        self._server.shutdown_request(self._socket)
 
     def _exchange(self) -> bool:
         """Take one request and answer it; whether another may follow."""
@@ -328,11 +404,13 @@ class _Conversation(BaseRequestHandler):
             return False
         except EOFError:
             return False
-        if not self.server.end_waiting(self.request):
+        except BlockingIOError:  # woken for nothing
+            return True
+        if not self._server.end_waiting(self._socket):
             return False
         started = time.monotonic()
-        response = self.server.answer(request)
-        keeps_alive = keeps_alive and not self.server.stopping.is_set()
+        response = self._server.answer(request)
+        keeps_alive = keeps_alive and not self._server.stopping.is_set()
         try:
             self._send(response, keeps_alive=keeps_alive, with_body=request.method != "HEAD")
         except ValueError:
@@ -341,7 +419,7 @@ class _Conversation(BaseRequestHandler):
             return False
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("%s %d in %.1f ms", request.method, response.status, (time.monotonic() - started) * 1000)
-        return keeps_alive and self.server.begin_waiting(self.request)
+        return keeps_alive and self._server.begin_waiting(self._socket, self._server.limits.idle)
 
     def _read(self) -> tuple[Request, bool]:
         """The next request, and whether the connection may serve another after it.
@@ -351,7 +429,7 @@ class _Conversation(BaseRequestHandler):
             EOFError: the client has no more, or was given up.
         """
         parsed = head.parse(self._read_head())
-        origin = head.check_host(parsed, self.server.origins)
+        origin = head.check_host(parsed, self._server.origins)
         head.check_form(parsed)
         length = head.body_length(parsed)
         body = self._read_body(length, asks=head.expects_continue(parsed))
@@ -363,21 +441,20 @@ class _Conversation(BaseRequestHandler):
             target=parsed.target,
             headers=parsed.fields,
             body=body,
-            peer=str(self.client_address[0]),
+            peer=self._peer,
             received_over=origin,
-            stopping=self.server.stopping,
+            stopping=self._server.stopping,
         )
         return request, parsed.keeps_alive
 
     def _read_head(self) -> bytes:
-        limits = self.server.limits
         if not self._received:
-            self.request.settimeout((limits.head if self._first else limits.idle).total_seconds())
-            self._received = self._receive()
-        self._first = False
+            self._received = self._socket.recv(_RECEIVE, socket.MSG_DONTWAIT)
+            if not self._received:
+                raise EOFError
         end = self._received.find(b"\r\n\r\n")
         if end < 0:
-            deadline = time.monotonic() + limits.head.total_seconds()
+            deadline = time.monotonic() + self._server.limits.head.total_seconds()
             searched = 0
             while end < 0:
                 head.check_unfinished(self._received, searched)
@@ -392,8 +469,8 @@ class _Conversation(BaseRequestHandler):
     def _read_body(self, length: int, *, asks: bool) -> bytes:
         if len(self._received) < length:
             if asks:
-                self.request.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-            deadline = time.monotonic() + self.server.limits.body.total_seconds()
+                self._socket.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+            deadline = time.monotonic() + self._server.limits.body.total_seconds()
             pieces = [self._received]
             missing = length - len(self._received)
             while missing > 0:
@@ -404,32 +481,47 @@ class _Conversation(BaseRequestHandler):
         return body
 
     def _receive_until(self, deadline: float) -> bytes:
+        """More bytes, waited for aside.
+
+        Raises:
+            Refused: 408, they did not come in time.
+            EOFError: the client has no more, or was given up.
+        """
+        if not self._waits_aside:
+            self._server.wait_aside(self._socket)
+            self._waits_aside = True
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise Refused(408, "the request took too long")
-        self.request.settimeout(remaining)
+        self._socket.settimeout(remaining)
         try:
-            return self._receive()
+            data = self._socket.recv(_RECEIVE)
         except TimeoutError as error:
             raise Refused(408, "the request took too long") from error
-
-    def _receive(self) -> bytes:
-        data = self.request.recv(_RECEIVE)
         if not data:
             raise EOFError
         return data
 
     def _send(self, response: Response, *, keeps_alive: bool, with_body: bool = True) -> None:
-        data = response.to_bytes(date=self.server.date(), keeps_alive=keeps_alive, with_body=with_body)
-        if len(data) > _SMALL:
-            self.request.settimeout(self.server.limits.write.total_seconds())
-        self.request.sendall(data)
+        data = response.to_bytes(date=self._server.date(), keeps_alive=keeps_alive, with_body=with_body)
+        if self._waits_aside:
+            self._waits_aside = False
+            self._socket.settimeout(None)
+        try:
+            sent = self._socket.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            self._server.step_aside()
+            self._socket.settimeout(self._server.limits.write.total_seconds())
+            self._socket.sendall(memoryview(data)[sent:])
+            self._socket.settimeout(None)
 
     def _refuse(self, refusal: Refused) -> None:
         """Say why, then read on for a moment while the connection may be evicted like any that waits."""
         kind = RequestTooLarge if refusal.status == 413 else RequestInvalid
         self._send(messages.problem(kind(refusal.message), status=refusal.status), keeps_alive=False)
-        self.request.shutdown(socket.SHUT_WR)
+        self._socket.shutdown(socket.SHUT_WR)
         deadline = time.monotonic() + _LINGER.total_seconds()
         with suppress(EOFError, Refused):
             while True:

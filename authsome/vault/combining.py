@@ -32,8 +32,14 @@ class _Job(Generic[Result]):
         self.result: Result | None = None
         self.error: BaseException | None = None
         self.leads = False
-        self.woken = threading.Lock()
-        self.woken.acquire()
+        self.woken: threading.Lock | None = None
+        """Held until the job is done or leads; None for one that nobody has to wake."""
+
+    def wake(self, *, leads: bool) -> None:
+        """Tell the job's thread to go on."""
+        self.leads = leads
+        if self.woken is not None:
+            self.woken.release()
 
 
 class Combiner:
@@ -54,21 +60,26 @@ class Combiner:
         """
         job = _Job(body)
         with self._guard:
-            self._queue.append(job)  # type: ignore[arg-type]  # its result goes to its own caller
-            job.leads = not self._has_leader
-            self._has_leader = True
-        if not job.leads:
+            if self._has_leader:
+                job.woken = threading.Lock()
+                job.woken.acquire()
+                self._queue.append(job)  # type: ignore[arg-type]  # its result goes to its own caller
+            else:
+                self._has_leader = job.leads = True
+        if job.woken is None:
+            self._lead([job])  # type: ignore[list-item]  # as above
+        else:
             job.woken.acquire()
-        if job.leads:
-            self._lead()
+            if job.leads:
+                with self._guard:
+                    jobs = [self._queue.popleft() for _ in range(min(_MOST, len(self._queue)))]
+                self._lead(jobs)
         if job.error is not None:
             raise job.error
         return job.result  # type: ignore[return-value]  # the body has returned
 
-    def _lead(self) -> None:
-        """Carry out what is queued, one's own job first, and pass the lead on."""
-        with self._guard:
-            jobs = [self._queue.popleft() for _ in range(min(_MOST, len(self._queue)))]
+    def _lead(self, jobs: list[_Job[object]]) -> None:
+        """Carry out jobs, one's own first, and pass the lead on."""
         try:
             self._carry_out(jobs)
         except BaseException as error:
@@ -79,13 +90,10 @@ class Combiner:
             with self._guard:
                 following = self._queue[0] if self._queue else None
                 self._has_leader = following is not None
-                if following is not None:
-                    following.leads = True
             for job in jobs[1:]:
-                job.leads = False
-                job.woken.release()
+                job.wake(leads=False)
             if following is not None:
-                following.woken.release()
+                following.wake(leads=True)
 
     def _carry_out(self, jobs: list[_Job[object]]) -> None:
         if len(jobs) > 1:

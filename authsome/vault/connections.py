@@ -220,9 +220,8 @@ def secrets(
     Raises:
         VaultDamaged: one was changed, moved here from elsewhere, or is of another revision; or none is left.
     """
-    rows = reader.execute(
-        "SELECT field, sealed FROM secrets WHERE vault_id = ? AND provider = ? AND connection = ?", _key(connection)
-    ).fetchall()
+    key = _key(connection)
+    rows = reader.recall(("sealed", *key), lambda: _sealed(reader, key)) or ()
     found = {
         field: sealer.open(connection.provider, connection.name, field, connection.revision, sealed)
         for field, sealed in rows
@@ -234,6 +233,12 @@ def secrets(
             hint=f"log in again: authsome login {connection.provider} --force",
         )
     return found
+
+
+def _sealed(reader: Reader, key: tuple[str, str, str]) -> list[tuple[str, bytes]] | None:
+    """A connection's sealed fields; None when there are none."""
+    query = "SELECT field, sealed FROM secrets WHERE vault_id = ? AND provider = ? AND connection = ?"
+    return reader.execute(query, key).fetchall() or None
 
 
 def _write(transaction: Transaction, sealer: Sealer, connection: Connection, fields: Secrets) -> None:

@@ -63,7 +63,7 @@ class Database:
         self._readers: deque[sqlite3.Connection] = deque()
         self._closed = False
         self._writer = Writer(_connect(path, writable=writable))
-        self._combiner = Combiner(lambda: self.transaction(durable=False))
+        self._combiner = Combiner(lambda: self._transaction(durable=False, only_logs=True))
 
     @classmethod
     def open(
@@ -95,15 +95,20 @@ class Database:
         Raises:
             StorageFailed: also at once, when the home is read-only.
         """
+        return self._transaction(durable=durable)
+
+    def _transaction(self, *, durable: bool, only_logs: bool = False) -> AbstractContextManager[Transaction]:
         if not self._writable:
             raise StorageFailed(
                 "the vault cannot be written: its directory or file is read-only",
                 hint=faults.READ_ONLY_HINT,
             )
-        return self._writer.transaction(durable=durable)
+        return self._writer.transaction(durable=durable, only_logs=only_logs)
 
     def combined(self, body: Callable[[Transaction], Result]) -> Result:
         """Run a body in a transaction that it may share with others of its kind; see `Combiner`. Not durable.
+
+        It writes nothing but the log and the replay memory; what it recalls need not be read again.
 
         Raises:
             StorageFailed: also at once, when the home is read-only.

@@ -8,21 +8,26 @@ Rules:
    the page cache, cheaper than to wake another thread.
 3. `transaction()` returns only when the COMMIT that carries its body has succeeded; a failed COMMIT fails each of them.
 4. A body that fails takes back its own writes and nobody else's.
+5. What a body that `only_logs` recalls is what it would read: it is forgotten before any other body runs, after a
+   failed COMMIT, and when SQLite says that another program has written (`PRAGMA data_version`).
 """
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from typing import Final, TypeVar, cast
 
 from authsome.errors import DaemonUnavailable, StorageFailed
 from authsome.vault import faults
 
 Value = str | int | bytes | None
+Found = TypeVar("Found")
 
 _MOST_MEMBERS: Final = 64
 """As many threads as the daemon has; so a batch ends even when the queue never does."""
+_MOST_KNOWN: Final = 512
+"""Reads that are kept: some for each caller and host that is in use."""
 
 
 class Reader:
@@ -37,11 +42,38 @@ class Reader:
         """Run one statement; text that comes from outside goes into `parameters`, never into `sql`."""
         return self._connection.execute(sql, parameters)
 
+    def recall(self, key: Hashable, read: Callable[[], Found | None]) -> Found | None:  # noqa: ARG002  # see Transaction
+        """What `read` finds, which may be known already; then it equals what it would find now.
+
+        Args:
+            key: names what is read; nothing else has the same.
+            read: reads it, and nothing but this database.
+        """
+        return read()
+
 
 class Transaction(Reader):
     """Runs SELECTs and writes; what it writes is kept or undone as a whole."""
 
-    __slots__ = ()
+    __slots__ = ("_known",)
+
+    def __init__(self, connection: sqlite3.Connection, known: dict[Hashable, object] | None) -> None:
+        """Args: the connection; what was read and has not changed, None when this one may change it."""
+        super().__init__(connection)
+        self._known = known
+
+    def recall(self, key: Hashable, read: Callable[[], Found | None]) -> Found | None:
+        """As `Reader.recall`; what is not there is not remembered, so that nobody can fill the memory with it."""
+        if self._known is None:
+            return read()
+        known = self._known.get(key)
+        if known is None:
+            known = read()
+            if known is not None:
+                if len(self._known) >= _MOST_KNOWN:
+                    self._known.clear()
+                self._known[key] = known
+        return cast("Found | None", known)
 
 
 class _Batch:
@@ -67,16 +99,19 @@ class Writer:
         self._owner: int | None = None
         self._batch: _Batch | None = None
         self._syncs: bool | None = None
+        self._known: dict[Hashable, object] = {}
+        self._known_at = 0  # the data_version
         self._closed = False
 
     @contextmanager
-    def transaction(self, *, durable: bool) -> Iterator[Transaction]:
+    def transaction(self, *, durable: bool, only_logs: bool = False) -> Iterator[Transaction]:
         """Run a body in a transaction: committed on leaving, undone when the body raises.
 
         The body must be short and do no I/O of its own: everybody else waits for it.
 
         Args:
             durable: on return the writes survive a loss of power, not only the end of the process.
+            only_logs: the body writes to tables that nobody recalls anything from: the log and the replay memory.
 
         Raises:
             StorageFailed: disk full, I/O error or read-only storage; nothing of the body was kept.
@@ -88,7 +123,7 @@ class Writer:
         try:
             batch = self._begin(durable=durable)
             try:
-                yield Transaction(self._connection)
+                yield Transaction(self._connection, self._what_is_known(only_logs=only_logs))
                 if batch.members:
                     self._connection.execute("RELEASE body")
             except BaseException as error:
@@ -152,6 +187,16 @@ class Writer:
         self._batch = _Batch(durable=durable)
         return self._batch
 
+    def _what_is_known(self, *, only_logs: bool) -> dict[Hashable, object] | None:
+        if not only_logs:
+            self._known.clear()
+            return None
+        (version,) = self._connection.execute("PRAGMA data_version").fetchone()
+        if version != self._known_at:
+            self._known.clear()
+            self._known_at = version
+        return self._known
+
     def _undo(self, batch: _Batch, error: BaseException) -> None:
         """Take back one body; the whole batch, where SQLite has done so already (disk full, I/O error)."""
         if batch.members and self._connection.in_transaction:
@@ -177,6 +222,7 @@ class Writer:
 
     def _abandon(self, batch: _Batch, error: BaseException) -> None:
         batch.failure = error if isinstance(error, Exception) else StorageFailed()
+        self._known.clear()
         if self._connection.in_transaction:
             with suppress(sqlite3.Error):  # the next BEGIN tells
                 self._connection.execute("ROLLBACK")

@@ -55,6 +55,13 @@ def test_a_deleted_identity_is_unknown_at_once(daemon, mine):
         store.execute("DELETE FROM identities WHERE handle = 'gone'")
     assert gone.ask("GET", "/connections").status == 401
     assert mine.ask("GET", "/connections").status == 200
+    follower = adversary.newcomer(daemon, "gone")  # with another key: the daemon must not have kept the first
+    follower.register()
+    with database(daemon) as store:
+        store.execute("UPDATE identities SET principal_id = (SELECT id FROM principals) WHERE handle = 'gone'")
+    for _ in range(2):
+        assert follower.ask("GET", "/connections").status == 200
+        assert gone.ask("GET", "/connections").status == 401
 
 
 def test_a_handle_belongs_to_its_first_key(daemon, mine):

@@ -1,5 +1,6 @@
 """Combining: bodies of many threads in one transaction, each with its own result."""
 
+import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -96,3 +97,77 @@ def test_a_closed_vault_refuses(database):
     database.close()
     with pytest.raises(DaemonUnavailable):
         database.combined(remembering(1))
+
+
+# ---- what is recalled --------------------------------------------------------------------------------------
+
+
+def name_of(tx):
+    """The first principal's name, as it is recalled, and as it is."""
+    read = lambda: tx.execute("SELECT name FROM principals").fetchone()[0]  # noqa: E731  # a query with a name
+    return tx.recall("name", read), read()
+
+
+def test_what_is_recalled_is_read_once(store):
+    """Bodies that only log, one after another and together, ask the database once."""
+    reads = []
+
+    def body(tx):
+        return tx.recall("answer", lambda: reads.append(1) or 42)
+
+    assert [store.database.combined(body) for _ in range(10)] == [42] * 10
+    assert together(store.database, [body] * THREADS) == [42] * THREADS
+    assert len(reads) == 1
+
+
+def test_what_is_recalled_is_what_is_there(store):
+    """Every other transaction's write is seen by the next body, and so is another program's."""
+    database = store.database
+    assert database.combined(name_of) == ("owner", "owner")
+    for durable in (True, False):
+        with database.transaction(durable=durable) as tx:
+            tx.execute("UPDATE principals SET name = ?", (f"durable {durable}",))
+        assert database.combined(name_of) == (f"durable {durable}",) * 2
+    with sqlite3.connect(database.path) as other:
+        other.execute("UPDATE principals SET name = 'other'")
+    other.close()
+    assert database.combined(name_of) == ("other", "other")
+    with database.transaction() as tx:
+        assert tx.recall("name", lambda: "read anew") == "read anew"
+
+
+def test_what_was_taken_back_is_not_recalled(store):
+    """Neither a body that fails nor one that shares its transaction leaves a wrong memory."""
+    database = store.database
+
+    def failing(tx):
+        name_of(tx)
+        raise NotAllowed
+
+    def undone():
+        with database.transaction() as tx:
+            tx.execute("UPDATE principals SET name = 'undone'")
+            raise NotAllowed
+
+    with pytest.raises(NotAllowed):
+        undone()
+    assert database.combined(name_of) == ("owner", "owner")
+    outcomes = together(database, [failing if each % 3 == 0 else name_of for each in range(THREADS)])
+    assert [each for each in outcomes if not isinstance(each, NotAllowed)] == [("owner", "owner")] * 21
+
+
+def test_what_is_not_there_is_not_remembered(store):
+    """Questions without an answer fill no memory, and those with one only so much."""
+    database = store.database
+    assert database.combined(lambda tx: tx.recall("nobody", lambda: None)) is None
+    assert not database._writer._known
+    for number in range(2000):
+        database.combined(lambda tx, number=number: tx.recall(number, lambda: number + 1))
+    assert len(database._writer._known) <= 512
+
+
+def test_a_reader_recalls_nothing(store):
+    """Outside of transactions everything is read."""
+    with store.database.read() as reader:
+        assert reader.recall("x", lambda: 1) == 1
+        assert reader.recall("x", lambda: 2) == 2

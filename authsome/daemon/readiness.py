@@ -1,0 +1,67 @@
+"""Which connections have something to say, as the kernel knows it: each told once, to one of the threads that wait."""
+
+import select
+import sys
+
+if sys.platform == "linux":
+
+    class Readiness:
+        """Descriptors that are watched until they can be read; any number of threads may wait."""
+
+        def __init__(self) -> None:
+            self._epoll = select.epoll()
+
+        def add(self, descriptor: int) -> None:
+            """Watch a descriptor that was not watched before, once. Closing it ends that."""
+            self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLONESHOT)
+
+        def watch(self, descriptor: int) -> None:
+            """Watch a descriptor once more, after it was told."""
+            self._epoll.modify(descriptor, select.EPOLLIN | select.EPOLLONESHOT)
+
+        def watch_always(self, descriptor: int) -> None:
+            """Tell every thread that waits, as long as the descriptor can be read."""
+            self._epoll.register(descriptor, select.EPOLLIN)
+
+        def wait(self) -> int:
+            """The next descriptor that can be read, or has ended."""
+            while True:
+                for descriptor, _ in self._epoll.poll(maxevents=1):
+                    return descriptor
+
+        def close(self) -> None:
+            """Give the kernel's table back; nobody may wait any more."""
+            self._epoll.close()
+
+else:
+
+    class Readiness:
+        """Descriptors that are watched until they can be read; any number of threads may wait."""
+
+        def __init__(self) -> None:
+            self._queue = select.kqueue()
+
+        def add(self, descriptor: int) -> None:
+            """Watch a descriptor that was not watched before, once. Closing it ends that."""
+            self._change(descriptor, select.KQ_EV_ADD | select.KQ_EV_ONESHOT)
+
+        def watch(self, descriptor: int) -> None:
+            """Watch a descriptor once more, after it was told."""
+            self.add(descriptor)
+
+        def watch_always(self, descriptor: int) -> None:
+            """Tell every thread that waits, as long as the descriptor can be read."""
+            self._change(descriptor, select.KQ_EV_ADD)
+
+        def wait(self) -> int:
+            """The next descriptor that can be read, or has ended."""
+            while True:
+                for event in self._queue.control(None, 1):
+                    return event.ident
+
+        def close(self) -> None:
+            """Give the kernel's table back; nobody may wait any more."""
+            self._queue.close()
+
+        def _change(self, descriptor: int, flags: int) -> None:
+            self._queue.control([select.kevent(descriptor, select.KQ_FILTER_READ, flags)], 0)
