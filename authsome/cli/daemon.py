@@ -4,7 +4,6 @@ Rule: the master key is in its environment at no time. Started with AUTHSOME_MAS
 process that gets the key through a pipe, so that nothing of it is left in /proc.
 """
 
-import gc
 import json
 import os
 import time
@@ -39,7 +38,6 @@ def run_serve(args: Arguments, context: Context) -> int:
         _start_again_without_key(context, settings.master_key, args)
     from authsome.daemon.main import serve  # noqa: PLC0415  # the server tower, for the daemon alone
 
-    gc.enable()  # off in short commands
     supervised = args.flag("supervised")
     report = _Report() if supervised else None
     try:

@@ -2,34 +2,33 @@
 
 Rule: the order is what makes it safe. The home's lock first, so that nobody else opens the vault; then the port, so
 that nothing is unlocked for a daemon that cannot listen; the state file last, so that whoever reads it meets a daemon
-that answers.
+that answers. From the port on it is alive and says so; what needs the vault waits at the gate until it is open.
 """
 
+import gc
 import json
 import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from authsome import __version__, archive, clock
 from authsome.daemon import hardening, log
+from authsome.daemon.gate import Gate
 from authsome.daemon.server import Server
 from authsome.errors import AuthsomeError, DaemonUnavailable
 from authsome.home import Settings, write_private
-from authsome.identity import proof
-from authsome.vault import vaults
-from authsome.vault.database import Database
 from authsome.vault.lock import HomeLock
 
 if TYPE_CHECKING:
     from authsome.broker.broker import Broker
     from authsome.broker.context import Context, Send
     from authsome.daemon.api import Api
+    from authsome.vault.database import Database
 
 DRAIN: Final = timedelta(seconds=5)
 UPKEEP: Final = timedelta(seconds=60)
@@ -51,16 +50,15 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
     """
     hardening.no_core_dumps()
     os.umask(0o077)
-    if damage := archive.verify_cache():
-        raise DaemonUnavailable(f"the unpacked archive is damaged: {damage[0]}", hint="remove that directory")
     with ExitStack() as stack:
         lock = stack.enter_context(HomeLock.acquire(settings.home))
         log.start(settings.log_level, path=settings.home.daemon_log if supervised else None)
         server = Server(settings.host, settings.port, base_url=settings.base_url)
         stack.callback(server.stop, DRAIN)
-        database = Database.open(lock, clock=clock.now)
-        stack.callback(database.close)
-        broker, api = _build(settings, server, database, environ)
+        gate = Gate(archive.build_id(), server.step_aside)
+        stack.callback(gate.close)
+        listening = _listen(server, gate)
+        broker, api = stack.enter_context(_opened(settings, server, lock, environ))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.begin_stop())
         _write_state(settings, server)
@@ -68,17 +66,47 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
         stack.callback(broker.logins.close)
         threading.Thread(target=_upkeep, args=(broker.context, server.stopping), name="upkeep", daemon=True).start()
         stack.callback(_start_renewal(broker))
+        gc.freeze()  # what is loaded by now lives as long as the daemon: no collection has to look at it again
+        gc.enable()  # off in short commands, and until here
+        gate.open(api.handle)
         _log.info("listening at %s, home %s", server.url, settings.home.root)
         on_ready(server.url)
-        server.serve(api.handle)
+        listening.join()
         _log.info("stopping")
         _remove_state(settings)  # before the port is free for others
         if abandoned := server.stop(DRAIN):
             _log.warning("%d requests did not end in time and were cut off", abandoned)
 
 
-def _build(settings: Settings, server: Server, database: Database, environ: Mapping[str, str]) -> "tuple[Broker, Api]":
+def _listen(server: Server, gate: Gate) -> threading.Thread:
+    """Answer from now on, in threads of their own: this one has a vault to open."""
+    server.start(gate.handle)
+    listening = threading.Thread(target=server.serve_forever, name="listener", daemon=True)
+    listening.start()
+    return listening
+
+
+@contextmanager
+def _opened(
+    settings: Settings, server: Server, lock: HomeLock, environ: Mapping[str, str]
+) -> "Iterator[tuple[Broker, Api]]":
+    """The vault and everything above it, loaded only now: a daemon that lives can say so meanwhile."""
+    from authsome.vault.database import Database  # noqa: PLC0415
+
+    if damage := archive.verify_cache():
+        raise DaemonUnavailable(f"the unpacked archive is damaged: {damage[0]}", hint="remove that directory")
+    with closing(Database.open(lock, clock=clock.now)) as database:
+        yield _build(settings, server, database, environ)
+
+
+def _build(
+    settings: Settings, server: Server, database: "Database", environ: Mapping[str, str]
+) -> "tuple[Broker, Api]":
     """Everything above the vault: loaded while Argon2id works on the master key, which takes as long again."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
+
+    from authsome.vault import vaults  # noqa: PLC0415
+
     with ThreadPoolExecutor(1, thread_name_prefix="unlock") as pool:
         unlocking = pool.submit(vaults.unlock, database, settings, clock=clock.now)
         from authsome.broker import broker as brokers  # noqa: PLC0415  # as said above, and all the following
@@ -165,6 +193,7 @@ def _start_renewal(broker: "Broker") -> Callable[[], None]:
 
 def _upkeep(context: "Context", stopping: threading.Event) -> None:
     """Forget, once a minute, what has expired."""
+    from authsome.identity import proof  # noqa: PLC0415
     from authsome.vault import logins, runs  # noqa: PLC0415
 
     while not stopping.wait(UPKEEP.total_seconds()):

@@ -29,6 +29,11 @@ if sys.platform == "linux":
                 for descriptor, _ in self._epoll.poll(maxevents=1):
                     return descriptor
 
+        @property
+        def closed(self) -> bool:
+            """Whether it was closed."""
+            return self._epoll.closed
+
         def close(self) -> None:
             """Give the kernel's table back; nobody may wait any more."""
             self._epoll.close()
@@ -58,6 +63,11 @@ else:
             while True:
                 for event in self._queue.control(None, 1):
                     return event.ident
+
+        @property
+        def closed(self) -> bool:
+            """Whether it was closed."""
+            return self._queue.closed
 
         def close(self) -> None:
             """Give the kernel's table back; nobody may wait any more."""

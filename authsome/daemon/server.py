@@ -19,7 +19,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from http.server import HTTPServer
 from socketserver import TCPServer, ThreadingMixIn
 from types import MappingProxyType
 from typing import Final
@@ -90,7 +89,7 @@ def own_origins(host: str, port: int, base_url: str | None) -> Mapping[str, str]
     return MappingProxyType(origins)
 
 
-class Server(ThreadingMixIn, HTTPServer):
+class Server(ThreadingMixIn, TCPServer):
     """Listens from its creation; answers once `serve` is called, so that clients of a starting daemon just wait.
 
     `begin_stop` may be called from anywhere, a handler or a signal handler included; `stop` by whoever waits for the
@@ -139,27 +138,27 @@ class Server(ThreadingMixIn, HTTPServer):
         except OSError as error:
             raise _cannot_listen(host, port, error) from error
         self.socket.settimeout(0)  # a client may vanish between the wait and the accept
+        self.server_port: int = self.server_address[1]
         self.url: str = next(iter(_spellings("http", f"[{host}]" if ":" in host else host, self.server_port).values()))
         self.origins: Mapping[str, str] = own_origins(host, self.server_port, base_url)
 
-    def server_bind(self) -> None:
-        """Bind without HTTPServer's look-up of the host's full name, which asks the DNS."""
-        TCPServer.server_bind(self)
-        self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment]
-
     def serve(self, handle: Handle) -> None:
-        """Answer requests until `begin_stop`.
+        """Answer requests until `begin_stop`."""
+        self.start(handle)
+        self.serve_forever()
+
+    def start(self, handle: Handle) -> None:
+        """Start what answers requests, once `serve_forever` accepts them.
 
         Sets the process's stack size for new threads.
         """
         self._handle = handle
         threading.stack_size(STACK)
         self._workers.start()
-        self.serve_forever()
+        self._accepting.set()  # not by `serve_forever`: who stops waits for its end, even if it has yet to begin
 
     def serve_forever(self, poll_interval: float | None = None) -> None:
         """Accept connections until `begin_stop`; without any, nothing wakes up in between."""
-        self._accepting.set()
         try:
             with selectors.DefaultSelector() as selector:
                 selector.register(self.socket, selectors.EVENT_READ)
@@ -208,7 +207,9 @@ class Server(ThreadingMixIn, HTTPServer):
         return len(abandoned)
 
     def server_close(self) -> None:
-        """Close the listener, and let the workers end."""
+        """Close the listener, and let the workers end; once is enough."""
+        if self._ready.closed:
+            return
         super().server_close()
         self.stopping.set()
         with suppress(OSError):

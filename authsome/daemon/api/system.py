@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from authsome import __version__
 from authsome.broker.broker import Broker
+from authsome.daemon import gate
 from authsome.daemon.api import views
 from authsome.daemon.api.call import Call, Handler
 from authsome.daemon.authentication import Authentication
@@ -50,7 +51,7 @@ class System:
         return (
             Endpoint(
                 method="GET",
-                template="/health",
+                template=gate.HEALTH,
                 handler=self.health,
                 access=Access.OPEN,
                 summary="Whether the daemon is alive",
@@ -112,7 +113,7 @@ class System:
 
     def health(self, _call: Call) -> Response:
         """GET /health."""
-        return json_response({"status": "ok", "version": __version__, "build": self._nameplate.build})
+        return gate.health(self._nameplate.build)
 
     def ready(self, _call: Call) -> Response:
         """GET /ready."""
