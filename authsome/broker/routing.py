@@ -14,11 +14,14 @@ from authsome.errors import AuthsomeError, ConnectionNotFound, NotAllowed, NotFo
 from authsome.models.connection import Connection
 from authsome.models.provider import Provider
 from authsome.models.route import Route, RouteTable
+from authsome.models.run import Run
 from authsome.vault import connections
 from authsome.vault.database import Reader, Transaction
 
 EVERY_PROVIDER: Final = frozenset[str]()
 """An empty choice of providers leaves all of them in."""
+
+_OUTSIDE: Final = "begin it outside of that run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,25 @@ class Choice:
     def key(self) -> Hashable:
         """The same for equal choices."""
         return (tuple(sorted(self.pinned.items())), self.only, self.named)
+
+    def within(self, outer: "Choice") -> "Choice":
+        """This choice as one that is made inside another, which it may narrow and not widen.
+
+        Raises:
+            NotAllowed: it would.
+        """
+        for provider in self.only | self.pinned.keys():
+            if outer.only and provider not in outer.only:
+                raise NotAllowed(f"{provider} is not among what the run around this one may use", hint=_OUTSIDE)
+        for provider, name in self.pinned.items():
+            if outer.pinned.get(provider, name) != name:
+                raise NotAllowed(f"the run around this one uses another connection of {provider}", hint=_OUTSIDE)
+        return Choice(pinned={**outer.pinned, **self.pinned}, only=self.only or outer.only)
+
+
+def choice_of(run: Run, *, named: str | None = None) -> Choice:
+    """What a run's requests choose among; `named`: the connection that one of them asks for."""
+    return Choice(pinned=run.pinned, only=run.only, named=named)
 
 
 DEFAULT_CHOICE: Final = Choice(pinned={})

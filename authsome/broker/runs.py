@@ -14,7 +14,7 @@ from typing import Final
 from authsome.broker import routing
 from authsome.broker.context import Context
 from authsome.broker.principals import Principals
-from authsome.errors import AuthenticationFailed, ConnectionNotFound
+from authsome.errors import AuthenticationFailed, ConnectionNotFound, NotAllowed
 from authsome.models.audit import Entry, Event
 from authsome.models.principal import Caller
 from authsome.models.route import RouteTable
@@ -46,37 +46,42 @@ class Runs:
         self._principals = principals
 
     def begin(
-        self, caller: Caller, *, pinned: Mapping[str, str], only: frozenset[str], lifetime: timedelta | None
+        self, caller: Caller, choice: routing.Choice, *, lifetime: timedelta | None = None, inside: str | None = None
     ) -> Begun:
         """Begin a run for the caller.
 
         Args:
             caller: the run's identity.
-            pinned: connection by provider, where it is not to be the default one.
-            only: the providers to route; empty for all that are connected.
+            choice: what its routes are narrowed to.
             lifetime: how long the run may get credentials; None for as long as the child lives, or `LONGEST`.
+            inside: the run that this one is begun in: it may use no more than that one, and no longer.
 
         Raises:
-            ProviderNotFound: a provider named in `pinned` or `only` does not exist.
+            NotAllowed: it would, or that run is over.
+            ProviderNotFound: a provider named in `choice` does not exist.
             ConnectionNotFound: it exists, but not that connection of it.
         """
         context = self._context
         now = context.clock()
+        latest = now + min(lifetime or LONGEST, LONGEST)
+        with context.database.read() as reader:
+            self.check_choice(reader, caller, choice)
+            if inside is not None:
+                outer = self._outer(reader, caller, inside)
+                choice, latest = choice.within(routing.choice_of(outer)), min(latest, outer.expires_at or latest)
         secret = secrets.token_urlsafe(32)
         run = Run(
             id=secrets.token_hex(8),
             secret_hash=hashlib.sha256(secret.encode()).digest(),
             vault_id=caller.vault_id,
             identity=caller.identity.handle,
-            pinned=dict(pinned),
-            only=only,
+            pinned=dict(choice.pinned),
+            only=choice.only,
             created_at=now,
-            expires_at=now + min(lifetime or LONGEST, LONGEST),
+            expires_at=latest,
             ended_at=None,
         )
-        choice = routing.Choice(pinned=run.pinned, only=run.only)
         with context.database.transaction(durable=False) as tx:
-            self.check_choice(tx, caller, choice)
             runs.purge(tx, before=now - RETENTION)
             runs.create(tx, run)
             routes = routing.table(tx, context.catalog, caller.vault_id, choice)
@@ -103,9 +108,8 @@ class Runs:
 
     def routes(self, run: Run) -> RouteTable:
         """The run's routes as of now."""
-        choice = routing.Choice(pinned=run.pinned, only=run.only)
         with self._context.database.read() as reader:
-            return routing.table(reader, self._context.catalog, run.vault_id, choice)
+            return routing.table(reader, self._context.catalog, run.vault_id, routing.choice_of(run))
 
     def prove(self, reader: Reader | Transaction, run_id: str, secret: Secret[str]) -> tuple[Run, Caller]:
         """The live run that this secret belongs to, and whom it acts for.
@@ -117,7 +121,7 @@ class Runs:
         given = hashlib.sha256(secret.reveal().encode()).digest()
         if run is None or not hmac.compare_digest(run.secret_hash, given):
             raise AuthenticationFailed(reason="unknown run or wrong secret")
-        if run.ended_at is not None or (run.expires_at is not None and run.expires_at <= self._context.clock()):
+        if self._is_over(run):
             raise AuthenticationFailed(reason="the run has ended")
         caller = self._principals.caller(reader, run.identity)
         if caller is None:
@@ -130,6 +134,19 @@ class Runs:
         with self._context.database.transaction(durable=False) as tx:
             if runs.end(tx, run.id, now=now):
                 audit.append(tx, self._entry(Event.RUN_ENDED, run, caller))
+
+    def _outer(self, reader: Reader, caller: Caller, run_id: str) -> Run:
+        """The live run that a new one is begun in."""
+        run = runs.get(reader, run_id)
+        if run is None or run.vault_id != caller.vault_id or self._is_over(run):
+            raise NotAllowed(
+                "the run that this one is begun in is over",
+                hint="begin it outside of that run, or unset AUTHSOME_RUN if you are",
+            )
+        return run
+
+    def _is_over(self, run: Run) -> bool:
+        return run.ended_at is not None or (run.expires_at is not None and run.expires_at <= self._context.clock())
 
     def _environment(self, tx: Transaction, caller: Caller, choice: routing.Choice) -> dict[str, str]:
         placeholders: dict[str, str] = {}

@@ -51,6 +51,7 @@ def _become(args: Arguments, context: Context) -> Never:
         only=_only(args),
         seconds=int(duration.total_seconds()) if duration is not None else None,
         unmatched=args.optional("unmatched") or UNMATCHED[0],
+        inside=context.environ.get("AUTHSOME_RUN", ""),
     )
     with context.daemon as daemon:
         run.run(

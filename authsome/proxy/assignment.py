@@ -73,6 +73,8 @@ class Assignment:
 
     lease: Lease
     table: RouteTable
+    inside: str
+    """The run that it was begun in; empty for none."""
     upstream_roots: Path
     https_proxy: str
     """The way out, as the caller's environment says it (a company's proxy); empty for none."""
@@ -98,6 +100,7 @@ def assignment_from_json(text: bytes) -> Assignment:
                 unmatched=Unmatched(data["unmatched"]),
             ),
             table=rules.table_from_json(begun["routes"]),
+            inside=data["inside"],
             upstream_roots=Path(data["upstream_roots"]),
             https_proxy=data["https_proxy"],
             no_proxy=data["no_proxy"],

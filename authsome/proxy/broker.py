@@ -73,8 +73,15 @@ class Broker:
         self._run = lease.run
         self._secret = lease.secret
 
-    def resolve(
-        self, method: str, target: Target, path: str, *, provider: str, is_rejected: bool = False
+    def resolve(  # noqa: PLR0913  # each by name
+        self,
+        method: str,
+        target: Target,
+        path: str,
+        *,
+        provider: str,
+        connection: str | None = None,
+        is_rejected: bool = False,
     ) -> inject.Credential:
         """What goes on a request.
 
@@ -83,19 +90,24 @@ class Broker:
             target: where it goes.
             path: its path, without the query.
             provider: the provider whose route it takes, to be named in an error.
+            connection: the one that the child asks for; None for the run's own choice.
             is_rejected: the server has just refused the credential: refresh it first, once.
 
         Raises:
             AuthsomeError: there is no credential for it; the request must not be sent.
         """
         question: dict[str, object] = {"method": method, "host": target.host, "port": target.port, "path": path}
+        if connection is not None:
+            question["connection"] = connection
         if is_rejected:
             question["rejected"] = True
         seconds = _REFRESH_SECONDS if is_rejected else _RESOLVE_SECONDS
         try:
             answer = self._ask("POST", "/proxy/resolve", question, seconds)
-        except errors.NotFound as error:
-            raise CredentialUnavailable(error.message, hint=f"log in with `authsome login {provider}`") from error
+        except (errors.NotFound, errors.ConnectionNotFound) as error:
+            named = f" --connection {connection}" if connection is not None else ""
+            hint = f"log in with `authsome login {provider}{named}`"
+            raise CredentialUnavailable(error.message, hint=hint) from error
         return inject.credential_from_json(answer)
 
     def routes(self) -> RouteTable:

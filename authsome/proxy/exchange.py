@@ -96,7 +96,8 @@ class Exchange:
             raise RequestInvalid("a host is written in ASCII, an IDN as xn--…")
         self._tenancy.lease.allow_unmatched(self.target)
         host = self.target.http_host.encode("ascii")
-        fields = inject.forwardable(head.fields, keep_trailers_option=keep_trailers_option)
+        fields, _ = inject.chosen_connection(head.fields)
+        fields = inject.forwardable(fields, keep_trailers_option=keep_trailers_option)
         return Head(target=head.target, fields=((b"Host", host), *inject.without(fields, ("Host",))))
 
     def request_trailers(self, fields: Fields) -> Fields:
@@ -136,8 +137,8 @@ class Intercepted(Exchange):
         super().__init__(tenancy, target)
         self._memory = memory
         self._credential: Credential | None = None
-        self._question = ("", "")
-        """Method and path as the child sent them."""
+        self._question: tuple[str, str, str | None] = ("", "", None)
+        """Method and path as the child sent them, and the connection that it asked for."""
         self._needles = _NONE
         self._accepted = frozenset[bytes]()
 
@@ -156,15 +157,16 @@ class Intercepted(Exchange):
         Raises:
             AuthsomeError: it must not be sent.
         """
-        head = Head(
-            target=head.target, fields=inject.forwardable(head.fields, keep_trailers_option=keep_trailers_option)
-        )
+        fields, wanted = inject.chosen_connection(head.fields)
+        head = Head(target=head.target, fields=inject.forwardable(fields, keep_trailers_option=keep_trailers_option))
         path = head.target.partition(b"?")[0].decode("latin-1")
-        route = self._tenancy.route(self.target, path)
-        if route is not None:
-            self._provider = route.provider
-            self._question = method, path
-            self._credential = self._tenancy.source.resolve(method, self.target, path, provider=route.provider)
+        provider = self._tenancy.provider(self.target, path, wanted=wanted)
+        if provider is not None:
+            self._provider = provider
+            self._question = method, path, wanted
+            self._credential = self._tenancy.source.resolve(
+                method, self.target, path, provider=provider, connection=wanted
+            )
         self._needles = self._memory.needles(self._tenancy, self.target.host, self._credential)
         if self._needles:
             fields, self._accepted = scrub.narrowed(head.fields)
@@ -181,8 +183,8 @@ class Intercepted(Exchange):
     def response(self, status: int, reason: bytes, fields: Fields, *, has_body: bool) -> Passed:
         """See `Exchange`; a 401 to our credential has that refreshed for the next request, and blocks meanwhile."""
         if status == _UNAUTHORIZED and self._credential is not None:
-            method, path = self._question
-            self._tenancy.rejected(method, self.target, path, self._credential)
+            method, path, wanted = self._question
+            self._tenancy.rejected(method, self.target, path, self._credential, wanted=wanted)
         fields = inject.response_fields(fields)
         if not self._needles:
             return Passed(reason=reason, fields=fields, filter=None)

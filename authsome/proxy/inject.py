@@ -34,6 +34,8 @@ _HOP_BY_HOP: Final = frozenset(
 _FRAMING: Final = frozenset({b"content-length", b"host", b"transfer-encoding", b"content-type", b"content-encoding"})
 _KEPT_OPTIONS: Final = frozenset({b"close", b"keep-alive"})
 _H2C: Final = b"h2c"
+_CHOICE: Final = b"authsome-connection"
+_CONNECTION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 _UNFIT: Final = re.compile(rb"[\r\n\0]")
 
 
@@ -127,6 +129,21 @@ def without(fields: Fields, names: Iterable[str]) -> Fields:
     """The fields without any spelling of these names: any case, and `_` for `-`, which CGI-like servers take alike."""
     gone = {_spelling(_ascii(name)) for name in names}
     return tuple((name, value) for name, value in fields if _spelling(name) not in gone)
+
+
+def chosen_connection(fields: Fields) -> tuple[Fields, str | None]:
+    """The fields without `Authsome-Connection`, which is meant for us, and the connection that it asks for.
+
+    Raises:
+        RequestInvalid: there is more than one, or it is no connection's name.
+    """
+    wanted = [value for name, value in fields if _spelling(name) == _CHOICE]
+    if not wanted:
+        return fields, None
+    name = wanted[0].decode("latin-1")
+    if len(wanted) > 1 or not _CONNECTION.fullmatch(name):
+        raise RequestInvalid("Authsome-Connection names one connection", hint="as in Authsome-Connection: work")
+    return without(fields, (_CHOICE.decode(),)), name
 
 
 def response_fields(fields: Fields) -> Fields:

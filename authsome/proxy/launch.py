@@ -48,9 +48,9 @@ class Refused(Unusual):
 class Wish:
     """What the user asked of a run. A plain class, because `dataclasses` would cost each run 12 ms."""
 
-    __slots__ = ("command", "connections", "only", "seconds", "unmatched")
+    __slots__ = ("command", "connections", "inside", "only", "seconds", "unmatched")
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each by name
         self,
         command: "Sequence[str]",
         *,
@@ -58,6 +58,7 @@ class Wish:
         only: "Sequence[str]" = (),
         seconds: int | None = None,
         unmatched: str = "tunnel",
+        inside: str = "",
     ) -> None:
         self.command = tuple(command)
         self.connections = dict(connections or {})
@@ -68,16 +69,19 @@ class Wish:
         """How long it may get credentials; None for as long as the command runs."""
         self.unmatched = unmatched
         """What becomes of hosts that no route names: tunnel or deny."""
+        self.inside = inside
+        """The run that this one is begun in, which bounds it; empty for none."""
 
     def question(self) -> "dict[str, object]":
         """What the daemon is asked."""
-        return {"connections": self.connections, "only": list(self.only), "seconds": self.seconds}
+        asked: dict[str, object] = {"connections": self.connections, "only": list(self.only), "seconds": self.seconds}
+        return {**asked, "inside": self.inside} if self.inside else asked
 
 
 def run(words: "Sequence[str]", environ: "Mapping[str, str]") -> None:
     """Become the command that `run`'s words ask for, if everything is as usual; return if not."""
     try:
-        _run(_wish(words), environ)
+        _run(_wish(words, inside=environ.get(environment.RUN, "")), environ)
     except (Unusual, OSError, ValueError, KeyError, TypeError, AttributeError, ImportError):
         return
 
@@ -94,13 +98,14 @@ def _run(wish: Wish, environ: "Mapping[str, str]") -> None:
     preload = f"{home}/proxy/{_NODE_PRELOAD}"
     if roots is None or plain.size(preload) != plain.size(os.path.join(os.path.dirname(__file__), _NODE_PRELOAD)):
         raise Unusual
-    place = socket_path(f"{home}/proxy", worker_name(url, is_supervised=True, extra=extra, authority=roots.authority))
-    worker = dial(place)
+    config = plain.from_json(plain.read_private(f"{home}/config.json"))
+    name = worker_name(url, is_supervised=True, extra=extra, authority=roots.authority, settings=config.get("proxy"))
+    worker = dial(socket_path(f"{home}/proxy", name))
     try:
-        answer = _begin(home, url, wish, environ)
+        answer = _begin(home, url, wish, environ.get("AUTHSOME_IDENTITY") or plain.text(config, "identity"))
         begun = plain.from_json(answer)
         password = new_password()
-        line = assignment(answer, password=password, unmatched=wish.unmatched, roots=roots, environ=environ)
+        line = assignment(answer, wish, password=password, roots=roots, environ=environ)
         try:
             port = assign(worker, line)
         except (OSError, Unusual):
@@ -113,7 +118,7 @@ def _run(wish: Wish, environ: "Mapping[str, str]") -> None:
     become(path, wish.command, child)
 
 
-def _wish(words: "Sequence[str]") -> Wish:
+def _wish(words: "Sequence[str]", *, inside: str) -> Wish:
     """What the words say, in the forms that are common; the long road knows them all."""
     connections: dict[str, str] = {}
     only: list[str] = []
@@ -141,7 +146,7 @@ def _wish(words: "Sequence[str]") -> Wish:
             raise Unusual
     if not rest:
         raise Unusual
-    return Wish(rest, connections=connections, only=only, unmatched=unmatched)
+    return Wish(rest, connections=connections, only=only, unmatched=unmatched, inside=inside)
 
 
 # ---- the command -------------------------------------------------------------------------------------------
@@ -202,11 +207,8 @@ def _daemon(home: str) -> str:
     return plain.text(state, "url")
 
 
-def _begin(home: str, url: str, wish: Wish, environ: "Mapping[str, str]") -> bytes:
-    """Ask for a run, as this machine's identity; the daemon's answer, as it is."""
-    handle = environ.get("AUTHSOME_IDENTITY") or plain.text(
-        plain.from_json(plain.read_private(f"{home}/config.json")), "identity"
-    )
+def _begin(home: str, url: str, wish: Wish, handle: str) -> bytes:
+    """Ask for a run, as that identity; the daemon's answer, as it is."""
     if not set(handle) <= _HANDLE_CHARACTERS:
         raise Unusual
     key = _Key(binascii.a2b_base64(plain.read_private(f"{home}/identities/{handle}.key")))
@@ -274,7 +276,7 @@ class _Key:
 # ---- the worker --------------------------------------------------------------------------------------------
 
 
-def worker_name(url: str, *, is_supervised: bool, extra: str, authority: str) -> str:
+def worker_name(url: str, *, is_supervised: bool, extra: str, authority: str, settings: object) -> str:
     """What names the worker that serves a run: everything that all of its runs have in common.
 
     Args:
@@ -282,9 +284,11 @@ def worker_name(url: str, *, is_supervised: bool, extra: str, authority: str) ->
         is_supervised: whether it is the daemon of our own home.
         extra: AUTHSOME_CA_BUNDLE, which verifies a daemon that is not.
         authority: which of our authorities its leaf certificates are from: one that was renewed gets a new worker.
+        settings: `proxy` of config.json.
     """
-    common = (str(_FORMAT), archive.build_id(), url, str(is_supervised), "" if is_supervised else extra, authority)
-    return f"worker-{signing.sha256(chr(0).join(common).encode())[:16]}.sock"
+    daemon = (url, is_supervised, "" if is_supervised else extra)
+    common = repr((_FORMAT, archive.build_id(), daemon, authority, settings))
+    return f"worker-{signing.sha256(common.encode('utf-8', 'backslashreplace'))[:16]}.sock"
 
 
 def socket_path(directory: str, name: str) -> str:
@@ -319,20 +323,21 @@ def dial(path: str) -> "_socket.socket":
 
 
 def assignment(  # each by name
-    begun: bytes, *, password: str, unmatched: str, roots: "trust.Trust", environ: "Mapping[str, str]"
+    begun: bytes, wish: Wish, *, password: str, roots: "trust.Trust", environ: "Mapping[str, str]"
 ) -> bytes:
     """A run for a worker to serve, as one line; it holds the run's secret.
 
     Args:
         begun: the daemon's answer to the new run, as it came.
+        wish: what was asked of it.
         password: what the child's proxy URL is to hold.
-        unmatched: what becomes of hosts that no route names.
         roots: what servers are verified against.
         environ: the caller's, which may name a proxy for the way out.
     """
     more = {
         "password": password,
-        "unmatched": unmatched,
+        "unmatched": wish.unmatched,
+        "inside": wish.inside,
         "upstream_roots": roots.upstream,
         "https_proxy": environment.caller_proxy(environ, "https_proxy"),
         "no_proxy": environment.caller_proxy(environ, "no_proxy"),

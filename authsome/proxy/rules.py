@@ -9,7 +9,7 @@ them alone is the client's word, and a client that lies in one of them gets noth
 import base64
 import hmac
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Final
@@ -87,6 +87,10 @@ class Lease:
                 hint="the run is over, or the program did not send the user and password of its proxy URL",
             )
         self.check_time(now)
+
+    def within(self, outer: "Lease") -> "Lease":
+        """This run as one that is begun in another, which it does not outgrow."""
+        return self if outer.unmatched is Unmatched.TUNNEL else replace(self, unmatched=outer.unmatched)
 
     def check_time(self, now: datetime) -> None:
         """Check that the run's time is not over, on a connection that was admitted before.

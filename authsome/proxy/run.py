@@ -25,7 +25,7 @@ from authsome.errors import (
     StorageFailed,
     from_code,
 )
-from authsome.home import Settings, make_private_directory, open_private, write_private
+from authsome.home import Settings, make_private_directory, open_private, read_config, write_private
 from authsome.proxy import bundles, environment, launch
 from authsome.proxy.assignment import LOCK_SUFFIX, Station
 from authsome.proxy.launch import Wish
@@ -103,6 +103,7 @@ def run(  # noqa: PLR0913  # each by name
         is_supervised=daemon.is_supervised,
         extra=str(settings.ca_bundle or ""),
         authority=roots.authority,
+        settings=read_config(settings.home).get("proxy"),
     )
     station = Station(
         home=settings.home,
@@ -111,9 +112,7 @@ def run(  # noqa: PLR0913  # each by name
         is_supervised=daemon.is_supervised,
         extra_roots=settings.ca_bundle,
     )
-    line = launch.assignment(
-        json.dumps(begun).encode(), password=password, unmatched=wish.unmatched, roots=roots, environ=environ
-    )
+    line = launch.assignment(json.dumps(begun).encode(), wish, password=password, roots=roots, environ=environ)
     port = _assign(station, line, worker_command, environ, notice)
     preload = _node_preload(settings)
     child = environment.for_child(environ, grant, port=port, bundle=roots.child, node_preload=str(preload))

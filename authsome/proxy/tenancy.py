@@ -38,8 +38,15 @@ _RETRY_SECONDS: Final = 1.0  # how long the last known routes serve when the dae
 class Source(Protocol):
     """Where a run's routes and credentials come from: the daemon, asked with the run's own secret."""
 
-    def resolve(
-        self, method: str, target: Target, path: str, *, provider: str, is_rejected: bool = False
+    def resolve(  # noqa: PLR0913  # each by name
+        self,
+        method: str,
+        target: Target,
+        path: str,
+        *,
+        provider: str,
+        connection: str | None = None,
+        is_rejected: bool = False,
     ) -> Credential:
         """What goes on a request."""
 
@@ -169,7 +176,24 @@ class Tenancy:
         hint = "log in again" if before == "ambiguous" else f"log in again: authsome login {provider}"
         raise CredentialUnavailable(f"{provider} is no longer connected", hint=hint)
 
-    def rejected(self, method: str, target: Target, path: str, credential: Credential) -> None:
+    def provider(self, target: Target, path: str, *, wanted: str | None) -> str | None:
+        """The provider whose credential a request is to get; None: it belongs to no route and goes as it is.
+
+        With a connection that it asks for, this is a name for an error only: the daemon knows what that one claims.
+
+        Raises:
+            RouteAmbiguous, CredentialUnavailable: see `route`.
+        """
+        if wanted is None:
+            route = self.route(target, path)
+            return None if route is None else route.provider
+        routes = (*self._table.routes, *self._first.routes)
+        naming = [route.provider for route in routes if route.pattern.matches_address(target.host, target.port)]
+        return naming[0] if naming else "its provider"
+
+    def rejected(
+        self, method: str, target: Target, path: str, credential: Credential, *, wanted: str | None = None
+    ) -> None:
         """A server has answered 401 to a credential: have it refreshed, once per credential; asks the daemon."""
         key = (credential.provider, credential.connection)
         with self._lock:
@@ -177,7 +201,7 @@ class Tenancy:
                 return
             self._rejected[key] = credential.credential_id
         try:
-            self.source.resolve(method, target, path, provider=credential.provider, is_rejected=True)
+            self.source.resolve(method, target, path, provider=credential.provider, connection=wanted, is_rejected=True)
         except AuthsomeError as error:
             log.warning("%s: refused, and not refreshed: %s", credential.provider, error.message)
 
@@ -223,6 +247,10 @@ class Tenants:
         (self._nobody if tenancy is None else tenancy.lease).admit(authorization, now)
         assert tenancy is not None, "nobody knows that password"
         return tenancy
+
+    def find(self, run: str) -> Tenancy | None:
+        """A live run."""
+        return self._by_run.get(run)
 
     def end(self, run: str) -> Tenancy | None:
         """End a run's tenancy; None when there is none."""

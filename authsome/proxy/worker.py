@@ -233,17 +233,22 @@ class Worker:
     def _assign(self, line: bytes, pid: int) -> str:
         """Serve a run until that process ends; returns its name."""
         assignment = assignment_from_json(line)
+        lease, trust = assignment.lease, assignment.upstream_roots
+        outbound = outbound_from({"https_proxy": assignment.https_proxy, "no_proxy": assignment.no_proxy})
+        outer = self._tenants.find(assignment.inside)
+        if outer is not None:  # whose child's environment names that run's proxy and roots, and not the user's own
+            lease, trust, outbound = lease.within(outer.lease), outer.trust, outer.outbound
         tenancy = Tenancy(
             Ground(
-                lease=assignment.lease,
+                lease=lease,
                 table=assignment.table,
-                source=Broker(self._line, assignment.lease),
-                trust=assignment.upstream_roots,
-                outbound=outbound_from({"https_proxy": assignment.https_proxy, "no_proxy": assignment.no_proxy}),
+                source=Broker(self._line, lease),
+                trust=trust,
+                outbound=outbound,
                 tunnel_policy=self._tunnel_policy,
             )
         )
-        run = assignment.lease.run
+        run = lease.run
         process = watch.begin(pid)
         self._end(run)  # assigned once more, by a caller that did not hear the answer
         self._tenants.add(tenancy)

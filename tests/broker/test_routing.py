@@ -10,6 +10,7 @@ from authsome.daemon.api import views
 from authsome.errors import AuthsomeError, ConnectionNotFound, NotAllowed, NotFound, RouteAmbiguous
 from authsome.models.audit import Event
 from authsome.models.connection import Status
+from authsome.models.run import Run
 from broker.conftest import House
 
 HOST = "forge.example.localhost"
@@ -166,3 +167,52 @@ def test_who_would_have_to_log_in_is_named(house: House):
     told = explain(house, target())
     assert told["outcome"] == "refuse"
     assert told["problem"]["hint"] == "log in again: authsome login forge"  # type: ignore[index]
+
+
+# ---- runs in runs ------------------------------------------------------------------------------------------
+
+
+def begin(house: House, choice: Choice | None = None, **more: object) -> Run:
+    """Begin a run."""
+    return house.broker.runs.begin(house.owner, choice or Choice(pinned={}), **more).run  # type: ignore[arg-type]
+
+
+def test_a_run_in_a_run_gets_no_more_than_that_one(forge: House):
+    """Providers, connections and end are the outer one's, or narrower."""
+    forge.define(forge_twin())
+    forge.key("twin", "k" * 20)
+    outer = begin(forge, Choice(pinned={"forge": "work"}, only=frozenset({"forge"})), lifetime=timedelta(minutes=15))
+    inner = begin(forge, inside=outer.id)
+    assert (inner.pinned, inner.only, inner.expires_at) == (outer.pinned, outer.only, outer.expires_at)
+    shorter = begin(forge, inside=outer.id, lifetime=timedelta(minutes=5))
+    assert shorter.expires_at == forge.clock() + timedelta(minutes=5)
+    free = begin(forge, inside=begin(forge).id)
+    assert (free.pinned, free.only) == ({}, frozenset())
+    narrower = begin(forge, Choice(pinned={"forge": "default"}, only=frozenset({"forge"})), inside=free.id)
+    assert (narrower.pinned, narrower.only) == ({"forge": "default"}, {"forge"})
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        Choice(pinned={"forge": "default"}),
+        Choice(pinned={}, only=frozenset({"forge", "twin"})),
+        Choice(pinned={"twin": "default"}),
+    ],
+)
+def test_a_run_that_would_outgrow_the_one_around_it_is_refused(forge: House, choice):
+    forge.define(forge_twin())
+    forge.key("twin", "k" * 20)
+    outer = begin(forge, Choice(pinned={"forge": "work"}, only=frozenset({"forge"})))
+    with pytest.raises(NotAllowed, match="the run around this one"):
+        begin(forge, choice, inside=outer.id)
+
+
+def test_a_run_in_one_that_is_over_is_refused(forge: House):
+    """Ended, out of time, or unknown: what it might use cannot be said."""
+    ended, late = begin(forge), begin(forge, lifetime=timedelta(minutes=1))
+    forge.broker.runs.end(ended, forge.owner)
+    forge.clock.advance(timedelta(minutes=2))
+    for run_id in (ended.id, late.id, "0123456789abcdef"):
+        with pytest.raises(NotAllowed, match="is over"):
+            begin(forge, inside=run_id)

@@ -94,6 +94,40 @@ def test_logging_out_takes_effect_at_once(program, start, logged_in):
     assert logged_in.requests == []
 
 
+def test_a_run_in_a_run_is_bounded_by_it(program, logged_in):
+    """The inner command gets its credential through the same worker; it cannot be given more than the outer one."""
+    url = logged_in.url("/v1/inner", host="api.example.localhost")
+    inner = [*program.command, "run", "--"]
+    done = program("run", "--", *inner, "curl", "-sf", "-o", "/dev/null", url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert logged_in.requests[-1].header("authorization") == f"Bearer {KEY}"
+    done = program("run", "--unmatched", "deny", "--", *inner, "curl", "-s", "-w", "%{http_connect}", "https://a.test")
+    assert done.stdout.endswith("403")
+    assert program("login", "openai", "--stdin", "--no-verify", input="sk-" + "a1B2" * 12).returncode == 0
+    done = program("run", "--only", "keyed", "--", *inner[:-1], "--only", "openai", "--", "true")
+    assert done.returncode == 125
+    assert "openai is not among what the run around this one may use" in done.stderr
+    assert program("run", "--", "true", env={"AUTHSOME_RUN": "0123456789abcdef"}).returncode == 125
+
+
+def test_a_request_chooses_its_connection_by_a_header(program, logged_in):
+    """Two keys of one provider, side by side in one command; a pinned run stays with its own."""
+    other = KEY[:-1] + "z"
+    assert program("login", "keyed", "--connection", "work", "--stdin", "--no-verify", input=other).returncode == 0
+    logged_in.requests.clear()
+    url = logged_in.url("/v1/x", host="api.example.localhost")
+    script = f"curl -sf {url}; curl -sf -H 'Authsome-Connection: work' {url}; curl -s -H 'Authsome-Connection: x' {url}"
+    done = program("run", "--", "sh", "-c", f"({script}) > out; tail -n 1 out")
+    keys = [(request.header("authorization") or "").removeprefix("Bearer ") for request in logged_in.requests]
+    assert keys == [KEY, other]
+    assert "authsome login keyed --connection x" in done.stdout
+    script = f"curl -s -H 'Authsome-Connection: work' {url}"
+    done = program("run", "--connection", "keyed=default", "--", "sh", "-c", script)
+    assert "this run uses the connection default of keyed" in done.stdout
+    assert len(logged_in.requests) == 2
+    assert {event["connection"] for event in program.json("log", "--event", "resolve")["events"]} == {"default", "work"}
+
+
 @pytest.mark.usefixtures("logged_in")
 def test_a_run_ends_with_its_child(program):
     """When the command has ended, no live run is left, and one process more: the worker that waits for the next run.

@@ -177,6 +177,59 @@ def test_a_login_or_logout_takes_effect_on_the_next_request(
     assert [request.header("authorization") for request in api_server.requests] == [f"Bearer {TOKEN}", "Bearer another"]
 
 
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [
+        (None, None),
+        ("Authsome-Connection: work", "work"),
+        ("AUTHSOME-connection:   me@example.com", "me@example.com"),
+        ("authsome_connection: work", "work"),
+        ("Authsome-Connection: work\r\nConnection: authsome-connection", "work"),
+    ],
+)
+def test_a_request_may_choose_its_connection(proxy: Proxy, api_server: ApiServer, daemon_fake, line, asked):
+    """The header is for us: the daemon is asked for that connection, and the server does not see it."""
+    # SEC-171
+    with proxy.open(HOST, api_server.port) as wire:
+        lines = [line] if line else []
+        assert wire.request("GET", ECHO, f"Host: {HOST}:{api_server.port}", *lines).status == 200
+    assert [question.get("connection") for question in daemon_fake.resolved] == [asked]
+    (request,) = api_server.requests
+    assert b"authsome" not in request.head.lower().replace(b"_", b"-").replace(HOST.encode(), b"")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Authsome-Connection: work", "Authsome-Connection: work"),
+        ("Authsome-Connection:",),
+        ("Authsome-Connection: github=work",),
+        ("Authsome-Connection: a b",),
+        (f"Authsome-Connection: {'x' * 65}",),
+    ],
+)
+def test_a_choice_that_is_none_is_refused(proxy: Proxy, api_server: ApiServer, daemon_fake, lines):
+    """It is not guessed, and nothing is sent."""
+    with proxy.open(HOST, api_server.port) as wire:
+        answer = wire.request("GET", ECHO, f"Host: {HOST}:{api_server.port}", *lines)
+    assert (answer.status, answer.json()["code"]) == (400, "request_invalid")
+    assert api_server.requests == daemon_fake.resolved == []
+
+
+def test_a_choice_solves_a_tie_and_a_wrong_one_says_what_to_do(runner: Runner):
+    """With two claims to a host the daemon is asked for the one that was chosen; without it there is an answer."""
+    # SEC-171
+    runner.daemon.routes.append(daemon_api.route(HOST, port=runner.server.port, provider="second"))
+    host = f"Host: {HOST}:{runner.server.port}"
+    with runner.proxy() as proxy, proxy.open(HOST, runner.server.port) as wire:
+        assert wire.request("GET", ECHO, host, "Authsome-Connection: work").status == 200
+        del runner.daemon.credentials[HOST]
+        answer = wire.request("GET", ECHO, host, "Authsome-Connection: work")
+    assert (answer.status, answer.json()["code"]) == (424, "credential_unavailable")
+    assert "authsome login example --connection work" in str(answer.json()["hint"])
+    assert len(runner.server.requests) == 1
+
+
 # ---- what is never injected --------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from authsome.errors import (
 )
 from authsome.models.route import HostPattern, Route, RouteTable
 from authsome.proxy.inject import Credential
-from authsome.proxy.rules import Lease, Opening, Target
+from authsome.proxy.rules import Lease, Opening, Target, Unmatched
 from authsome.proxy.tenancy import Ground, Tenancy, Tenants
 from authsome.secret import Secret
 
@@ -43,10 +43,17 @@ class Daemon:
     rejected: list[str] = field(default_factory=list)
 
     def resolve(
-        self, method: str, target: Target, path: str, *, provider: str, is_rejected: bool = False
+        self,
+        method: str,
+        target: Target,
+        path: str,
+        *,
+        provider: str,
+        connection: str | None = None,
+        is_rejected: bool = False,
     ) -> Credential:
         assert is_rejected
-        self.rejected.append(f"{method} {target.authority}{path} {provider}")
+        self.rejected.append(f"{method} {target.authority}{path} {provider} {connection or '-'}")
         raise RefreshFailed("it was revoked")
 
     def routes(self) -> RouteTable:
@@ -236,8 +243,8 @@ def test_a_refused_credential_is_reported_once():
     daemon = Daemon()
     run = tenancy(daemon)
     for revision in ("1", "1", "2"):
-        run.rejected("GET", API, "/x", Credential(provider="p", connection="c", credential_id=revision))
-    assert daemon.rejected == ["GET api.example.com/x p"] * 2
+        run.rejected("GET", API, "/x", Credential(provider="p", connection="c", credential_id=revision), wanted="work")
+    assert daemon.rejected == ["GET api.example.com/x p work"] * 2
 
 
 def test_an_engines_port_is_nobodys_target():
@@ -245,3 +252,23 @@ def test_an_engines_port_is_nobodys_target():
     tenants = Tenants(frozenset({7998}))
     tenants.reserve(1234)
     assert tenants.own_ports == {7998, 1234}
+
+
+def test_a_request_that_asks_for_a_connection_is_the_daemons_to_decide():
+    """That one may have other claims than those in the table; a tie of the others is none of its business."""
+    # SEC-171
+    twice = RouteTable(routes=(route("p"), route("q")))
+    run = tenancy(Daemon(table=twice), first=twice)
+    assert run.provider(API, "/", wanted="work") == "p"
+    with pytest.raises(RouteAmbiguous):
+        run.provider(API, "/", wanted=None)
+    assert tenancy(Daemon()).provider(API, "/", wanted=None) is None
+
+
+def test_a_run_in_a_run_denies_what_that_one_denies():
+    """And never more than its own wish beyond that."""
+    free, strict = (
+        Lease(run="r", secret=Secret("s"), password=Secret("p"), expires_at=None, unmatched=each) for each in Unmatched
+    )
+    assert free.within(strict).unmatched is strict.within(free).unmatched is Unmatched.DENY
+    assert free.within(free).unmatched is Unmatched.TUNNEL

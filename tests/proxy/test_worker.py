@@ -257,8 +257,14 @@ def test_runs_whose_worker_is_killed_all_the_time_work_in_the_end(runner: Runner
 
 
 def test_another_daemon_has_another_worker(runner: Runner):
-    """What runs have in common names the worker: the daemon, the build, the authority, extra roots for a far daemon."""
-    facts = {"url": "http://127.0.0.1:7998", "is_supervised": False, "extra": "", "authority": "1 2 3"}
+    """What runs have in common names the worker: daemon, build, authority, settings, a far daemon's extra roots."""
+    facts = {
+        "url": "http://127.0.0.1:7998",
+        "is_supervised": False,
+        "extra": "",
+        "authority": "1 2 3",
+        "settings": None,
+    }
     names = [
         launch.worker_name(**{**facts, **more})  # type: ignore[arg-type]
         for more in (
@@ -267,6 +273,7 @@ def test_another_daemon_has_another_worker(runner: Runner):
             {"is_supervised": True},
             {"extra": "/company.pem"},
             {"authority": "1 2 4"},
+            {"settings": {"idle_minutes": 5}},
         )
     ]
     assert len(set(names)) == len(names)

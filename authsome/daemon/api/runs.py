@@ -48,6 +48,7 @@ class RunsApi:
                         "connections": views.TEXT_MAP,
                         "only": views.TEXTS,
                         "seconds": {"type": ["integer", "null"], "minimum": 1, "maximum": LONGEST_RUN},
+                        "inside": views.OPTIONAL_TEXT,
                     },
                 ),
                 response=views.shape(
@@ -60,7 +61,7 @@ class RunsApi:
                     }
                 ),
                 status=201,
-                errors=(ConnectionNotFound, ProviderNotFound),
+                errors=(ConnectionNotFound, ProviderNotFound, NotAllowed),
             ),
             Endpoint(
                 method="DELETE",
@@ -130,12 +131,12 @@ class RunsApi:
     def begin(self, call: Call) -> Response:
         """POST /proxy/runs."""
         body = call.request.json()
-        pinned = body.mapping("connections")
-        only = frozenset(body.strings("only"))
+        choice = routing.Choice(pinned=body.mapping("connections"), only=frozenset(body.strings("only")))
         seconds = body.integer("seconds", minimum=1, maximum=LONGEST_RUN)
+        inside = body.optional_text("inside")
         body.done()
         lifetime = timedelta(seconds=seconds) if seconds is not None else None
-        begun = self._broker.runs.begin(call.caller, pinned=pinned, only=only, lifetime=lifetime)
+        begun = self._broker.runs.begin(call.caller, choice, lifetime=lifetime, inside=inside)
         return json_response(
             {
                 "run": begun.run.id,
@@ -215,5 +216,4 @@ def _claimant(call: Call, tx: Transaction, *, named: str | None = None) -> Claim
     run = admitted.run
     if run is None:
         return Claimant(caller=admitted.caller, choice=routing.Choice(pinned={}, named=named))
-    choice = routing.Choice(pinned=run.pinned, only=run.only, named=named)
-    return Claimant(caller=admitted.caller, choice=choice, run=run.id)
+    return Claimant(caller=admitted.caller, choice=routing.choice_of(run, named=named), run=run.id)
