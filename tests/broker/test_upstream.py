@@ -3,7 +3,9 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pytest
 
@@ -15,6 +17,7 @@ from authsome.models.principal import Role
 from authsome.secret import Secret
 from authsome.vault import clients, connections
 from broker.conftest import START, House
+from fakes import endpoint
 from vault.upstream_homes import RELEASES, unpack
 
 Import = Callable[..., dict[str, Item]]
@@ -82,6 +85,28 @@ def test_nobody_has_to_log_in_again(house: House, there: Path, take: Import):
     assert (client(house, "github"), client(house, "linear")) == ("github-client", "linear-client")
     assert house.context.catalog.source("acme") == "custom"
     assert house.secrets("acme") == {"api_key": "acme-fixture-key"}
+
+
+def test_what_is_taken_over_is_kept_fresh(house: House, there: Path, take: Import, hostile: endpoint.Endpoint):
+    """A token that has expired meanwhile is refreshed, with the refresh token and the client that came along."""
+    take(there)
+    oauth = {"authorization_url": hostile.url("/authorize"), "token_url": hostile.url("/token")}
+    house.define(
+        {
+            "schema_version": 1,
+            "name": "github",
+            "api_url": "https://github.example.localhost",
+            "allow_private_addresses": True,
+            "oauth": oauth,
+        }
+    )
+    house.clock.moment = datetime(2100, 1, 1, tzinfo=UTC)
+    found = house.broker.credentials.reveal(house.owner, "github", "default", Event.EXPORT)
+    assert found.fields["access_token"] == Secret("an-access-token")
+    (request,) = hostile.requests
+    sent = dict(parse_qsl(request.body.decode()))
+    assert sent["refresh_token"] == "github-default-refresh"
+    assert (sent["client_id"], sent["client_secret"]) == ("github-client", "github-client-secret")
 
 
 def test_what_is_left_out_is_said(house: House, there: Path, take: Import):

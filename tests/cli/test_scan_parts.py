@@ -37,6 +37,7 @@ def values(found: Sequence[Found]) -> list[tuple[str | None, str | None, str, in
         (b"A='abc' # comment", "abc"),
         (b"A=abc # comment", "abc"),
         (b"A=abc#def", "abc#def"),
+        (b"\xef\xbb\xbfA=abc", "abc"),
         (b"A=abc\r", "abc"),
         (b'A="abc"\r', "abc"),
         (b'A="abc', None),  # goes on in the next line
@@ -144,6 +145,7 @@ aws_session_token=def
         ),
         (tools.bare("HF_TOKEN"), "hf_abc\n", [("HF_TOKEN", None, "hf_abc", 1)]),
         (tools.bare("HF_TOKEN"), "two words", []),
+        (tools.pairs({"access-token": "T"}), "access-token: abc\nother: 1", [("T", None, "abc", 1)]),
         (tools.pairs({"token": "T"}), '[registry]\ntoken = "abc"\nother = 1', [("T", None, "abc", 2)]),
     ],
 )

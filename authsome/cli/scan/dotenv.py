@@ -8,7 +8,7 @@ from typing import Final
 from authsome.cli.scan.found import Found, Place
 from authsome.secret import Secret
 
-_NAME: Final = re.compile(rb"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]{0,127})[ \t]*=[ \t]*")
+_NAME: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]{0,127})[ \t]*=[ \t]*")
 _COMMENT: Final = re.compile(rb"[ \t]#")
 _QUOTES: Final = (b'"', b"'")
 _EXAMPLES: Final = frozenset({"example", "sample", "template", "dist", "defaults", "schema"})

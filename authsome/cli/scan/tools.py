@@ -17,6 +17,7 @@ _SECTION: Final = re.compile(r"\[([^\]]{1,200})\]\s*\Z")
 _PAIR: Final = re.compile(r"([A-Za-z0-9_.-]{1,64})\s*[=:]\s*(\S.*)\Z")
 _NPM: Final = re.compile(r"//([A-Za-z0-9.-]{1,253})(?::\d+)?/[^=\s]*:_(?:authToken|password)\s*=\s*(\S+)\Z")
 _NETRC_KEYS: Final = frozenset({"account", "login", "machine", "password"})
+_STRIPE_KEYS: Final = ("live_mode_api_key", "test_mode_api_key")
 _YAML_HOST: Final = re.compile(r"([A-Za-z0-9.-]{1,253}):\s*\Z")
 _YAML_TOKEN: Final = re.compile(r"\s+oauth_token:\s*(\S+)\s*\Z")
 
@@ -37,6 +38,9 @@ def places(environ: Mapping[str, str]) -> Iterator[tuple[Path, Reader]]:
         pairs({"token": "CARGO_REGISTRY_TOKEN"}),
     )
     yield home / ".sentryclirc", pairs({"token": "SENTRY_AUTH_TOKEN"})
+    yield config / "stripe/config.toml", pairs(dict.fromkeys(_STRIPE_KEYS, "STRIPE_API_KEY"))
+    yield config / "doctl/config.yaml", pairs({"access-token": "DIGITALOCEAN_ACCESS_TOKEN"})
+    yield home / ".fly/config.yml", pairs({"access_token": "FLY_API_TOKEN"})
 
 
 def npmrc(text: str, path: Path) -> Iterator[Found]:
@@ -104,7 +108,7 @@ def bare(variable: str) -> Reader:
 
 
 def pairs(names: Mapping[str, str]) -> Reader:
-    """A file of sections and pairs (INI, plain TOML), some of which are tokens."""
+    """A file of sections and pairs (INI, plain TOML and YAML), some of which are tokens."""
 
     def read(text: str, path: Path) -> Iterator[Found]:
         for number, _, name, value in _ini(text):
