@@ -6,6 +6,7 @@ comes; `full` is the full one for all.
 
 import socket
 import threading
+from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -18,6 +19,7 @@ from authsome.proxy.tenancy import Tenants
 
 if TYPE_CHECKING:
     from authsome.proxy.authority import Issuer
+    from authsome.proxy.exchange import Memory
 
 
 class Choice(StrEnum):
@@ -54,25 +56,30 @@ def choice(home: Home) -> Choice:
 
 def engine(wanted: Choice, tenants: Tenants, issuer: "Issuer", *, clock: Clock) -> Engine:
     """The engine of a worker, ready to listen."""
+    # TLS and mitmproxy: a worker says that it is there before it loads them.
+    from authsome.proxy import exchange  # noqa: PLC0415
+
+    memory = exchange.Memory()
+    full = partial(_full, tenants, issuer, clock=clock, memory=memory)
     if wanted is Choice.FULL:
-        return _full(tenants, issuer, clock)
-    from authsome.proxy import express  # noqa: PLC0415  # TLS: a worker says that it is there before it loads that
+        return full()
+    from authsome.proxy import express  # noqa: PLC0415
 
-    return express.Engine(tenants, issuer, clock=clock, handover=Late(tenants, issuer, clock).port)
+    return express.Engine(tenants, issuer, clock=clock, memory=memory, handover=Late(full).port)
 
 
-def _full(tenants: Tenants, issuer: "Issuer", clock: Clock) -> Engine:
+def _full(tenants: Tenants, issuer: "Issuer", *, clock: Clock, memory: "Memory") -> Engine:
     stubs.install()
     from authsome.proxy import full  # noqa: PLC0415  # mitmproxy: after the stubs, and only where it is needed
 
-    return full.Engine(tenants, issuer, clock=clock)
+    return full.Engine(tenants, issuer, clock=clock, memory=memory)
 
 
 class Late:
     """The full engine behind the express one, from when it is first needed."""
 
-    def __init__(self, tenants: Tenants, issuer: "Issuer", clock: Clock) -> None:
-        self._make = partial(_full, tenants, issuer, clock)
+    def __init__(self, make: Callable[[], Engine]) -> None:
+        self._make = make
         self._port = 0
         self._lock = threading.Lock()
 

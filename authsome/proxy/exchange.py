@@ -6,13 +6,13 @@ long as its run lasts, so that no later answer of that host brings it back.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from authsome.errors import AuthsomeError, RequestInvalid
+from authsome.errors import AuthsomeError, EndpointUnreachable, RequestInvalid
 from authsome.proxy import answers, inject, rules, scrub
 from authsome.proxy.answers import Answer
 from authsome.proxy.inject import Credential, Fields, Head
@@ -23,6 +23,7 @@ from authsome.proxy.tenancy import Tenancy
 _REMEMBERED: Final = 8  # credentials of one host in one run: two logins, and what they were before a refresh
 _NONE: Final = Needles(())
 _UNAUTHORIZED: Final = 401
+_SWITCHING: Final = 101
 
 
 class Memory:
@@ -84,6 +85,7 @@ class Exchange:
         self.target = target
         self._tenancy = tenancy
         self._provider: str | None = None
+        self._asks_upgrade = False
 
     def request(self, method: str, head: Head, *, keep_trailers_option: bool = False) -> Head:
         """The request as it is sent.
@@ -98,7 +100,12 @@ class Exchange:
         host = self.target.http_host.encode("ascii")
         fields, _ = inject.chosen_connection(head.fields)
         fields = inject.forwardable(fields, keep_trailers_option=keep_trailers_option)
+        self._note(fields)
         return Head(target=head.target, fields=((b"Host", host), *inject.without(fields, ("Host",))))
+
+    def _note(self, fields: Fields) -> None:
+        """Remember whether the request asks for another protocol: only then may the server change to it."""
+        self._asks_upgrade = any(name.lower() == b"upgrade" for name, _ in fields)
 
     def request_trailers(self, fields: Fields) -> Fields:
         """Trailers are headers that come late: what may not stand in the head may not stand there.
@@ -114,8 +121,18 @@ class Exchange:
         Raises:
             AuthsomeError: it cannot be passed on.
         """
-        del status, has_body
-        return Passed(reason=reason, fields=inject.forwardable(fields), filter=None)
+        del has_body
+        return Passed(reason=reason, fields=self._checked(status, fields, inject.forwardable), filter=None)
+
+    def _checked(self, status: int, fields: Fields, pick: Callable[[Fields], Fields]) -> Fields:
+        """A response's fields without those that are not for the child."""
+        if status == _SWITCHING and not self._asks_upgrade:
+            raise EndpointUnreachable(f"{self.target.authority}: the server changes the protocol unasked")
+        try:
+            return pick(fields)
+        except RequestInvalid as error:
+            message = f"{self.target.authority}: the server's answer: {error.message}"
+            raise EndpointUnreachable(message) from error
 
     def response_trailers(self, fields: Fields) -> Fields:
         """Its trailers."""
@@ -158,7 +175,9 @@ class Intercepted(Exchange):
             AuthsomeError: it must not be sent.
         """
         fields, wanted = inject.chosen_connection(head.fields)
-        head = Head(target=head.target, fields=inject.forwardable(fields, keep_trailers_option=keep_trailers_option))
+        fields = inject.forwardable(fields, keep_trailers_option=keep_trailers_option)
+        self._note(fields)
+        head = Head(target=head.target, fields=fields)
         path = head.target.partition(b"?")[0].decode("latin-1")
         provider = self._tenancy.provider(self.target, path, wanted=wanted)
         if provider is not None:
@@ -185,7 +204,7 @@ class Intercepted(Exchange):
         if status == _UNAUTHORIZED and self._credential is not None:
             method, path, wanted = self._question
             self._tenancy.rejected(method, self.target, path, self._credential, wanted=wanted)
-        fields = inject.response_fields(fields)
+        fields = self._checked(status, fields, inject.response_fields)
         if not self._needles:
             return Passed(reason=reason, fields=fields, filter=None)
         fields, through = scrub.answer(fields, self._needles, status=status, accepted=self._accepted, has_body=has_body)

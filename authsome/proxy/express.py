@@ -7,25 +7,21 @@ Rule: as in every engine, what cannot be decided is answered by us, and nothing 
 """
 
 import logging
-import os
-import re
 import socket
 import ssl
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
-from cryptography.hazmat.primitives import serialization
-
 from authsome.clock import Clock
 from authsome.errors import AuthsomeError, EndpointUnreachable, RequestInvalid
-from authsome.proxy import answers, hello, http1, rules
+from authsome.proxy import answers, http1, rules, secure, targets
 from authsome.proxy.answers import Answer
-from authsome.proxy.authority import Issuer, Leaf
+from authsome.proxy.authority import Issuer
 from authsome.proxy.dial import connect
 from authsome.proxy.exchange import Exchange, Intercepted, Memory
 from authsome.proxy.http1 import Body, Request
@@ -40,12 +36,19 @@ log = logging.getLogger(__name__)
 BACKLOG: Final = 512
 _FIRST_SECONDS: Final = 60.0  # how long a stranger may take to show a run's credential
 _HANDSHAKE_SECONDS: Final = 30.0
-_PEEK_SECONDS: Final = 0.002  # until the rest of a ClientHello that came in pieces is looked for again
 _CONTEXTS: Final = 256
-_HELLO_LIMIT: Final = 64 * 1024
 _OPENED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
-_AUTHORITY: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:/?#@\s]+):([0-9]{1,5})")
-_ABSOLUTE: Final = re.compile(r"(https?)://([^/?#\s]*)(/[^#\s]*|\?[^#\s]*)?", re.IGNORECASE)
+_REASONS: Final = {
+    400: b"Bad Request",
+    403: b"Forbidden",
+    407: b"Proxy Authentication Required",
+    409: b"Conflict",
+    421: b"Misdirected Request",
+    424: b"Failed Dependency",
+    431: b"Request Header Fields Too Large",
+    502: b"Bad Gateway",
+    503: b"Service Unavailable",
+}
 _REPEATABLE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """Methods that may be sent again when nobody knows whether they arrived (RFC 9110 §9.2.2), and have no body."""
 
@@ -57,12 +60,10 @@ Handover = Callable[[], int]
 class Engine:
     """Serves the children of all tenants on one port."""
 
-    def __init__(
-        self, tenants: Tenants, issuer: Issuer, *, clock: Clock, memory: Memory | None = None, handover: Handover
-    ) -> None:
+    def __init__(self, tenants: Tenants, issuer: Issuer, *, clock: Clock, memory: Memory, handover: Handover) -> None:
         self.tenants = tenants
         self.clock = clock
-        self.memory = memory or Memory()
+        self.memory = memory
         self.handover = handover
         self._issuer = issuer
         self._listener: socket.socket | None = None
@@ -125,11 +126,11 @@ class Engine:
 
     def server_context(self, host: str) -> ssl.SSLContext:
         """The TLS context that stands in for a host."""
-        return self._remembered(self._to_children, host, lambda: _child_context(self._issuer.issue(host)))
+        return self._remembered(self._to_children, host, lambda: secure.child_context(self._issuer.issue(host)))
 
     def client_context(self, trust: Path) -> ssl.SSLContext:
         """The TLS context that verifies servers against these roots."""
-        return self._remembered(self._to_servers, trust, lambda: _server_context(trust))
+        return self._remembered(self._to_servers, trust, lambda: secure.server_context(trust))
 
     def _remembered(
         self, contexts: OrderedDict[Key, ssl.SSLContext], key: Key, make: Callable[[], ssl.SSLContext]
@@ -286,7 +287,7 @@ class Child:
             return False
         try:
             tenancy = self._admit(request)
-            target = _authority(request.target)
+            target = targets.authority(request.target)
             opening = tenancy.opening(target)
             if opening is Opening.TUNNEL:
                 self._server = Side(self._dial(tenancy, target, is_routed=False))
@@ -304,27 +305,27 @@ class Child:
 
     def _intercept(self, tenancy: Tenancy, target: Target, request: Request) -> None:
         """Put our TLS after an accepted CONNECT, and serve what is in it."""
-        if self._side.unread or not body_is_empty(request):
+        if self._side.unread or not targets.is_without_body(request):
             raise Cut(self._side)  # nobody may send before it is told that it can
         self._side.send(_OPENED)
         while self._side.unsent:
             wait((self._side, False))
         try:
-            offered = _peeked(self._side)
+            offered = secure.offered_protocols(self._side)
         except ValueError:
             return  # clear text, or what no TLS library will read either
         if offered and b"http/1.1" not in offered:
             self._hand_over(request)
             return
         try:
-            secure = _accept(self._engine.server_context(target.host), self._side.socket)
+            end = secure.accept(self._engine.server_context(target.host), self._side.socket)
         except (OSError, ValueError):
             log.info("TLS with a child failed, for %s", target.authority)
             return
-        self._side = Side(secure)
+        self._side = Side(end)
         misdirected: AuthsomeError | None = None
         try:
-            rules.check_server_name(target, secure.asked_for)
+            rules.check_server_name(target, end.asked_for)
         except AuthsomeError as error:
             misdirected = error
         while (inner := self._read_request()) is not None:
@@ -363,10 +364,10 @@ class Child:
         self._target = None
         try:
             tenancy = self._admit(request)
-            scheme, authority, path = _absolute(request)
+            scheme, authority, path = targets.absolute(request)
             if scheme != "http":
                 raise RequestInvalid("this proxy takes https by CONNECT only")
-            target = self._target = _authority(authority, default_port=80)
+            target = self._target = targets.authority(authority, default_port=80)
         except AuthsomeError as error:
             return self._refuse(answers.problem(error, target=self._target), request, body)
         exchange = Exchange(tenancy, target)
@@ -392,7 +393,7 @@ class Child:
         def prepare() -> Head:
             if misdirected is not None:
                 raise misdirected
-            path, authorities = _named(request)
+            path, authorities = targets.named(request)
             exchange.check(authorities, self._engine.clock())
             self._reach(target, lambda: self._secure_server(tenancy, target))
             return exchange.request(request.method.decode("latin-1"), Head(target=path, fields=request.fields))
@@ -458,174 +459,9 @@ class Child:
             EndpointUnreachable: it is not, or there is no TLS there.
         """
         connection = self._dial(tenancy, target, is_routed=True)
-        context = self._engine.client_context(tenancy.trust)
-        try:
-            connection.settimeout(_HANDSHAKE_SECONDS)
-            return context.wrap_socket(connection, server_hostname=target.host, suppress_ragged_eofs=False)
-        except ssl.SSLCertVerificationError as error:
-            connection.close()
-            raise EndpointUnreachable(
-                f"{target.authority}: certificate verify failed: {error.verify_message}",
-                hint="a company's own authority goes into AUTHSOME_CA_BUNDLE",
-            ) from error
-        except (OSError, ValueError) as error:
-            connection.close()
-            raise EndpointUnreachable(f"{target.authority}: the TLS handshake failed") from error
+        return secure.connect(self._engine.client_context(tenancy.trust), connection, target)
 
     def _drop_server(self) -> None:
         if self._server is not None:
             self._server.abort()
             self._server = None
-
-
-# ---- targets -------------------------------------------------------------------------------------------------
-
-
-def body_is_empty(request: Request) -> bool:
-    """Whether a CONNECT has no body, which would be mistaken for the tunnel's first bytes."""
-    return not request.values(b"transfer-encoding") and request.values(b"content-length") in ([], [b"0"])
-
-
-def _authority(text: bytes | str, *, default_port: int | None = None) -> Target:
-    """The target that an authority names.
-
-    Raises:
-        RequestInvalid: it is none.
-    """
-    authority = text.decode("latin-1") if isinstance(text, bytes) else text
-    if default_port is not None and not re.search(r":[0-9]*\Z", authority.rpartition("]")[2]):
-        authority = f"{authority}:{default_port}"
-    match = _AUTHORITY.fullmatch(authority)
-    if match is None or not 0 < int(match[2]) < 65536:
-        raise RequestInvalid("malformed authority")
-    return rules.target_of(match[1].strip("[]"), int(match[2]))
-
-
-def _absolute(request: Request) -> tuple[str, str, bytes]:
-    """Scheme, authority and origin form of an absolute URL.
-
-    Raises:
-        RequestInvalid: it is none.
-    """
-    match = _ABSOLUTE.fullmatch(request.target.decode("latin-1"))
-    if match is None:
-        raise RequestInvalid("a proxy is asked with CONNECT or an absolute URL")
-    path = match[3] or ""
-    if not path.startswith("/"):
-        path = "/" + path
-    return match[1].lower(), match[2], path.encode("latin-1")
-
-
-def _named(request: Request) -> tuple[bytes, list[str]]:
-    """The path of a request inside a tunnel, and everything in it that names its host.
-
-    Raises:
-        RequestInvalid: there is no path, or more than one Host.
-    """
-    hosts = [value.decode("latin-1") for value in request.values(b"host")]
-    if len(hosts) > 1:
-        raise RequestInvalid("more than one Host header")
-    if request.target.startswith(b"/") and b"#" not in request.target:
-        return request.target, hosts
-    if request.target == b"*" and request.method == b"OPTIONS":
-        return request.target, hosts
-    scheme, authority, path = _absolute(request)
-    if scheme != "https":
-        hosts.append(f"{scheme}://{authority}")  # no name of this connection's host
-    else:
-        hosts.append(authority)
-    return path, hosts
-
-
-# ---- TLS -----------------------------------------------------------------------------------------------------
-
-
-class _ChildSocket(ssl.SSLSocket):
-    """TLS with a child."""
-
-    asked_for: str | None = None
-    """The server name that its ClientHello named."""
-
-
-def _note_server_name(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _context: ssl.SSLContext) -> None:
-    assert isinstance(connection, _ChildSocket)
-    connection.asked_for = name
-
-
-def _accept(context: ssl.SSLContext, connection: socket.socket) -> _ChildSocket:
-    connection.settimeout(_HANDSHAKE_SECONDS)
-    secure = context.wrap_socket(connection, server_side=True, suppress_ragged_eofs=False)
-    assert isinstance(secure, _ChildSocket)
-    return secure
-
-
-def _child_context(leaf: Leaf) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    context.sslsocket_class = _ChildSocket
-    context.sni_callback = _note_server_name
-    key = leaf.key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    chain = leaf.certificate.public_bytes(serialization.Encoding.PEM) + leaf.issuer.public_bytes(
-        serialization.Encoding.PEM
-    )
-    with _readable(chain) as certificate_path, _readable(key) as key_path:
-        context.load_cert_chain(certificate_path, key_path)
-    return context
-
-
-@contextmanager
-def _readable(data: bytes) -> Iterator[str]:
-    """A path under which OpenSSL, which takes nothing else, can read these bytes: a pipe's, as a key is on no disk."""
-    reading, writing = os.pipe()
-    try:
-        try:
-            os.write(writing, data)  # less than any pipe holds
-        finally:
-            os.close(writing)
-        yield f"/dev/fd/{reading}"
-    finally:
-        os.close(reading)
-
-
-def _server_context(trust: Path) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.hostname_checks_common_name = False
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_verify_locations(trust)
-    return context
-
-
-def _peeked(side: Side) -> tuple[bytes, ...]:
-    """The application protocols that a child's TLS will offer, its first message left where it is.
-
-    Raises:
-        ValueError: it does not begin TLS.
-    """
-    deadline = time.monotonic() + _HANDSHAKE_SECONDS
-    while (left := deadline - time.monotonic()) > 0:
-        if not wait((side, True), seconds=left):
-            break
-        seen = side.socket.recv(_HELLO_LIMIT, socket.MSG_PEEK)
-        if not seen:
-            break
-        if (offered := hello.protocols(seen)) is not None:
-            return offered
-        time.sleep(_PEEK_SECONDS)
-    raise ValueError("no ClientHello came")
-
-
-_REASONS: Final = {
-    400: b"Bad Request",
-    403: b"Forbidden",
-    407: b"Proxy Authentication Required",
-    409: b"Conflict",
-    421: b"Misdirected Request",
-    424: b"Failed Dependency",
-    431: b"Request Header Fields Too Large",
-    502: b"Bad Gateway",
-    503: b"Service Unavailable",
-}

@@ -60,11 +60,11 @@ Key = TypeVar("Key", str, Path)
 class Engine:
     """Serves the children of all tenants on one port, by one event loop in a thread of its own."""
 
-    def __init__(self, tenants: Tenants, issuer: Issuer, *, clock: Clock) -> None:
+    def __init__(self, tenants: Tenants, issuer: Issuer, *, clock: Clock, memory: Memory) -> None:
         layers.install()
         self.tenants = tenants
         self.clock = clock
-        self.memory = Memory()
+        self.memory = memory
         self._issuer = issuer
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_unhandled)

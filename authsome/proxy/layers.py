@@ -52,6 +52,8 @@ FILTER: Final = "authsome.filter"
 INSTEAD: Final = "authsome.instead"
 """Where a flow keeps the body of our own answer, when the server's head had come already."""
 _HEAD_LIMIT: Final = 256 * 1024  # nginx, the most generous of the usual servers when tuned, takes 64 KiB by default
+_QUOTING: Final = ("Cannot parse HTTP response", "HTTP/1 protocol error", "HTTP/2 protocol error", "Received ")
+"""How mitmproxy begins what goes on with the server's own words, in which there may be a secret."""
 _INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r\n]")
 _SWITCHING: Final = 101
 _FIRST_SILENT_STATUS: Final = 440  # mitmproxy 11 says "answer nothing" by 444 and 499
@@ -137,6 +139,8 @@ def answer_to(code: object, message: str, address: Sequence[object] | None) -> A
     cause = clean_line(message)
     if status < 500:
         return answers.problem(RequestInvalid(cause), target=target, status=status, is_closing=True)
+    if message.startswith(_QUOTING):
+        cause = "the server's answer is malformed"
     where = f"{target.authority}: " if target else ""
     return answers.problem(EndpointUnreachable(f"{where}{cause}"), target=target, is_closing=True)
 
@@ -151,19 +155,20 @@ class Stream(http_layers.HttpStream):
             yield from super().start_request_stream()
             return
         self.client_state = self.server_state = self.state_errored
-        for event in (
-            ResponseHeaders(self.stream_id, response, end_stream=False),
-            ResponseData(self.stream_id, response.raw_content or b""),
-            ResponseEndOfMessage(self.stream_id),
-        ):
-            yield http_layers.SendHttp(event, self.context.client)
+        yield http_layers.SendHttp(ResponseHeaders(self.stream_id, response, end_stream=False), self.context.client)
+        if self.flow.request.method != "HEAD":
+            yield http_layers.SendHttp(ResponseData(self.stream_id, response.raw_content or b""), self.context.client)
+        yield http_layers.SendHttp(ResponseEndOfMessage(self.stream_id), self.context.client)
         self.flow.live = False
         yield http_layers.DropStream(self.stream_id)
 
     def send_response(self, already_streamed: bool = False) -> CommandGenerator[None]:  # noqa: FBT001, FBT002
         """Send; where our own answer took the place of the server's, that one's body."""
-        if self.flow.response is not None and INSTEAD in self.flow.metadata and not already_streamed:
-            self.flow.response.raw_content = self.flow.metadata[INSTEAD]
+        if self.flow.response is not None and not already_streamed:
+            if INSTEAD in self.flow.metadata:
+                self.flow.response.raw_content = self.flow.metadata[INSTEAD]
+            if self.flow.request.method == "HEAD":
+                self.flow.response.raw_content = b""
         yield from super().send_response(already_streamed)
 
     def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> CommandGenerator[None]:

@@ -201,8 +201,6 @@ class Transfer:
         return http1.response_bytes(head.status, passed.reason, passed.fields) if is_known else b""
 
     def _begin(self, head: Response) -> bytes:
-        if head.status == 101 and not self._request.values(b"upgrade"):
-            raise http1.Refused("it changes the protocol unasked")
         body = http1.response_body(head, self._request.method)
         passed = self._exchange.response(head.status, head.reason, head.fields, has_body=not body.is_complete)
         fields = passed.fields

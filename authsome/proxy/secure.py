@@ -1,0 +1,127 @@
+"""TLS on both sides of the express engine: with the child in the name of a host, with the server by its certificate."""
+
+import os
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives import serialization
+
+from authsome.errors import EndpointUnreachable
+from authsome.proxy import hello
+from authsome.proxy.authority import Leaf
+from authsome.proxy.rules import Target
+from authsome.proxy.side import Side, wait
+
+_HANDSHAKE_SECONDS: Final = 30.0
+_PEEK_SECONDS: Final = 0.002  # until the rest of a ClientHello that came in pieces is looked for again
+_HELLO_LIMIT: Final = 64 * 1024
+
+
+class ChildSocket(ssl.SSLSocket):
+    """TLS with a child."""
+
+    asked_for: str | None = None
+    """The server name that its ClientHello named."""
+
+
+def _note_server_name(connection: ssl.SSLObject | ssl.SSLSocket, name: str | None, _context: ssl.SSLContext) -> None:
+    assert isinstance(connection, ChildSocket)
+    connection.asked_for = name
+
+
+def accept(context: ssl.SSLContext, connection: socket.socket) -> ChildSocket:
+    """TLS with a child.
+
+    Raises:
+        OSError: it went, or distrusts us.
+    """
+    connection.settimeout(_HANDSHAKE_SECONDS)
+    secure = context.wrap_socket(connection, server_side=True, suppress_ragged_eofs=False)
+    assert isinstance(secure, ChildSocket)
+    return secure
+
+
+def connect(context: ssl.SSLContext, connection: socket.socket, target: Target) -> ssl.SSLSocket:
+    """TLS with a server, whose certificate is good for the host.
+
+    Raises:
+        EndpointUnreachable: it is not, or there is no TLS there.
+    """
+    try:
+        connection.settimeout(_HANDSHAKE_SECONDS)
+        return context.wrap_socket(connection, server_hostname=target.host, suppress_ragged_eofs=False)
+    except ssl.SSLCertVerificationError as error:
+        connection.close()
+        raise EndpointUnreachable(
+            f"{target.authority}: certificate verify failed: {error.verify_message}",
+            hint="a company's own authority goes into AUTHSOME_CA_BUNDLE",
+        ) from error
+    except (OSError, ValueError) as error:
+        connection.close()
+        raise EndpointUnreachable(f"{target.authority}: the TLS handshake failed") from error
+
+
+def child_context(leaf: Leaf) -> ssl.SSLContext:
+    """What stands in for a host, HTTP/1.1 alone."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    context.sslsocket_class = ChildSocket
+    context.sni_callback = _note_server_name
+    key = leaf.key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    chain = leaf.certificate.public_bytes(serialization.Encoding.PEM) + leaf.issuer.public_bytes(
+        serialization.Encoding.PEM
+    )
+    with _readable(chain) as certificate_path, _readable(key) as key_path:
+        context.load_cert_chain(certificate_path, key_path)
+    return context
+
+
+@contextmanager
+def _readable(data: bytes) -> Iterator[str]:
+    """A path under which OpenSSL, which takes nothing else, can read these bytes: a pipe's, as a key is on no disk."""
+    reading, writing = os.pipe()
+    try:
+        try:
+            os.write(writing, data)  # less than any pipe holds
+        finally:
+            os.close(writing)
+        yield f"/dev/fd/{reading}"
+    finally:
+        os.close(reading)
+
+
+def server_context(trust: Path) -> ssl.SSLContext:
+    """What verifies servers against the roots in a PEM file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False
+    context.set_alpn_protocols(["http/1.1"])
+    context.load_verify_locations(trust)
+    return context
+
+
+def offered_protocols(side: Side) -> tuple[bytes, ...]:
+    """The application protocols that a child's TLS will offer, its first message left where it is.
+
+    Raises:
+        ValueError: it does not begin TLS.
+    """
+    deadline = time.monotonic() + _HANDSHAKE_SECONDS
+    while (left := deadline - time.monotonic()) > 0:
+        if not wait((side, True), seconds=left):
+            break
+        seen = side.socket.recv(_HELLO_LIMIT, socket.MSG_PEEK)
+        if not seen:
+            break
+        if (offered := hello.protocols(seen)) is not None:
+            return offered
+        time.sleep(_PEEK_SECONDS)
+    raise ValueError("no ClientHello came")

@@ -1,0 +1,384 @@
+"""What holds for whoever carries the bytes: the corners of HTTP, each by both engines."""
+
+import json
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import pytest
+
+from fakes import api, daemon_api, wire
+from fakes.api import ApiServer
+from fakes.authority import Authority
+from fakes.daemon_api import DaemonApi
+from proxy.conftest import ENGINES
+from proxy.support import HOST, OTHER_HOST, PLACEHOLDER, TOKEN, Proxy, Runner, Wire, eventually
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Everything here holds for both engines."""
+    name: str = request.param
+    return name
+
+
+@dataclass(slots=True)
+class Scripted:
+    """A server whose every answer is written by the test."""
+
+    answer: Callable[[wire.Connection, bytes], None]
+    port: int = 0
+    heads: list[bytes] = field(default_factory=list)
+    connections: int = 0
+
+    def serve(self, connection: wire.Connection) -> None:
+        """Hand each request's head, and the connection, to the test; as long as something comes."""
+        self.connections += 1
+        while True:
+            head = b""
+            while not head.endswith(b"\r\n\r\n"):
+                line = connection.reader.readline()
+                if not line:
+                    return
+                head += line
+            self.heads.append(head)
+            self.answer(connection, head)
+
+
+@contextmanager
+def scripted(
+    runner: Runner, authority: Authority, answer: Callable[[wire.Connection, bytes], None]
+) -> Iterator[Scripted]:
+    """Such a server, for the runner's route to lead to."""
+    server = Scripted(answer)
+    with wire.listen(server.serve, leaf=authority.issue(HOST)) as server.port:
+        runner.daemon.routes = [daemon_api.route(HOST, port=server.port)]
+        yield server
+
+
+def send(connection: wire.Connection, data: bytes) -> None:
+    """Send at once."""
+    connection.writer.write(data)
+    connection.writer.flush()
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+# ---- what servers may not say ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 5\r\n\r\nevil!",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2, 5\r\n\r\nevil!",
+        b"HTTP/1.1 200 OK\r\nContent-Length: -2\r\n\r\nevil!",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\nevil!",
+        b"HTTP/1.1 200 OK\r\nX : y\r\nContent-Length: 5\r\n\r\nevil!",
+        b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 5\r\n\r\nevil!",
+        b"ICY 200 OK\r\nContent-Length: 5\r\n\r\nevil!",
+        b"SSH-2.0-evil!\r\n\r\n",
+    ],
+)
+def test_a_response_that_can_be_read_in_two_ways_is_refused(runner: Runner, authority: Authority, response: bytes):
+    """The child gets a 502, and nothing of what the server said."""
+    # SEC-155
+    with (
+        scripted(runner, authority, lambda connection, _: send(connection, response)) as server,
+        runner.proxy() as proxy,
+        proxy.open(HOST, server.port) as wire_,
+    ):
+        answer = wire_.request("GET", "/", f"Host: {HOST}:{server.port}")
+    assert (answer.status, answer.json()["code"]) == (502, "endpoint_unreachable")
+    assert b"evil" not in answer.body
+
+
+def test_an_upgrade_that_nobody_asked_for_is_no_answer(runner: Runner, authority: Authority):
+    """A server cannot turn a connection into another protocol by itself."""
+    # SEC-155
+    response = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: evil\r\n\r\nevil!"
+    with (
+        scripted(runner, authority, lambda connection, _: send(connection, response)) as server,
+        runner.proxy() as proxy,
+        proxy.open(HOST, server.port) as wire_,
+    ):
+        wire_.send(f"GET / HTTP/1.1\r\nHost: {HOST}:{server.port}\r\n\r\n")
+        wire_.socket.settimeout(3)
+        received = b""
+        with suppress(OSError):
+            while data := wire_.socket.recv(4096):
+                received += data
+    assert not received.startswith(b"HTTP/1.1 101")
+
+
+# ---- both directions at once -------------------------------------------------------------------------------
+
+
+def test_an_answer_before_the_end_of_the_request(runner: Runner, authority: Authority):
+    """A server may refuse an upload in its middle, and the child hears of it while it is still sending."""
+    refusal = b"HTTP/1.1 413 Too much\r\nContent-Length: 4\r\nConnection: close\r\n\r\nstop"
+    with (
+        scripted(runner, authority, lambda connection, _: send(connection, refusal)) as server,
+        runner.proxy() as proxy,
+        proxy.open(HOST, server.port) as wire_,
+    ):
+        wire_.send(f"PUT / HTTP/1.1\r\nHost: {HOST}:{server.port}\r\nContent-Length: 1000000\r\n\r\n" + "x" * 1000)
+        answer = wire_.answer("PUT")
+    assert (answer.status, answer.body) == (413, b"stop")
+
+
+def test_a_chunked_upload_is_streamed(runner: Runner, authority: Authority):
+    """What the child has sent is with the server before the child goes on."""
+    # SEC-165
+    seen: list[tuple[bytes, float]] = []
+
+    def answer(connection: wire.Connection, _: bytes) -> None:
+        while (line := connection.reader.readline()) != b"0\r\n":
+            seen.append((connection.reader.read(int(line, 16)), time.monotonic()))
+            connection.reader.readline()
+        connection.reader.readline()
+        send(connection, OK)
+
+    with (
+        scripted(runner, authority, answer) as server,
+        runner.proxy() as proxy,
+        proxy.open(HOST, server.port) as wire_,
+    ):
+        wire_.send(f"POST / HTTP/1.1\r\nHost: {HOST}:{server.port}\r\nTransfer-Encoding: chunked\r\n\r\n")
+        for number in range(3):
+            wire_.send(f"6;ext=1\r\npart {number}\r\n")
+            assert eventually(lambda number=number: len(seen) == number + 1, timeout=5)
+        assert wire_.send("0\r\n\r\n").answer("POST").body == b"ok"
+    assert [data for data, _ in seen] == [b"part 0", b"part 1", b"part 2"]
+
+
+def test_a_child_that_goes_in_the_middle_of_its_upload(runner: Runner, authority: Authority):
+    """The server learns that the request is not whole; half of a body is not passed for all of it."""
+    # SEC-173
+    ended: list[bytes] = []
+
+    def answer(connection: wire.Connection, _: bytes) -> None:
+        received = b""
+        with suppress(OSError):
+            while data := connection.reader.read1():
+                received += data
+        ended.append(received)
+
+    with (
+        scripted(runner, authority, answer) as server,
+        runner.proxy() as proxy,
+        proxy.open(HOST, server.port) as wire_,
+    ):
+        wire_.send(f"POST / HTTP/1.1\r\nHost: {HOST}:{server.port}\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
+        assert eventually(lambda: server.heads)
+        wire_.close()
+        assert eventually(lambda: ended, timeout=6)
+    assert b"0\r\n\r\n" not in ended[0]
+
+
+def test_a_refused_expectation_ends_the_connection(runner: Runner, authority: Authority):
+    """An answer instead of 100-continue: the child has it, and its body cannot become somebody's next request."""
+    # SEC-177
+    refusal = b"HTTP/1.1 403 No\r\nContent-Length: 2\r\n\r\nno"
+    with (
+        scripted(runner, authority, lambda connection, _: send(connection, refusal)) as server,
+        runner.proxy() as proxy,
+        proxy.open(HOST, server.port) as wire_,
+    ):
+        head = f"POST / HTTP/1.1\r\nHost: {HOST}:{server.port}\r\nContent-Length: 60\r\nExpect: 100-continue\r\n\r\n"
+        answer = wire_.send(head).answer("POST")
+        while answer.status == 100:  # mitmproxy's own, sent once there is a credential
+            wire_.send(f"GET /smuggled HTTP/1.1\r\nHost: {HOST}:{server.port}\r\n\r\n".ljust(60))
+            answer = wire_.answer("POST")
+        assert answer.status == 403
+    assert all(b"smuggled" not in head.split(b"\r\n")[0] for head in server.heads)
+
+
+# ---- connections -------------------------------------------------------------------------------------------
+
+
+def test_requests_in_one_write_are_answered_in_order(proxy: Proxy, api_server: ApiServer):
+    """A client that does not wait for answers gets each, in order."""
+    request = "GET /echo?{} HTTP/1.1\r\nHost: {}:{}\r\n\r\n"
+    with proxy.open(HOST, api_server.port) as wire_:
+        wire_.send("".join(request.format(number, HOST, api_server.port) for number in range(3)))
+        targets = [wire_.answer().json()["target"] for _ in range(3)]
+    assert targets == ["/echo?0", "/echo?1", "/echo?2"]
+
+
+def test_a_server_that_ends_an_idle_connection_is_dialled_again(runner: Runner, authority: Authority):
+    """The child's connection stays good."""
+
+    def answer(connection: wire.Connection, _: bytes) -> None:
+        send(connection, OK)
+        connection.socket.shutdown(socket.SHUT_RDWR)
+
+    with (
+        scripted(runner, authority, answer) as server,
+        runner.proxy() as proxy,
+        proxy.open(HOST, server.port) as wire_,
+    ):
+        for _ in range(3):
+            assert wire_.request("GET", "/", f"Host: {HOST}:{server.port}").body == b"ok"
+            time.sleep(0.2)
+    assert server.connections == 3
+
+
+def test_a_request_that_may_have_arrived_is_not_sent_twice(runner: Runner, authority: Authority):
+    """When a kept connection ends without an answer, a POST was sent once, and the child is told of the end."""
+
+    def answer(connection: wire.Connection, head: bytes) -> None:
+        if head.startswith(b"POST"):
+            connection.socket.shutdown(socket.SHUT_RDWR)
+        else:
+            send(connection, OK)
+
+    with (
+        scripted(runner, authority, answer) as server,
+        runner.proxy() as proxy,
+        proxy.open(HOST, server.port) as wire_,
+    ):
+        host = f"Host: {HOST}:{server.port}"
+        assert wire_.request("GET", "/", host).body == b"ok"
+        wire_.send(f"POST / HTTP/1.1\r\n{host}\r\nContent-Length: 0\r\n\r\n")
+        try:
+            line = wire_.reader.readline()
+        except OSError:
+            line = b""
+    assert line == b"" or line.startswith(b"HTTP/1.1 502 ")
+    assert [head.split()[0] for head in server.heads] == [b"GET", b"POST"]
+
+
+def test_an_old_client_gets_what_it_can_read(proxy: Proxy, api_server: ApiServer):
+    """HTTP/1.0 knows no chunks: the body ends with the connection."""
+    with proxy.open(HOST, api_server.port) as wire_:
+        wire_.send(f"GET /download?bytes=100000 HTTP/1.0\r\nHost: {HOST}:{api_server.port}\r\n\r\n")
+        received = b""
+        with suppress(OSError):
+            received = wire_.reader.read()
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in head.lower()
+    assert body == b"".join(api.pattern(100000))
+
+
+def test_clear_text_to_two_servers_on_one_connection(proxy: Proxy, plain_api_server: ApiServer, daemon_fake: DaemonApi):
+    """Each request goes where its own URL says."""
+    # SEC-152
+    del daemon_fake
+    with api.serve() as other, proxy.connect() as wire_:
+        for host, server in ((HOST, plain_api_server), (OTHER_HOST, other), (HOST, plain_api_server)):
+            url = f"http://{host}:{server.port}/echo"
+            assert wire_.request("GET", url, "Host: x", proxy.authorization).json()["target"] == "/echo"
+        assert (len(plain_api_server.requests), len(other.requests)) == (2, 1)
+        assert all(request.all("proxy-authorization") == () for request in plain_api_server.requests)
+
+
+@pytest.mark.parametrize("engine", ["auto"], scope="module")  # mitmproxy closes both ways
+def test_a_tunnel_passes_half_closes(proxy: Proxy):
+    """One side may end what it says and still listen: whatever is in a tunnel is between the two."""
+
+    def handle(connection: wire.Connection) -> None:
+        received = connection.reader.read()
+        send(connection, b"got %d" % len(received))
+
+    with wire.listen(handle) as port, proxy.tunnel(f"{OTHER_HOST}:{port}") as wire_:
+        wire_.send(b"x" * 300_000)
+        wire_.socket.shutdown(socket.SHUT_WR)
+        assert wire_.reader.read() == b"got 300000"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "",
+        "host",
+        "host:",
+        "host:0",
+        "host:65536",
+        "host:https",
+        ":443",
+        "user@host:443",
+        "host:443/",
+        "[::1:443",
+        "host:-1",
+    ],
+)
+def test_a_connect_to_no_address_is_refused(proxy: Proxy, target: str):
+    """Only host and port are an authority to connect to (RFC 9110 §9.3.6)."""
+    # SEC-151
+    with proxy.connect() as wire_:
+        wire_.send(f"CONNECT {target} HTTP/1.1\r\nHost: x\r\n{proxy.authorization}\r\n\r\n")
+        answer = wire_.answer("CONNECT")
+    assert answer.status in {400, 502}
+
+
+# ---- the end of a run --------------------------------------------------------------------------------------
+
+
+def test_the_end_of_a_run_ends_all_that_it_had_open(runner: Runner, authority: Authority):
+    """A stream, an idle kept connection, a tunnel and a connection that is only open: all are cut within seconds."""
+    with api.serve(leaf=authority.issue(OTHER_HOST)) as other, runner.proxy() as proxy:
+        server = runner.server
+        kept = proxy.open(HOST, server.port)
+        assert kept.request("GET", "/echo", f"Host: {HOST}:{server.port}").status == 200
+        stream = proxy.open(HOST, server.port)
+        stream.send(f"GET /sse?events=100&interval=1 HTTP/1.1\r\nHost: {HOST}:{server.port}\r\n\r\n")
+        assert stream.reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        tunnel = proxy.tunnel(f"{OTHER_HOST}:{other.port}").secure(authority.client_context(), OTHER_HOST)
+        assert tunnel.request("GET", "/echo", f"Host: {OTHER_HOST}:{other.port}").status == 200
+        proxy.end()
+        for wire_ in (kept, stream, tunnel):
+            assert is_ended(wire_)
+            wire_.close()
+
+
+def is_ended(wire_: Wire) -> bool:
+    """Whether the other side ends the connection soon."""
+    wire_.socket.settimeout(5)
+    try:
+        while wire_.socket.recv(65536):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+# ---- a credential in the path ------------------------------------------------------------------------------
+
+
+def test_the_daemon_never_hears_of_a_path_with_a_secret(proxy: Proxy, api_server: ApiServer, daemon_fake: DaemonApi):
+    """A 401 is told with the path that the child sent, not with the one that holds the credential."""
+    # SEC-88
+    daemon_fake.credentials[HOST] = {**daemon_api.bearer(TOKEN), "set": [], "path": f"/bot{TOKEN}/me"}
+    api_server.protected["/bot"] = ("X-Never", "there")
+    with proxy.open(HOST, api_server.port) as wire_:
+        answer = wire_.request("GET", f"/bot{PLACEHOLDER}/me", f"Host: {HOST}:{api_server.port}")
+    assert answer.status == 401
+    assert api_server.requests[0].target == f"/bot{TOKEN}/me"
+    assert [question.get("path") for question in daemon_fake.resolved] == [f"/bot{PLACEHOLDER}/me"] * 2
+    assert TOKEN not in json.dumps(daemon_fake.resolved)
+
+
+def test_what_the_proxy_itself_answers_is_the_same(proxy: Proxy, api_server: ApiServer, daemon_fake: DaemonApi):
+    """A refusal has the same form whoever carries it: status, type, members, and no body for HEAD."""
+    daemon_fake.credentials[HOST] = daemon_api.Problem(
+        status=424, code="login_required", detail="expired", hint="log in"
+    )
+    host = f"Host: {HOST}:{api_server.port}"
+    with proxy.open(HOST, api_server.port) as wire_:
+        answer = wire_.request("GET", "/", host)
+        assert set(answer.json()) == {"type", "title", "status", "detail", "code", "hint", "host", "provider"}
+        assert answer.header("Content-Type") == "application/problem+json"
+        assert answer.header("Cache-Control") == "no-store"
+        head = wire_.request("HEAD", "/", host)
+        assert (head.status, head.body) == (424, b"")
+        assert re.fullmatch("[0-9]+", head.header("Content-Length") or "")
+        assert wire_.request("GET", "/", host).status == 424
+    assert api_server.requests == []
