@@ -208,7 +208,14 @@ class EndpointRefused(AuthsomeError):
     code = "endpoint_refused"
     exit_status = 5
     http_status = 502
-    default_hint = None
+    default_hint: ClassVar[str | None] = None
+
+
+class ClientRefused(EndpointRefused):
+    """the provider does not know our OAuth client, or takes it no more."""
+
+    code = "client_refused"
+    default_hint = "check the client id and secret with `authsome login --force`"
 
 
 class RevocationUnsupported(EndpointRefused):

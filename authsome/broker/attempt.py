@@ -20,6 +20,11 @@ from authsome.oauth.client_auth import ClientCredentials
 from authsome.secret import Secret
 
 
+def client_of(login: AwaitingCallback | AwaitingDevice) -> ClientCredentials:
+    """The OAuth client of an attempt."""
+    return ClientCredentials(client_id=login.client_id, client_secret=login.client_secret, method=login.client_method)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Earned:
     """A credential that a login ends with, to be stored."""
@@ -65,7 +70,9 @@ class Attempt:
     def code(self, login: AwaitingCallback, query: str) -> tuple[LoginRequest, Secret[str]]:
         """The code that a callback brings, and the request with the variables that it says."""
         oauth = self.oauth
-        code = authorization.parse_callback(query, state=login.state, issuer=oauth.issuer, issuer_required=False)
+        code = authorization.parse_callback(
+            query, state=login.state, issuer=oauth.issuer, issuer_required=oauth.iss_required
+        )
         wanted = oauth.callback_variables
         said = {name: authorization.callback_value(query, parameter) for name, parameter in wanted.items()}
         return self._told(wanted, {name: value for name, value in said.items() if value is not None}), code
@@ -73,7 +80,7 @@ class Attempt:
     def exchange(self, login: AwaitingCallback, code: Secret[str]) -> Earned:
         """Exchange the code that a callback brought."""
         oauth = self.oauth
-        client = ClientCredentials(client_id=login.client_id, client_secret=login.client_secret)
+        client = client_of(login)
         request = token.code_request(
             oauth,
             client,
@@ -89,8 +96,7 @@ class Attempt:
     def ask_device(self, login: AwaitingDevice) -> Answer:
         """Ask whether the code was entered."""
         oauth = self.oauth
-        client = ClientCredentials(client_id=login.client_id, client_secret=login.client_secret)
-        request = device.token_request(oauth, client, device_code=login.device_code)
+        request = device.token_request(oauth, client_of(login), device_code=login.device_code)
         response = self.context.send(request, self.provider.allow_private_addresses)
         sent = (login.device_code, login.client_secret or Secret(""))
         return device.parse_token_response(response, oauth, now=self.context.clock(), sent=sent)
@@ -106,6 +112,8 @@ class Attempt:
 
     def _send_to_provider(self, client: ClientCredentials, redirect_uri: str) -> AwaitingCallback:
         oauth = self.oauth
+        if not oauth.authorization_url:
+            raise EndpointRefused(f"{self.provider.name} offers no login in a browser")
         verifier = pkce.new_verifier()
         state = authorization.new_state()
         url = authorization.authorization_url(
@@ -116,7 +124,7 @@ class Attempt:
             scope_separator=oauth.scope_separator,
             state=state,
             code_challenge=None if oauth.pkce == "unsupported" else pkce.challenge(verifier),
-            params=oauth.authorization_params,
+            params=dict(oauth.authorization_params) | ({"resource": oauth.resource} if oauth.resource else {}),
             names=oauth.parameter_names,
         )
         return AwaitingCallback(
@@ -127,10 +135,13 @@ class Attempt:
             authorization_url=url,
             client_id=client.client_id,
             client_secret=client.client_secret,
+            client_method=client.method,
         )
 
     def _ask_for_code(self, client: ClientCredentials) -> AwaitingDevice:
         oauth = self.oauth
+        if oauth.device_authorization_url is None:
+            raise EndpointRefused(f"{self.provider.name} offers no login by device code")
         asked = device.authorization_request(oauth, client, scopes=self.request.scopes)
         response = self.context.send(asked, self.provider.allow_private_addresses)
         now = self.context.clock()
@@ -145,6 +156,7 @@ class Attempt:
             interval=given.interval,
             client_id=client.client_id,
             client_secret=client.client_secret,
+            client_method=client.method,
         )
 
     def _told(self, wanted: Iterable[str], told: Mapping[str, str]) -> LoginRequest:

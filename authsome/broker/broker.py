@@ -54,7 +54,7 @@ def wire(context: Context, home: Home, *, base_url: str) -> Broker:
         providers=providers,
         upstream=UpstreamImport(context, providers),
         scan=Scan(context),
-        logins=Logins(context, base_url=base_url),
+        logins=Logins(context, providers, base_url=base_url),
         credentials=Credentials(context, refresher, freshness),
         runs=Runs(context, principals),
         refresher=refresher,

@@ -4,29 +4,36 @@ Rule: what a login is waiting for is in the database, sealed, so that a restart 
 the code in it is; and nothing that was stored changes until a new credential is complete.
 """
 
+import json
 import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
+from urllib.parse import urlsplit
 
-from authsome.broker import questions, verify
-from authsome.broker.attempt import Attempt, Earned
+from authsome.broker import discovery, questions, registration, verify
+from authsome.broker.attempt import Attempt, Earned, client_of
 from authsome.broker.context import Context
 from authsome.broker.device import Answer, Desk, Polls
+from authsome.broker.providers import Providers, require_admin
 from authsome.broker.questions import InputField
 from authsome.errors import (
     AuthenticationFailed,
     AuthsomeError,
     Cancelled,
+    ClientRefused,
     ConnectionExists,
     LoginNotFound,
     NotAllowed,
+    ProviderExists,
     RequestInvalid,
     TimedOut,
 )
+from authsome.models import url
 from authsome.models.audit import Entry, Event
 from authsome.models.connection import DEFAULT_CONNECTION, Status
 from authsome.models.login import (
@@ -42,10 +49,11 @@ from authsome.models.login import (
     LoginRequest,
 )
 from authsome.models.principal import Caller
+from authsome.models.provider import Provider, definition_to_json
 from authsome.oauth import authorization, token
 from authsome.oauth.client_auth import ClientCredentials
 from authsome.secret import Secret
-from authsome.vault import audit, clients, connections, logins
+from authsome.vault import audit, clients, connections, logins, principals
 from authsome.vault.database import Reader, Transaction
 
 LIFETIME: Final = timedelta(minutes=10)
@@ -56,7 +64,9 @@ CALLBACK_PATH: Final = "/auth/callback/oauth"
 class Wanted:
     """What a caller asks for; None leaves the choice to the provider's definition."""
 
-    provider: str
+    provider: str = ""
+    url: str | None = None
+    """In place of the provider's name: the URL of an API or an issuer that says itself how to log in."""
     connection: str = DEFAULT_CONNECTION
     flow: Flow | None = None
     scopes: tuple[str, ...] = ()
@@ -69,8 +79,11 @@ class Wanted:
 class Logins:
     """The use cases around logins."""
 
-    def __init__(self, context: Context, *, base_url: str) -> None:
+    def __init__(self, context: Context, providers: Providers, *, base_url: str) -> None:
         self._context = context
+        self._providers = providers
+        self._base_url = base_url
+        self._registering = threading.Lock()
         self._redirect_uri = base_url + CALLBACK_PATH
         self._changed = threading.Condition()
         desk = Desk(ask=self._ask_device, finish=self._take_device, fail=self._give_up)
@@ -85,7 +98,7 @@ class Logins:
             ConnectionExists: the connection is there already and `force` was not given.
         """
         context = self._context
-        provider = context.catalog.get(wanted.provider)
+        provider, is_new = self._wanted_provider(caller, wanted)
         flow = wanted.flow or provider.flow
         if flow not in provider.flows:
             offered = ", ".join(provider.flows)
@@ -103,15 +116,20 @@ class Logins:
             verify=wanted.verify,
             variables=provider.checked_variables(wanted.variables, questions.kind_of(flow), partial=True),
             browser_key=Secret(secrets.token_urlsafe(32)),
+            definition=provider if is_new else None,
+            is_new_provider=is_new,
             created_at=now,
             expires_at=now + LIFETIME,
         )
         with context.database.read() as reader:
             self._check_absent(reader, request)
         login: Login = AwaitingInput(request=request, problem=None)
-        client = self._client(request)
-        if client is not None and not provider.missing_variables(questions.kind_of(flow), request.variables):
-            login = self._attempt(request).start(client, redirect_uri=self._redirect_uri)
+        if flow is not Flow.API_KEY and not provider.missing_variables(questions.kind_of(flow), request.variables):
+            request = self._prepared(request)
+            client = self._known_client(request)
+            login = AwaitingInput(request=request, problem=None)
+            if client is not None:
+                login = self._attempt(request).start(client, redirect_uri=self._redirect_uri)
         with context.database.transaction(durable=True) as tx:
             self._check_absent(tx, request)
             logins.purge(tx, now)
@@ -154,11 +172,15 @@ class Logins:
             raise LoginNotFound
         return login
 
+    def provider(self, request: LoginRequest) -> Provider:
+        """The provider of a login: as discovery found it, or as the catalogue has it."""
+        return request.definition or self._context.catalog.get(request.provider)
+
     def fields(self, login: Login) -> tuple[InputField, ...]:
         """What a login that awaits input asks for."""
         request = login.request
         knows_client = self._client(request) is not None
-        return questions.questions(self._context.catalog.get(request.provider), request, knows_client=knows_client)
+        return questions.questions(self.provider(request), request, knows_client=knows_client)
 
     def submit(self, login: Login, given: Mapping[str, Secret[str]]) -> Login:
         """Take the input that a login awaits: the API key, or the OAuth client.
@@ -169,7 +191,7 @@ class Logins:
             LoginNotFound: the login does not await input (any more).
         """
         context = self._context
-        provider = context.catalog.get(login.request.provider)
+        provider = self.provider(login.request)
         asked = self.fields(login)
         trimmed = {name: Secret(value.reveal().strip()) for name, value in given.items()}
         with self._changed, context.database.transaction(durable=True) as tx:
@@ -236,6 +258,8 @@ class Logins:
         with self._changed, self._context.database.transaction(durable=True) as tx:
             sealer = self._context.sealers.for_vault(login.request.vault_id)
             current = logins.get(tx, sealer, login.request.id)
+            if isinstance(current, AwaitingCallback):
+                registration.forget(self._context, tx, current.request, is_certain=False)
             if isinstance(current, Awaiting | Exchanging):
                 return self._fail(tx, current.request, Cancelled("the login was cancelled"))
         return current or login
@@ -260,6 +284,8 @@ class Logins:
             login = logins.find(reader, context.sealers, login_id)
         if isinstance(login, Awaiting) and login.request.expires_at <= context.clock():
             with self._changed, context.database.transaction(durable=True) as tx:
+                if isinstance(login, AwaitingCallback):
+                    registration.forget(context, tx, login.request, is_certain=False)
                 return self._fail(tx, login.request, TimedOut("the login took too long and was given up"))
         return login
 
@@ -269,6 +295,33 @@ class Logins:
         if stored is not None and not request.force and stored.status_at(request.created_at) is Status.CONNECTED:
             raise ConnectionExists(f"{request.provider} is connected already as {request.connection}")
 
+    def _wanted_provider(self, caller: Caller, wanted: Wanted) -> tuple[Provider, bool]:
+        """The provider that is meant, and whether it is one that discovery has just made of a URL.
+
+        Raises:
+            ProviderInvalid, NotAllowed: what was found may not become a definition, or this caller may not add one.
+        """
+        context = self._context
+        if wanted.url is None:
+            return context.catalog.get(wanted.provider), False
+        is_here = url.is_loopback(urlsplit(self._base_url).hostname or "")
+        address = discovery.read_address(wanted.url, allow_local=is_here)
+        known = discovery.provider_of(context.catalog, address)
+        if known is not None:
+            return known, False
+        require_admin(caller)
+        found = json.dumps(discovery.definition_for(context, address)).encode()
+        return self._providers.examine(caller, found, source=address.host).provider, True
+
+    def _prepared(self, request: LoginRequest) -> LoginRequest:
+        """The request with the endpoints that the issuer's metadata names, when the definition names none."""
+        provider = self.provider(request)
+        assert provider.oauth is not None
+        if not provider.oauth.needs_discovery:
+            return request
+        oauth = discovery.completed(self._context, provider.oauth, request.variables)
+        return replace(request, definition=replace(provider, oauth=oauth))
+
     def _client(self, request: LoginRequest) -> ClientCredentials | None:
         """The OAuth client that earlier logins of this kind used."""
         if request.flow is Flow.API_KEY:
@@ -276,22 +329,39 @@ class Logins:
         sealer = self._context.sealers.for_vault(request.vault_id)
         with self._context.database.read() as reader:
             client = clients.get(reader, sealer, request.provider)
-        return ClientCredentials(client_id=client.client_id, client_secret=client.client_secret) if client else None
+        return ClientCredentials.of(client) if client else None
+
+    def _known_client(self, request: LoginRequest) -> ClientCredentials | None:
+        """The OAuth client for a login that nobody has to be asked for: an earlier one's, or one registered now."""
+        if request.flow is not Flow.DCR_PKCE:
+            return self._client(request)
+        attempt = self._attempt(request)
+        with self._registering:  # two logins at once: one registration
+            return registration.obtain(
+                self._context,
+                request,
+                attempt.oauth,
+                allow_private=attempt.provider.allow_private_addresses,
+                base_url=self._base_url,
+                redirect_uri=self._redirect_uri,
+            )
 
     def _attempt(self, request: LoginRequest) -> Attempt:
-        return Attempt(context=self._context, provider=self._context.catalog.get(request.provider), request=request)
+        return Attempt(context=self._context, provider=self.provider(request), request=request)
 
     def _with_input(
         self, request: LoginRequest, given: Mapping[str, Secret[str]]
     ) -> AwaitingInput | AwaitingCallback | AwaitingDevice | Earned:
         """What follows from the input."""
-        attempt = self._attempt(request)
         if request.flow is Flow.API_KEY:
+            attempt = self._attempt(request)
             assert attempt.provider.api_key is not None
             return attempt.try_key({each.name: given[each.name] for each in attempt.provider.api_key.fields})
-        client = questions.given_client(given) or self._client(request)
-        assert client is not None  # or it had been asked for
-        return attempt.start(client, redirect_uri=self._redirect_uri)
+        request = self._prepared(request)
+        client = questions.given_client(given) or self._known_client(request)
+        if client is None:
+            return AwaitingInput(request=request, problem=None)
+        return self._attempt(request).start(client, redirect_uri=self._redirect_uri)
 
     def _go_on(self, request: LoginRequest, work: Callable[[], Awaiting | Earned]) -> Login:
         """Do what asks the provider, outside any transaction; then store what comes of it.
@@ -303,6 +373,8 @@ class Logins:
         outcome: Awaiting | Earned | AuthsomeError
         try:
             outcome = work()
+            if isinstance(outcome, Earned):
+                self._keep_provider(outcome.request)
         except AuthsomeError as error:
             outcome = error
         with self._changed, context.database.transaction(durable=True) as tx:
@@ -311,6 +383,8 @@ class Logins:
                 raise LoginNotFound("this login was ended meanwhile")
             match outcome:
                 case AuthsomeError():
+                    if isinstance(outcome, ClientRefused):
+                        registration.forget(context, tx, request, is_certain=True)
                     return self._fail(tx, request, outcome)
                 case Earned():
                     login: Login = self._complete(tx, outcome)
@@ -337,8 +411,7 @@ class Logins:
                 return
             logins.put(tx, sealer, Exchanging(request=request))
             self._changed.notify_all()
-        client = ClientCredentials(client_id=login.client_id, client_secret=login.client_secret)
-        self._go_on(request, lambda: self._attempt(request).earned(client, tokens))
+        self._go_on(request, lambda: self._attempt(request).earned(client_of(login), tokens))
 
     def _give_up(self, login: Login, error: AuthsomeError) -> None:
         """End a login that cannot succeed, unless it has ended."""
@@ -347,13 +420,35 @@ class Logins:
             if isinstance(logins.get(tx, sealer, login.request.id), Awaiting | Exchanging):
                 self._fail(tx, login.request, error)
 
+    def _keep_provider(self, request: LoginRequest) -> None:
+        """Write down the provider that discovery found, now that a login by it has succeeded."""
+        if not request.is_new_provider or request.definition is None:
+            return
+        context = self._context
+        with context.database.read() as reader:
+            identity, principal = principals.caller(reader, request.identity) or (None, None)
+        if identity is None or principal is None:
+            raise NotAllowed("the identity that began this login is no longer there")
+        written = json.dumps(definition_to_json(request.definition)).encode()
+        with suppress(ProviderExists):  # by another login to the same URL, a moment ago
+            self._providers.register(
+                Caller(identity=identity, principal=principal),
+                written,
+                source=request.provider,
+                allow_private_addresses=request.definition.allow_private_addresses,
+            )
+
+    def _stored_client(self, tx: Transaction, request: LoginRequest) -> ClientCredentials | None:
+        client = clients.get(tx, self._context.sealers.for_vault(request.vault_id), request.provider)
+        return ClientCredentials.of(client) if client else None
+
     def _complete(self, tx: Transaction, earned: Earned) -> Completed:
         request, tokens, proof, now = earned.request, earned.tokens, earned.proof, self._context.clock()
         sealer = self._context.sealers.for_vault(request.vault_id)
         scopes: tuple[str, ...] = ()
         if tokens is not None:
             scopes = tokens.scopes if tokens.scopes is not None else request.scopes
-        if (client := earned.client) is not None:
+        if (client := earned.client) is not None and client != self._stored_client(tx, request):
             clients.put(
                 tx,
                 sealer,

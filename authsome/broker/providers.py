@@ -77,7 +77,7 @@ class Providers:
             ProviderExists: there is a provider of its name, and `force` is not given.
             NotAllowed: the caller is no admin.
         """
-        _require_admin(caller)
+        require_admin(caller)
         review = self._review(caller, self._context.catalog.examine(data, source=source))
         if review.replaced is not None and not force:
             raise ProviderExists(f"there is a {_KINDS[review.replaced]} named {review.provider.name} already")
@@ -139,7 +139,7 @@ class Providers:
             NotAllowed: it is a bundled one, or the caller is no admin.
             ConnectionExists: something is connected, and `forget` is not given.
         """
-        _require_admin(caller)
+        require_admin(caller)
         context = self._context
         with self._changing:
             entry = context.catalog.entry(name)
@@ -193,7 +193,8 @@ class Providers:
         )
 
 
-def _require_admin(caller: Caller) -> None:
+def require_admin(caller: Caller) -> None:
+    """Raise NotAllowed unless the caller may change definitions."""
     if caller.principal.role is not Role.ADMIN:
         raise NotAllowed("definitions count for everybody, so only an admin may change them")
 

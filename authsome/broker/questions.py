@@ -37,7 +37,7 @@ def questions(provider: Provider, request: LoginRequest, *, knows_client: bool) 
     kind = kind_of(request.flow)
     missing = provider.missing_variables(kind, request.variables)
     asked = tuple(_variable_field(each) for each in (*missing, *provider.optional_variables(kind)))
-    if missing and kind is Kind.OAUTH2 and knows_client:
+    if missing and kind is Kind.OAUTH2 and (knows_client or request.flow is Flow.DCR_PKCE):
         return asked
     return asked + _credential_fields(provider, request.flow)
 

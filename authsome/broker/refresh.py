@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from authsome.broker import record
+from authsome.broker import discovery, record
 from authsome.broker.context import Context
 from authsome.broker.freshness import Freshness, Key, key_of
 from authsome.errors import (
@@ -210,10 +210,7 @@ class Refresher:
             sealer = context.sealers.for_vault(current.vault_id)
             held = connections.secrets(tx, sealer, current)
             client = clients.get(tx, sealer, current.provider)
-            credentials = ClientCredentials(
-                client_id=client.client_id if client else "",
-                client_secret=client.client_secret if client else None,
-            )
+            credentials = ClientCredentials.of(client) if client else ClientCredentials(client_id="")
             return Claim(lease=lease, held=held, client=credentials)
 
     def _await_other(self, connection: Connection) -> None:
@@ -240,7 +237,8 @@ class Refresher:
         assert provider.oauth is not None
         lease, connection = claim.lease, claim.lease.connection
         try:
-            oauth = provider.oauth.resolved(connection.variables)
+            known = discovery.completed(self._context, provider.oauth, connection.variables)
+            oauth = known.resolved(connection.variables)
             if turn.unstored is None or turn.unstored.revision != connection.revision:
                 tokens = self._request(provider, oauth, claim)
                 turn.unstored = _Unstored(revision=connection.revision, tokens=tokens)

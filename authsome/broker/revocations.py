@@ -7,7 +7,7 @@ be told stays, with an entry that says why, and is tried again by saying `revoke
 from dataclasses import dataclass
 from typing import Final
 
-from authsome.broker import record
+from authsome.broker import discovery, record
 from authsome.broker.context import Context
 from authsome.broker.refresh import Claim, Refresher
 from authsome.errors import AuthsomeError, ConnectionNotFound, RevocationUnsupported
@@ -79,7 +79,8 @@ class Revocations:
 
     def _revoke(self, caller: Caller, provider: Provider, claim: Claim) -> None:
         context, connection = self._context, claim.lease.connection
-        oauth = provider.oauth.resolved(connection.variables) if provider.oauth else None
+        known = discovery.completed(self._context, provider.oauth, connection.variables) if provider.oauth else None
+        oauth = known.resolved(connection.variables) if known else None
         if connection.kind is not Kind.OAUTH2 or oauth is None or oauth.revocation_url is None:
             raise _unsupported(provider, connection)
         outcomes = [

@@ -25,11 +25,12 @@ from authsome.models import url
 from authsome.models.connection import DEFAULT_CONNECTION
 from authsome.secret import Secret
 
-FLOWS = ("pkce", "device_code", "api_key")
+FLOWS = ("pkce", "device_code", "dcr_pkce", "api_key")
 _INPUT_LIMIT = 64 * 1024  # characters on standard input
 _TRIAL = 60.0  # seconds: the daemon may be trying the key on its provider, which has 30
 _WAIT = 20  # seconds of one long poll; the progress line moves between polls
 _TRIES = 3
+_DISCOVERY = 180.0  # seconds: half a dozen questions to servers that nobody knows yet, each with 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +58,7 @@ class Session:
     device: JsonObject | None
     error: JsonObject | None
     stored: JsonObject | None
+    new_provider: bool
     unverified: str | None
 
     @property
@@ -80,13 +82,14 @@ class Session:
             device=device if isinstance(device, dict) else None,
             error=error if isinstance(error, dict) else None,
             stored=stored if isinstance(stored, dict) else None,
+            new_provider=value.get("new_provider") is True,
             unverified=str(value["unverified"]) if value.get("unverified") else None,
         )
 
 
 def configure_login(parser: Parser) -> None:
     """The arguments of `login`."""
-    parser.argument("provider", "a provider's name, as `authsome list` shows it")
+    parser.argument("provider", "a provider's name, as `authsome list` shows it, or the URL of an MCP server or issuer")
     parser.option("--flow", metavar="FLOW", help="how to get the credential, when there is a choice", choices=FLOWS)
     parser.option("--connection", metavar="NAME", help="name of the connection (default: default)")
     parser.option("--scopes", metavar="a,b", help="scopes to ask for instead of the usual ones")
@@ -99,6 +102,7 @@ def configure_login(parser: Parser) -> None:
     parser.examples = (
         "authsome login openai",
         "authsome login github --connection work --scopes repo,read:org",
+        "authsome login https://mcp.example.com/mcp",
         "pass show openai | authsome login openai --stdin",
     )
 
@@ -107,7 +111,9 @@ def run_login(args: Arguments, context: Context) -> int:
     """Log in, and wait for the end of it."""
     given = _read_stdin() if args.flag("stdin") else None
     daemon = context.daemon
-    body: dict[str, object] = {"provider": args.text("provider"), "force": args.flag("force")}
+    target = args.text("provider")
+    is_url = "://" in target
+    body: dict[str, object] = {"url" if is_url else "provider": target, "force": args.flag("force")}
     if args.flag("no-verify"):
         body["verify"] = False
     for name in ("connection", "flow"):
@@ -118,6 +124,8 @@ def run_login(args: Arguments, context: Context) -> int:
     if (scopes := args.optional("scopes")) is not None:
         body["scopes"] = [scope for scope in scopes.replace(",", " ").split() if scope]
     attempt = _Attempt(context, daemon, no_browser=args.flag("no-browser"), given=given)
+    if is_url:
+        context.output.progress(f"asking {target} how to log in …")
     return _tell(_finished(daemon, attempt, body), context)
 
 
@@ -135,7 +143,11 @@ def with_key(context: Context, body: Mapping[str, object], fields: Mapping[str, 
 
 def _finished(daemon: Daemon, attempt: "_Attempt", body: JsonObject) -> Session:
     """Begin a login and see it to its end; one that is left half-way is ended."""
-    session = Session.from_json(daemon.call("POST", "/auth/sessions", body))
+    address = body.get("url")
+    patience = _DISCOVERY if address else _TRIAL
+    session = Session.from_json(daemon.call("POST", "/auth/sessions", body, timeout=patience))
+    if address:
+        attempt.tell_provider(str(address), session)
     try:
         return attempt.finish(session)
     except (KeyboardInterrupt, AuthsomeError):
@@ -163,6 +175,11 @@ class _Attempt:
         self._no_browser = no_browser
         self._shown = False
         self._tries = 0
+
+    def tell_provider(self, address: str, session: Session) -> None:
+        """Say which provider a URL belongs to, from now on or already."""
+        what = "becomes the provider" if session.new_provider else "belongs to the provider"
+        self._output.note(f"{address} {what} {session.provider}")
 
     def finish(self, session: Session) -> Session:
         """Do what each state asks for, until the last."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Literal
 
 from authsome.secret import Secret
 
@@ -11,6 +12,9 @@ DEFAULT_CONNECTION = "default"
 
 ACCESS_TOKEN = "access_token"  # noqa: S105  # a field's name
 REFRESH_TOKEN = "refresh_token"  # noqa: S105  # a field's name
+
+AuthMethod = Literal["client_secret_basic", "client_secret_post", "none"]
+"""How a client authenticates at the token endpoint (RFC 6749 §2.3)."""
 
 Secrets = Mapping[str, Secret[str]]
 """A connection's secret fields by name: `access_token` and `refresh_token`, or the fields of an API key."""
@@ -62,6 +66,21 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """How a client was registered dynamically (RFC 7591), and what ends that (RFC 7592)."""
+
+    endpoint: str
+    """Where: at another server this client is nobody."""
+    redirect_uri: str
+    method: AuthMethod
+    """How it authenticates at the token endpoint."""
+    secret_expires_at: datetime | None
+    management_uri: str | None
+    access_token: Secret[str] | None
+    """The registration access token, for `management_uri` alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
     """An OAuth client registered with a provider, by hand or dynamically (RFC 6749 §2)."""
 
@@ -69,4 +88,6 @@ class Client:
     provider: str
     client_id: str
     client_secret: Secret[str] | None
+    registration: Registration | None = None
+    """None: by hand."""
     created_at: datetime

@@ -7,15 +7,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from authsome.models.connection import Connection
+from authsome.models.connection import AuthMethod, Connection
 from authsome.secret import Secret
+
+if TYPE_CHECKING:  # which imports this for its flows
+    from authsome.models.provider import Provider
 
 
 class Flow(StrEnum):
     """How a credential is got."""
 
     PKCE = "pkce"
+    DCR_PKCE = "dcr_pkce"
     DEVICE_CODE = "device_code"
     API_KEY = "api_key"
 
@@ -35,6 +40,10 @@ class LoginRequest:
     verify: bool
     """Whether the credential is tried on its provider before it is stored."""
     variables: Mapping[str, str]
+    definition: "Provider | None" = None
+    """What discovery made of the provider; None: it is as the catalogue has it."""
+    is_new_provider: bool = False
+    """Whether that definition is to be kept as a custom one once the login has succeeded."""
     browser_key: Secret[str]
     """Proves that a browser was sent here by the login's owner: first in the link, then as a cookie."""
     created_at: datetime
@@ -61,6 +70,7 @@ class AwaitingCallback:
     authorization_url: str
     client_id: str
     client_secret: Secret[str] | None
+    client_method: AuthMethod | None = None
     """The OAuth client of this attempt: kept for later logins only once the provider has accepted it."""
 
 
@@ -78,6 +88,7 @@ class AwaitingDevice:
     """The least time between two questions, as the provider last asked for."""
     client_id: str
     client_secret: Secret[str] | None
+    client_method: AuthMethod | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,17 +10,16 @@ from typing import Final, Literal
 
 from authsome.errors import ProviderInvalid
 from authsome.models import url, variable
-from authsome.models.connection import Kind
+from authsome.models.connection import AuthMethod, Kind
 from authsome.models.section import Section
 from authsome.models.variable import Variable, fill
 
 Pkce = Literal["required", "supported", "unsupported"]
-AuthMethod = Literal["client_secret_basic", "client_secret_post", "none"]
 TokenBody = Literal["form", "json"]
 ClientSecret = Literal["required", "optional", "none"]
 
 _PKCE: Final[tuple[Pkce, ...]] = ("required", "supported", "unsupported")
-_AUTH_METHODS: Final[tuple[AuthMethod, ...]] = ("client_secret_basic", "client_secret_post", "none")
+AUTH_METHODS: Final[tuple[AuthMethod, ...]] = ("client_secret_basic", "client_secret_post", "none")
 _TOKEN_BODIES: Final[tuple[TokenBody, ...]] = ("form", "json")
 _CLIENT_SECRETS: Final[tuple[ClientSecret, ...]] = ("required", "optional", "none")
 _SEPARATORS: Final = (" ", ",")
@@ -215,7 +214,7 @@ class OAuth:
         """Read the section `oauth`."""
         urls = {name: _url(section, name, variables, allow_private=allow_private) for name in _ENDPOINTS}
         _check_endpoints(section, urls)
-        method = section.choice("token_endpoint_auth_method", _AUTH_METHODS, _default_method(section))
+        method = section.choice("token_endpoint_auth_method", AUTH_METHODS, _default_method(section))
         secret = section.choice("client_secret", _CLIENT_SECRETS, _usual_secret(method))
         if "none" in {method, secret} and method != secret:
             raise section.error("client_secret", f"is {secret}, but token_endpoint_auth_method is {method}")

@@ -363,6 +363,8 @@ def _oauth_flows(oauth: OAuth) -> Iterator[Flow]:
     """What the endpoints make possible; of an issuer's, which are still to be found, all that they may."""
     if oauth.authorization_url or oauth.needs_discovery:
         yield Flow.PKCE
+    if oauth.registration_endpoint or oauth.client_id_metadata_document or oauth.needs_discovery:
+        yield Flow.DCR_PKCE
     if oauth.device_authorization_url or oauth.needs_discovery:
         yield Flow.DEVICE_CODE
 

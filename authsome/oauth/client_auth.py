@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote_plus
 
-from authsome.models.oauth import AuthMethod
+from authsome.models.connection import AuthMethod, Client
 from authsome.secret import Secret
 
 
@@ -15,6 +15,14 @@ class ClientCredentials:
 
     client_id: str
     client_secret: Secret[str] | None = None
+    method: AuthMethod | None = None
+    """How it was registered to authenticate; None: as the provider's definition says."""
+
+    @classmethod
+    def of(cls, client: Client) -> "ClientCredentials":
+        """A stored client's."""
+        method = client.registration.method if client.registration is not None else None
+        return cls(client_id=client.client_id, client_secret=client.client_secret, method=method)
 
 
 def authenticate(
@@ -25,7 +33,7 @@ def authenticate(
     A public client names itself in the body whatever the method (RFC 6749 §3.2.1). A secret is sent in one place only
     (§2.3). Header names are in lower case.
     """
-    secret = client.client_secret
+    secret, method = client.client_secret, client.method or method
     if secret is None or method == "none":
         return {**params, "client_id": client.client_id}, dict(headers)
     if method == "client_secret_post":

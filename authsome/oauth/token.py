@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from urllib.parse import quote_plus, urlencode
 
-from authsome.errors import AuthsomeError, EndpointRefused, EndpointUnreachable, LoginRequired
+from authsome.errors import AuthsomeError, ClientRefused, EndpointRefused, EndpointUnreachable, LoginRequired
 from authsome.message import HttpRequest, HttpResponse, clean_line, json_object, member
 from authsome.models.oauth import OAuth
 from authsome.oauth.authorization import host_of
@@ -142,6 +142,8 @@ def client_request(oauth: OAuth, client: ClientCredentials, url: str, params: Ma
     is_json = oauth.token_body == "json"  # noqa: S105  # a setting
     headers = {"accept": "application/json"} | {name.lower(): value for name, value in oauth.token_headers.items()}
     headers["content-type"] = "application/json" if is_json else "application/x-www-form-urlencoded"
+    if oauth.resource is not None:  # RFC 8707 §2.2: with each request for a token
+        params = {**params, "resource": oauth.resource}
     params, headers = authenticate(params, headers, method=oauth.token_endpoint_auth_method, client=client)
     params = {oauth.parameter_names.get(name, name): value for name, value in params.items()}
     body = json.dumps(params) if is_json else urlencode(params)
@@ -162,7 +164,7 @@ def _refusal(
     if name in _DEAD_GRANT:
         return LoginRequired(message)
     if name in _WRONG_CLIENT:
-        return EndpointRefused(message, hint="check the client id and secret with `authsome login --force`")
+        return ClientRefused(message)
     return EndpointRefused(message)
 
 

@@ -1,15 +1,17 @@
-"""OAuth clients: who we are to a provider (RFC 6749 §2); the client secret is sealed."""
+"""OAuth clients: who we are to a provider (RFC 6749 §2); the client secret and the registration are sealed."""
 
+import json
 from datetime import datetime
 from typing import Final
 
-from authsome.models.connection import Client
+from authsome.models.connection import Client, Registration
 from authsome.secret import Secret
-from authsome.vault.columns import from_moment, readable, to_moment
+from authsome.vault.columns import from_moment, from_optional_moment, readable, to_moment, to_optional_moment
 from authsome.vault.database import Reader, Transaction
 from authsome.vault.vaults import Sealer, next_revision
 
 _FIELD: Final = "client_secret"
+_REGISTRATION: Final = "registration"
 _NO_CONNECTION: Final = ""  # a client belongs to the provider; no connection has an empty name
 
 
@@ -20,19 +22,25 @@ def get(reader: Reader, sealer: Sealer, provider: str) -> Client | None:
         VaultDamaged: its record or its secret was changed.
     """
     row = reader.execute(
-        "SELECT client_id, client_secret, revision, created_at FROM clients WHERE vault_id = ? AND provider = ?",
+        "SELECT client_id, client_secret, registration, revision, created_at FROM clients"
+        " WHERE vault_id = ? AND provider = ?",
         (sealer.vault_id, provider),
     ).fetchone()
     if row is None:
         return None
-    client_id, sealed, revision, created_at = row
-    secret = None if sealed is None else sealer.open(provider, _NO_CONNECTION, _FIELD, revision, sealed)
+    client_id, sealed, registered, revision, created_at = row
+
+    def opened(field: str, value: bytes | None) -> Secret[str] | None:
+        return None if value is None else sealer.open(provider, _NO_CONNECTION, field, revision, value)
+
+    secret, text = opened(_FIELD, sealed), opened(_REGISTRATION, registered)
     with readable(f"the OAuth client of {provider}"):
         return Client(
             vault_id=sealer.vault_id,
             provider=provider,
             client_id=client_id,
             client_secret=secret,
+            registration=None if text is None else _registration_from_json(text),
             created_at=to_moment(created_at),
         )
 
@@ -44,19 +52,38 @@ def put(  # noqa: PLR0913  # a client has these parts
     provider: str,
     client_id: str,
     client_secret: Secret[str] | None,
+    registration: Registration | None = None,
     now: datetime,
 ) -> Client:
     """Store a client, in place of an earlier one."""
     revision = next_revision(transaction, sealer.vault_id)
-    sealed = None if client_secret is None else sealer.seal(provider, _NO_CONNECTION, _FIELD, revision, client_secret)
+
+    def sealed(field: str, value: Secret[str] | None) -> bytes | None:
+        return None if value is None else sealer.seal(provider, _NO_CONNECTION, field, revision, value)
+
+    registered = None if registration is None else _registration_to_json(registration)
     transaction.execute(
-        "INSERT INTO clients (vault_id, provider, client_id, client_secret, revision, created_at)"
-        " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (vault_id, provider) DO UPDATE SET client_id = excluded.client_id,"
-        " client_secret = excluded.client_secret, revision = excluded.revision, created_at = excluded.created_at",
-        (sealer.vault_id, provider, client_id, sealed, revision, from_moment(now)),
+        "INSERT INTO clients (vault_id, provider, client_id, client_secret, registration, revision, created_at)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (vault_id, provider) DO UPDATE SET client_id = excluded.client_id,"
+        " client_secret = excluded.client_secret, registration = excluded.registration,"
+        " revision = excluded.revision, created_at = excluded.created_at",
+        (
+            sealer.vault_id,
+            provider,
+            client_id,
+            sealed(_FIELD, client_secret),
+            sealed(_REGISTRATION, registered),
+            revision,
+            from_moment(now),
+        ),
     )
     return Client(
-        vault_id=sealer.vault_id, provider=provider, client_id=client_id, client_secret=client_secret, created_at=now
+        vault_id=sealer.vault_id,
+        provider=provider,
+        client_id=client_id,
+        client_secret=client_secret,
+        registration=registration,
+        created_at=now,
     )
 
 
@@ -69,3 +96,33 @@ def delete(transaction: Transaction, vault_id: str, provider: str) -> bool:
 def delete_of_everyone(transaction: Transaction, provider: str) -> int:
     """Forget a provider's clients in every vault; returns how many there were."""
     return transaction.execute("DELETE FROM clients WHERE provider = ?", (provider,)).rowcount
+
+
+def _registration_to_json(registration: Registration) -> Secret[str]:
+    """A registration with its token in clear, for sealing at once."""
+    token = registration.access_token
+    return Secret(
+        json.dumps(
+            {
+                "endpoint": registration.endpoint,
+                "redirect_uri": registration.redirect_uri,
+                "method": registration.method,
+                "secret_expires_at": from_optional_moment(registration.secret_expires_at),
+                "management_uri": registration.management_uri,
+                "access_token": None if token is None else token.reveal(),
+            }
+        )
+    )
+
+
+def _registration_from_json(text: Secret[str]) -> Registration:
+    data = json.loads(text.reveal())
+    token = data["access_token"]
+    return Registration(
+        endpoint=data["endpoint"],
+        redirect_uri=data["redirect_uri"],
+        method=data["method"],
+        secret_expires_at=to_optional_moment(data["secret_expires_at"]),
+        management_uri=data["management_uri"],
+        access_token=None if token is None else Secret(token),
+    )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
-from authsome.models.connection import Connection, Kind, Status
+from authsome.models.connection import AuthMethod, Connection, Kind, Status
 from authsome.models.login import (
     AwaitingCallback,
     AwaitingDevice,
@@ -24,6 +24,8 @@ from authsome.models.login import (
     Login,
     LoginRequest,
 )
+from authsome.models.oauth import AUTH_METHODS
+from authsome.models.provider import Provider, definition_to_json, parse_definition
 from authsome.secret import Secret
 from authsome.vault.columns import from_moment, from_optional_moment, readable, to_moment, to_optional_moment
 from authsome.vault.database import Reader, Transaction
@@ -149,6 +151,7 @@ def _to_json(login: Login) -> _Json:
                 "authorization_url": login.authorization_url,
                 "client_id": login.client_id,
                 "client_secret": _reveal(login.client_secret),
+                "client_method": login.client_method,
             }
         case AwaitingDevice():
             return stage | {
@@ -159,6 +162,7 @@ def _to_json(login: Login) -> _Json:
                 "interval": login.interval // _MICROSECOND,
                 "client_id": login.client_id,
                 "client_secret": _reveal(login.client_secret),
+                "client_method": login.client_method,
             }
         case Exchanging():
             return stage
@@ -205,6 +209,7 @@ def _awaiting_callback(request: LoginRequest, data: _Json) -> AwaitingCallback:
         authorization_url=_text(data["authorization_url"]),
         client_id=_text(data["client_id"]),
         client_secret=_secret_or_none(data["client_secret"]),
+        client_method=_method_or_none(data.get("client_method")),
     )
 
 
@@ -218,6 +223,7 @@ def _awaiting_device(request: LoginRequest, data: _Json) -> AwaitingDevice:
         interval=_number(data["interval"]) * _MICROSECOND,
         client_id=_text(data["client_id"]),
         client_secret=_secret_or_none(data["client_secret"]),
+        client_method=_method_or_none(data.get("client_method")),
     )
 
 
@@ -233,6 +239,8 @@ def _request_to_json(request: LoginRequest) -> _Json:
         "force": request.force,
         "verify": request.verify,
         "variables": dict(request.variables),
+        "definition": None if request.definition is None else definition_to_json(request.definition),
+        "is_new_provider": request.is_new_provider,
         "browser_key": request.browser_key.reveal(),
         "created_at": from_moment(request.created_at),
         "expires_at": from_moment(request.expires_at),
@@ -251,10 +259,16 @@ def _request_from_json(data: _Json) -> LoginRequest:
         force=bool(data["force"]),
         verify=bool(data.get("verify", True)),
         variables={name: _text(value) for name, value in _object(data["variables"]).items()},
+        definition=_definition_or_none(data.get("definition")),
+        is_new_provider=data.get("is_new_provider") is True,
         browser_key=Secret(_text(data["browser_key"])),
         created_at=to_moment(_number(data["created_at"])),
         expires_at=to_moment(_number(data["expires_at"])),
     )
+
+
+def _definition_or_none(data: object) -> Provider | None:
+    return None if data is None else parse_definition(data, source="this login's provider")
 
 
 def _connection_to_json(connection: Connection) -> _Json:
@@ -312,6 +326,10 @@ def _reveal(value: Secret[str] | None) -> str | None:
 
 def _secret_or_none(value: object) -> Secret[str] | None:
     return None if value is None else Secret(_text(value))
+
+
+def _method_or_none(value: object) -> AuthMethod | None:
+    return next((method for method in AUTH_METHODS if method == value), None)
 
 
 def _texts(value: object) -> tuple[str, ...]:

@@ -187,4 +187,11 @@ MIGRATIONS: Final = (
             "ALTER TABLE connections ADD COLUMN problem TEXT",
         ),
     ),
+    Migration(
+        "registrations",
+        (
+            # sealed JSON: how the client was registered, and the token that ends that (RFC 7591, RFC 7592)
+            "ALTER TABLE clients ADD COLUMN registration BLOB",
+        ),
+    ),
 )

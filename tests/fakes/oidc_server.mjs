@@ -37,7 +37,12 @@ const client = (id, method, secret) => ({
   token_endpoint_auth_method: method,
   redirect_uris: settings.redirect_uris,
   response_types: ['code'],
-  grant_types: ['authorization_code', 'refresh_token', 'urn:ietf:params:oauth:grant-type:device_code'],
+  grant_types: [
+    'authorization_code',
+    'refresh_token',
+    'urn:ietf:params:oauth:grant-type:device_code',
+    ...(secret === null ? [] : ['client_credentials']),
+  ],
   // Plain http on 127.0.0.1 is the redirect URI of RFC 8252 section 7.3, which OpenID allows to native applications only.
   application_type: 'native',
 });
@@ -60,6 +65,7 @@ const provider = new Provider(issuer, {
   ttl: {
     AccessToken: settings.access_token_ttl,
     AuthorizationCode: 60,
+    ClientCredentials: settings.access_token_ttl,
     DeviceCode: 600,
     Grant: 86400,
     IdToken: 3600,
@@ -68,6 +74,7 @@ const provider = new Provider(issuer, {
     Session: 86400,
   },
   features: {
+    clientCredentials: { enabled: true },
     devInteractions: { enabled: false },
     deviceFlow: {
       enabled: true,
@@ -86,6 +93,17 @@ const provider = new Provider(issuer, {
     introspection: { enabled: true },
     registration: { enabled: true },
     registrationManagement: { enabled: true },
+    // RFC 8707: whoever names an API gets a token for that one, with its scopes.
+    resourceIndicators: {
+      enabled: true,
+      useGrantedResource: () => true,
+      getResourceServerInfo: (_, resource) => ({
+        scope: 'mcp:read mcp:write',
+        audience: resource,
+        accessTokenFormat: 'opaque',
+        accessTokenTTL: settings.access_token_ttl,
+      }),
+    },
     revocation: { enabled: true },
   },
   interactions: { url: (_, interaction) => `/interaction/${interaction.uid}` },
@@ -120,6 +138,7 @@ async function interact(ctx) {
     const accountId = form.get('login');
     const grant = new provider.Grant({ accountId, clientId: details.params.client_id });
     grant.addOIDCScope(settings.granted_scope ?? details.params.scope ?? 'openid');
+    if (details.params.resource) grant.addResourceScope(details.params.resource, details.params.scope ?? '');
     result = { login: { accountId }, consent: { grantId: await grant.save() } };
   }
   ctx.status = 303;
@@ -128,9 +147,10 @@ async function interact(ctx) {
 
 // An API of the same origin: what a credential is for.
 async function api(ctx) {
-  const token = await provider.AccessToken.find(ctx.get('authorization').replace(/^bearer /i, ''));
+  const given = ctx.get('authorization').replace(/^bearer /i, '');
+  const token = (await provider.AccessToken.find(given)) ?? (await provider.ClientCredentials.find(given));
   ctx.status = token ? 200 : 401;
-  ctx.body = token ? { login: token.accountId, scope: token.scope } : { message: 'Bad credentials' };
+  ctx.body = token ? { login: token.accountId ?? token.clientId, scope: token.scope } : { message: 'Bad credentials' };
 }
 
 // ---- log, and planned failures -----------------------------------------------------------------------------------------------

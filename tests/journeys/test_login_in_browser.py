@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from fakes import oidc
+from fakes import mcp, oidc
 
 API = "https://api.example.localhost"
 
@@ -192,3 +192,42 @@ def test_closing_the_browser_half_way(program, define, oidc_server, page):
         assert terminal.wait() == 11
         assert "Traceback" not in terminal.transcript
     assert program.json("list", "--connected")["providers"] == []
+
+
+def test_any_mcp_server_by_its_url(program, start, oidc_tls, api_server, page):
+    """From a URL to a credential that `run` puts on requests there: 401, metadata, registration, PKCE, resource."""
+    address = mcp.protect(api_server, oidc_tls.issuer, scopes_supported=["mcp:read", "mcp:write"])
+    login = start("login", address)
+    page.open(program.wait_opened())
+    finish_at_provider(page)
+    page.wait_for_text("is connected")
+    status, out, err = wait(login)
+    name = f"api-example-localhost-{api_server.port}"
+    assert (status, f"logged in to {name}" in out) == (0, True)
+    assert f"{address} becomes the provider {name}" in err
+    (registered,) = oidc_tls.log("/reg")
+    assert (registered.status, registered.answer["token_endpoint_auth_method"]) == (201, "none")
+    (exchange,) = oidc_tls.token_requests("authorization_code")
+    assert (exchange.form["resource"], exchange.form["client_id"]) == (address, registered.answer["client_id"])
+    assert exchange.answer["scope"].split() == ["mcp:read", "mcp:write"]
+    del api_server.answers["/mcp"]
+    done = program("run", "--", "curl", "-sS", address, f"{address}/sub", address.replace("/mcp", "/other"))
+    assert done.returncode == 0, done.stderr
+    bearer = ("authorization", f"Bearer {exchange.answer['access_token']}")
+    sent = {request.path: {(name.lower(), value) for name, value in request.headers} for request in api_server.requests}
+    assert bearer in sent["/mcp"]
+    assert bearer in sent["/mcp/sub"]
+    assert bearer not in sent["/other"]
+
+
+def test_registration_is_reused(program, start, define, oidc_server, page):
+    """Two logins with `--flow dcr_pkce` are by one registered client. # SEC-106"""
+    define(oidc_server.definition("acme", api_url=API))
+    for count, name in enumerate(("one", "two"), start=1):
+        login = start("login", "acme", "--flow", "dcr_pkce", "--connection", name)
+        page.open(program.wait_opened(count=count))
+        finish_at_provider(page)
+        page.wait_for_text("is connected")
+        assert wait(login)[0] == 0
+    assert len(oidc_server.log("/reg")) == 1
+    assert len({each.form["client_id"] for each in oidc_server.token_requests("authorization_code")}) == 1

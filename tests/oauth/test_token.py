@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authsome.errors import AuthsomeError, EndpointRefused, EndpointUnreachable, LoginRequired
+from authsome.errors import AuthsomeError, ClientRefused, EndpointRefused, EndpointUnreachable, LoginRequired
 from authsome.message import HttpResponse
 from authsome.models.oauth import OAuth, RefreshRules, ResponseShape
 from authsome.oauth import token
@@ -492,7 +492,7 @@ def test_error_at_another_place():
 @pytest.mark.parametrize("error", ["invalid_client", "unauthorized_client", "incorrect_client_credentials"])
 def test_wrong_clients(error):
     """A wrong client id or secret is not the grant's end; the hint says what to check."""
-    assert "client id" in refused(EndpointRefused, {"error": error}, status=401).hint
+    assert "client id" in refused(ClientRefused, {"error": error}, status=401).hint
 
 
 @pytest.mark.parametrize("status", [400, 401, 404])

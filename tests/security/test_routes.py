@@ -20,7 +20,13 @@ GUARDS = {
     "cross-origin-resource-policy": "same-origin",
 }
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
-PUBLIC = {("GET", "/health"), ("GET", "/openapi.json"), ("GET", "/ui/{asset}"), ("POST", "/identities")}
+PUBLIC = {
+    ("GET", "/auth/client.json"),
+    ("GET", "/health"),
+    ("GET", "/openapi.json"),
+    ("GET", "/ui/{asset}"),
+    ("POST", "/identities"),
+}
 """What may be asked without any credential; a further route belongs here only after somebody thought about it."""
 
 

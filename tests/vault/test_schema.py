@@ -9,6 +9,7 @@ from authsome.vault import schema
 RELEASED = {
     "foundation": "31e934ad4d873b4e",
     "refreshes": "053c95df54ff11b2",
+    "registrations": "fab4eda698fe84bb",
 }
 """SHA-256 of each migration's statements, their white space and comments aside."""
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Final, Literal
 
+from authsome.broker import registration
 from authsome.broker.broker import Broker
 from authsome.broker.logins import CALLBACK_PATH, Wanted
 from authsome.daemon import cross_origin
@@ -21,6 +22,7 @@ from authsome.errors import (
     AuthsomeError,
     ConnectionExists,
     LoginNotFound,
+    NotFound,
     ProviderNotFound,
     RequestInvalid,
 )
@@ -59,10 +61,12 @@ class LoginsApi:
                 template="/auth/sessions",
                 handler=self.begin,
                 access=Access.PROOF,
-                summary="Begin a login",
+                summary="Begin a login to a provider, or to the API or issuer at a URL",
                 request=views.shape(
-                    {"provider": views.TEXT},
+                    {},
                     {
+                        "provider": views.TEXT,
+                        "url": views.TEXT,
                         "connection": views.TEXT,
                         "flow": {"type": "string", "enum": list(Flow)},
                         "scopes": views.TEXTS,
@@ -145,6 +149,15 @@ class LoginsApi:
             ),
             Endpoint(
                 method="GET",
+                template=registration.DOCUMENT_PATH,
+                handler=self.client_document,
+                access=Access.OPEN,
+                summary="What providers may know of this OAuth client, where its URL is the client id",
+                response={"type": "object"},
+                errors=(NotFound,),
+            ),
+            Endpoint(
+                method="GET",
                 template=CALLBACK_PATH,
                 handler=self.callback,
                 access=Access.BROWSER,
@@ -158,9 +171,11 @@ class LoginsApi:
         """POST /auth/sessions."""
         body = call.request.json()
         flow = body.optional_text("flow")
+        address = body.optional_text("url")
         base_url = body.optional_text("base_url")
         wanted = Wanted(
-            provider=body.text("provider"),
+            provider=body.text("provider") if address is None else "",
+            url=address,
             connection=body.optional_text("connection") or DEFAULT_CONNECTION,
             flow=_flow(flow) if flow is not None else None,
             scopes=body.strings("scopes"),
@@ -214,6 +229,12 @@ class LoginsApi:
         """POST …/abandon."""
         return _page(lambda: self._abandon(call))
 
+    def client_document(self, _call: Call) -> Response:
+        """GET /auth/client.json: only where others than this machine can read it."""
+        if registration.document_url(self._base_url) is None:
+            raise NotFound
+        return json_response(registration.document(self._base_url, self._base_url + CALLBACK_PATH))
+
     def callback(self, call: Call) -> Response:
         """GET /auth/callback/oauth: the page it leads to has neither code nor state in its address (RFC 9700 §4.2)."""
         return _page(lambda: self._callback(call))
@@ -234,7 +255,7 @@ class LoginsApi:
         return redirect(_page_of(login), headers=(cookie,))
 
     def _show(self, login: Login) -> Response:
-        provider = self._broker.context.catalog.get(login.request.provider)
+        provider = self._broker.logins.provider(login.request)
         match login:
             case AwaitingInput():
                 return html_response(bridge.input_page(self._form(login)))
@@ -254,7 +275,7 @@ class LoginsApi:
 
     def _form(self, login: AwaitingInput) -> InputForm:
         request = login.request
-        provider = self._broker.context.catalog.get(request.provider)
+        provider = self._broker.logins.provider(request)
         is_client = request.flow is not Flow.API_KEY
         return InputForm(
             provider=provider.display_name,

@@ -78,6 +78,7 @@ SESSION: Final = shape(
         "provider": TEXT,
         "connection": TEXT,
         "flow": TEXT,
+        "new_provider": BOOLEAN,
         "browser_url": TEXT,
         "fields": array(FIELD),
         "problem": OPTIONAL_TEXT,
@@ -177,6 +178,7 @@ def session(login: Login, fields: Iterable[InputField], browser_url: str, now: d
         "provider": request.provider,
         "connection": request.connection,
         "flow": request.flow,
+        "new_provider": request.is_new_provider,
         "browser_url": browser_url,
         "fields": [
             {
