@@ -261,6 +261,22 @@ def _reachable(context: Context) -> bool:
     return not supervisor.may_start(context.settings) or supervisor.running(context.settings.home) is not None
 
 
+def _logins(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
+    """The logins that do not serve at present; those that do are for `list`."""
+    answer = context.daemon.call("GET", "/connections") if _reachable(context) else {}
+    found = answer.get("connections")
+    for each in found if isinstance(found, list) else []:
+        if each["status"] == "connected":
+            continue
+        cause = each.get("problem") or "it has expired"
+        name, connection = each["provider"], each["connection"]
+        if each["status"] == "expired" and each.get("problem"):
+            yield Grade.WARN, f"{name} ({connection}) cannot be refreshed: {cause}", "it is tried again when it is used"
+        else:
+            suffix = "" if each.get("default") else f" --connection {connection}"
+            yield Grade.WARN, f"{name} ({connection}) is over: {cause}", f"authsome login {name}{suffix}"
+
+
 def _notify(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
     """The commands by which the user is told: whether they can be read, and are there."""
     config = read_config(context.settings.home)
@@ -276,6 +292,7 @@ _CHECKS: dict[str, Callable[[Context, bool], Iterator[_Row]]] = {
     "daemon": _daemon,
     "port": _port,
     "vault": _vault,
+    "logins": _logins,
     "identity": _identity,
     "clock": _clock,
     "archive": _cache,
