@@ -355,17 +355,29 @@ def _distrust(status: os.stat_result) -> str | None:
 
 
 def _check_claims(custom: Provider, source: str, bundled: _Bundled) -> None:
-    """Refuse a custom provider that names a host of a bundled one: it would get that one's requests."""
+    """Refuse a custom provider that names a host of a bundled one: it would get that one's requests.
+
+    What its own bundled definition names, an override may name as well: some services share a host.
+    """
+    own = [claim.pattern for claim in bundled.claims(custom.name)] if custom.name in bundled else []
+    claimed = [mine for mine in custom.claims if not any(_covers(each, mine.pattern) for each in own)]
     for name in bundled:
         if name == custom.name:
             continue
         for theirs in bundled.claims(name):
-            for mine in custom.claims:
+            for mine in claimed:
                 if _overlap(mine.pattern, theirs.pattern):
                     raise ProviderInvalid(
                         f"{source}: api_url: {mine.pattern.host} belongs to the bundled provider {name}",
                         hint=f"to change that provider, name the definition {name}",
                     )
+
+
+def _covers(one: HostPattern, other: HostPattern) -> bool:
+    """Whether every host that the other names is named by the one."""
+    if one.is_suffix:
+        return other.host.endswith("." + one.host) or (other.is_suffix and other.host == one.host)
+    return not other.is_suffix and one.host == other.host
 
 
 def _overlap(one: HostPattern, other: HostPattern) -> bool:

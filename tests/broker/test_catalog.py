@@ -203,6 +203,39 @@ def test_host_of_a_bundled_provider(catalog: Catalog, write: Callable[..., Path]
     assert catalog.get(owner).name == owner
 
 
+@pytest.mark.parametrize(
+    ("api_url", "is_its_own"),
+    [
+        ("https://shared.test/two/", True),
+        ("shared.test", True),
+        ("x.below.test", True),
+        ("*.below.test", True),
+        (["shared.test", "new.test"], True),
+        ("*.shared.test", False),
+        ("only-one.test", False),
+        (["shared.test", "only-one.test"], False),
+        ("*.test", False),
+    ],
+)
+def test_hosts_that_bundled_providers_share(
+    bundled: Path,
+    custom: Path,
+    write: Callable[..., Path],
+    api_url: object,
+    is_its_own: bool,  # noqa: FBT001  # the table's column
+):
+    """An override may name what its own bundled definition names, though another one does too; nothing of others'."""
+    # SEC-110
+    for name, hosts in {
+        "one": ["shared.test", "only-one.test", "*.below.test"],
+        "two": ["shared.test", "*.below.test"],
+    }.items():
+        (bundled / f"{name}.json").write_text(json.dumps(definition(name, hosts)))
+    write("two", definition("two", api_url))
+    found = Catalog(bundled=bundled, custom=custom).entry("two")
+    assert (found.problem is None) is is_its_own, found.problem
+
+
 @pytest.mark.parametrize("api_url", ["github.test.acme.example", "xgithub.test", "api.github.example", "*.acme.test"])
 def test_hosts_of_nobody(catalog: Catalog, write: Callable[..., Path], api_url: str):
     """A host that only resembles a bundled one is free to be named."""
