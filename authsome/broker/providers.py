@@ -15,7 +15,6 @@ from authsome.broker.catalog import Entry, Source
 from authsome.broker.context import Context
 from authsome.errors import ConnectionExists, NotAllowed, ProviderExists, StorageFailed
 from authsome.home import Home, make_private_directory, replacing_private, sync_directory
-from authsome.models import audit as log
 from authsome.models.audit import Event
 from authsome.models.connection import Connection
 from authsome.models.principal import Caller, Role
@@ -121,7 +120,7 @@ class Providers:
                 replacing_private(context.catalog.custom_path(provider.name), written),
                 context.database.transaction(durable=True) as tx,
             ):
-                audit.append(tx, self._entry(Event.REGISTER, caller, provider.name, detail))
+                audit.append(tx, record.about_provider(Event.REGISTER, caller, provider.name, context.clock(), detail))
         return review
 
     def remove(self, caller: Caller, name: str, *, forget: bool) -> Removed:
@@ -157,7 +156,7 @@ class Providers:
                     connections.delete(tx, connection)
                     audit.append(tx, record.about(Event.LOGOUT, caller, connection, now, "with its provider"))
                 clients.delete_of_everyone(tx, name)
-                audit.append(tx, self._entry(Event.REMOVE, caller, name, entry.source))
+                audit.append(tx, record.about_provider(Event.REMOVE, caller, name, now, entry.source))
             _unlink(entry)
         return Removed(
             name=name,
@@ -179,17 +178,6 @@ class Providers:
             replaced=current.source if current else None,
             new_hosts=tuple(entry for entry in provider.api_url if entry not in before),
             connections=tuple(stored),
-        )
-
-    def _entry(self, event: Event, caller: Caller, provider: str, detail: str) -> log.Entry:
-        return log.Entry(
-            event=event,
-            at=self._context.clock(),
-            vault_id=caller.vault_id,
-            principal=caller.principal.id,
-            identity=caller.identity.handle,
-            provider=provider,
-            detail=detail,
         )
 
 

@@ -21,3 +21,16 @@ def about(
         connection=connection.name,
         detail=detail,
     )
+
+
+def about_provider(event: Event, caller: Caller, provider: str, now: datetime, detail: str) -> Entry:
+    """Something that a caller did that concerns a provider as a whole."""
+    return Entry(
+        event=event,
+        at=now,
+        vault_id=caller.vault_id,
+        principal=caller.principal.id,
+        identity=caller.identity.handle,
+        provider=provider,
+        detail=detail,
+    )

@@ -8,10 +8,11 @@ values exported, too, so nobody learns by it what was closed to him.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from authsome.broker import record
 from authsome.broker.context import Context
 from authsome.errors import VaultDamaged
 from authsome.models import fingerprint
-from authsome.models.audit import Entry, Event
+from authsome.models.audit import Event
 from authsome.models.connection import ACCESS_TOKEN
 from authsome.models.export import DEFAULT_PLACEHOLDER
 from authsome.models.principal import Caller
@@ -79,7 +80,8 @@ class Scan:
             for name in providers:
                 own = [answer for each, answer in zip(candidates, found, strict=True) if each.provider == name]
                 same = sum(bool(answer.same) for answer in own)
-                audit.append(tx, self._entry(caller, name, f"{len(own)} compared, {same} the same"))
+                detail = f"{len(own)} compared, {same} the same"
+                audit.append(tx, record.about_provider(Event.SCAN, caller, name, self._context.clock(), detail))
         return found
 
     def _likenesses(
@@ -92,17 +94,6 @@ class Scan:
             except VaultDamaged:  # which `doctor` tells; here it is like nothing
                 held = {}
             yield connection.name, {name: fingerprint.of(key, value) for name, value in held.items()}
-
-    def _entry(self, caller: Caller, provider: str, detail: str) -> Entry:
-        return Entry(
-            event=Event.SCAN,
-            at=self._context.clock(),
-            vault_id=caller.vault_id,
-            principal=caller.principal.id,
-            identity=caller.identity.handle,
-            provider=provider,
-            detail=detail,
-        )
 
 
 def _compared(candidate: Candidate, stored: Iterable[tuple[str, Mapping[str, str]]]) -> Comparison:

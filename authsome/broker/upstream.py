@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from authsome.broker import record
 from authsome.broker.context import Context
 from authsome.broker.providers import Providers
 from authsome.errors import AuthsomeError, NotAllowed, ProviderExists, RequestInvalid
-from authsome.models.audit import Entry, Event
-from authsome.models.connection import Connection, Kind, Secrets
+from authsome.models.audit import Event
+from authsome.models.connection import Kind, Secrets
 from authsome.models.principal import Caller, Role
 from authsome.models.provider import Provider
 from authsome.models.upstream_home import API_KEY, UpstreamClient, UpstreamConnection, UpstreamHome
@@ -176,7 +177,9 @@ class UpstreamImport:
             client_secret=client.client_secret,
             now=self._context.clock(),
         )
-        audit.append(tx, self._entry(taking, client.provider, None))
+        detail = f"{_origin(taking)}, the OAuth client"
+        caller, now = taking.caller, self._context.clock()
+        audit.append(tx, record.about_provider(Event.IMPORT, caller, client.provider, now, detail))
 
     # ---- connections ----
 
@@ -237,24 +240,16 @@ class UpstreamImport:
                 variables=variables,
                 now=self._context.clock(),
             )
-            audit.append(tx, self._entry(taking, upstreams.provider, written))
+            now = self._context.clock()
+            audit.append(tx, record.about(Event.IMPORT, taking.caller, written, now, _origin(taking)))
         return item
-
-    def _entry(self, taking: _Taking, provider: str, connection: Connection | None) -> Entry:
-        caller = taking.caller
-        return Entry(
-            event=Event.IMPORT,
-            at=self._context.clock(),
-            vault_id=caller.vault_id,
-            principal=caller.principal.id,
-            identity=caller.identity.handle,
-            provider=provider,
-            connection=connection.name if connection else None,
-            detail=f"from upstream authsome {taking.home.release}" + ("" if connection else ", the OAuth client"),
-        )
 
 
 _OTHER: Final = "another one is here under that name; --force overwrites it"
+
+
+def _origin(taking: _Taking) -> str:
+    return f"from upstream authsome {taking.home.release}"
 
 
 def _client_problem(client: UpstreamClient, known: Mapping[str, Provider], taking: _Taking) -> str | None:

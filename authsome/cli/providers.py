@@ -92,8 +92,8 @@ def _row(label: str, values: Sequence[str]) -> Iterator[str]:
 
 
 def _agree(context: Context, review: JsonObject) -> None:
-    """Have somebody say yes; to private addresses by a question of their own."""
-    if context.output.as_json or not prompt.possible():
+    """Have somebody say yes who has been shown it (--quiet shows nothing); to private addresses by a question more."""
+    if context.output.as_json or context.output.quiet or not prompt.possible():
         raise NotAllowed("nobody is there to agree to what this definition may do", hint="read it, then say so: --yes")
     questions = [f"register {review['provider']}?"]
     if review.get("allow_private_addresses"):

@@ -58,6 +58,9 @@ def test_nobody_to_agree(program: Program, write: Callable[..., Path]):
         done = program("register", str(write("lonely")), *words, input="y\n")
         assert done.returncode == 4
         assert "--yes" in done.stdout + done.stderr
+    with program.on_terminal("register", str(write("lonely")), "--quiet") as tty:  # which shows nothing to agree to
+        tty.expect("nobody is there to agree")
+        assert tty.wait() == 4
     assert program("inspect", "lonely").returncode == 4
 
 
