@@ -223,7 +223,7 @@ def test_a_bomb_is_not_kept():
     assert size + len(filter_.finish()) == 100 << 20
 
 
-@pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b"x" * 1000)[:-9]])
+@pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b"x" * 1000)[:-9]], ids=["noise", "half"])
 def test_what_is_not_coded_as_it_says_is_no_answer(data: bytes):
     """Neither noise nor half of an answer is taken for a whole one."""
     for accepted in (frozenset({b"gzip"}), frozenset[bytes]()):
