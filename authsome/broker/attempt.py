@@ -11,7 +11,7 @@ from authsome.broker import verify
 from authsome.broker.context import Context
 from authsome.broker.device import Answer
 from authsome.errors import EndpointRefused
-from authsome.models.connection import ACCESS_TOKEN, REFRESH_TOKEN, Kind, Secrets
+from authsome.models.connection import ACCESS_TOKEN, CLIENT_ID, CLIENT_SECRET, REFRESH_TOKEN, Kind, Secrets
 from authsome.models.login import AwaitingCallback, AwaitingDevice, AwaitingInput, Flow, LoginRequest
 from authsome.models.oauth import OAuth
 from authsome.models.provider import Provider
@@ -54,8 +54,10 @@ class Attempt:
         assert self.provider.oauth is not None
         return self.provider.oauth.resolved(self.request.variables)
 
-    def start(self, client: ClientCredentials, *, redirect_uri: str) -> AwaitingCallback | AwaitingDevice:
-        """What follows once the client is known: a URL to open, or a code to enter."""
+    def start(self, client: ClientCredentials, *, redirect_uri: str) -> AwaitingCallback | AwaitingDevice | Earned:
+        """What follows once the client is known: a URL to open, a code to enter, or the token at once."""
+        if self.request.flow is Flow.CLIENT_CREDENTIALS:
+            return self._grant_to_client(client)
         if self.request.flow is Flow.DEVICE_CODE:
             return self._ask_for_code(client)
         return self._send_to_provider(client, redirect_uri)
@@ -109,6 +111,18 @@ class Attempt:
         request = self._told(self.oauth.token_variables, tokens.variables)
         proof = self._verify(request, Kind.OAUTH2, held)
         return Earned(request=request, kind=Kind.OAUTH2, held=held, tokens=tokens, proof=proof, client=client)
+
+    def _grant_to_client(self, client: ClientCredentials) -> Earned:
+        """Get a token for the client itself, which is kept with it: the same grant again is how it is refreshed."""
+        oauth = self.oauth
+        request = token.client_credentials_request(oauth, client, scopes=self.request.scopes)
+        response = self.context.send(request, self.provider.allow_private_addresses)
+        secret = client.client_secret or Secret("")
+        tokens = token.parse_token_response(response, oauth, now=self.context.clock(), sent=(secret,))
+        told = self._told(oauth.token_variables, tokens.variables)
+        held = {ACCESS_TOKEN: tokens.access_token, CLIENT_ID: Secret(client.client_id), CLIENT_SECRET: secret}
+        proof = self._verify(told, Kind.OAUTH2, held)
+        return Earned(request=told, kind=Kind.OAUTH2, held=held, tokens=tokens, proof=proof)
 
     def _send_to_provider(self, client: ClientCredentials, redirect_uri: str) -> AwaitingCallback:
         oauth = self.oauth

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from authsome.broker.catalog import Catalog
 from authsome.broker.context import Context
-from authsome.errors import EndpointRefused, RequestInvalid
+from authsome.errors import EndpointRefused, EndpointUnreachable, RequestInvalid
 from authsome.message import HttpRequest, HttpResponse
 from authsome.models import url
 from authsome.models.login import Flow
@@ -52,7 +52,11 @@ def completed(context: Context, oauth: OAuth, variables: Mapping[str, str]) -> O
         return oauth
     issuer = oauth.resolved(variables).issuer
     assert issuer is not None  # or the definition would not have been taken
-    found = _server(context, issuer, allow_private=oauth.allow_private_addresses)
+    try:
+        found = _server(context, issuer, allow_private=oauth.allow_private_addresses)
+    except EndpointUnreachable as error:
+        error.unanswered = False  # no grant was in that request, so none can be lost
+        raise
     known = replace(
         oauth,
         authorization_url=found.authorization_endpoint or "",

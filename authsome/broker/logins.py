@@ -111,7 +111,7 @@ class Logins:
             provider=provider.name,
             connection=_checked_name(wanted.connection),
             flow=flow,
-            scopes=wanted.scopes or (provider.oauth.scopes if provider.oauth else ()),
+            scopes=wanted.scopes or _usual_scopes(provider, flow),
             force=wanted.force,
             verify=wanted.verify,
             variables=provider.checked_variables(wanted.variables, questions.kind_of(flow), partial=True),
@@ -129,7 +129,9 @@ class Logins:
             client = self._known_client(request)
             login = AwaitingInput(request=request, problem=None)
             if client is not None:
-                login = self._attempt(request).start(client, redirect_uri=self._redirect_uri)
+                started = self._attempt(request).start(client, redirect_uri=self._redirect_uri)
+                assert not isinstance(started, Earned)  # only a client that was asked for earns anything by itself
+                login = started
         with context.database.transaction(durable=True) as tx:
             self._check_absent(tx, request)
             logins.purge(tx, now)
@@ -323,8 +325,8 @@ class Logins:
         return replace(request, definition=replace(provider, oauth=oauth))
 
     def _client(self, request: LoginRequest) -> ClientCredentials | None:
-        """The OAuth client that earlier logins of this kind used."""
-        if request.flow is Flow.API_KEY:
+        """The OAuth client that earlier logins of this kind used; one that is an account itself is never another's."""
+        if request.flow in {Flow.API_KEY, Flow.CLIENT_CREDENTIALS}:
             return None
         sealer = self._context.sealers.for_vault(request.vault_id)
         with self._context.database.read() as reader:
@@ -492,6 +494,12 @@ class Logins:
             connection=request.connection,
             detail=detail,
         )
+
+
+def _usual_scopes(provider: Provider, flow: Flow) -> tuple[str, ...]:
+    """What is asked for when nobody says; a user's scopes are nothing for a client that comes for itself."""
+    is_of_users = flow is Flow.CLIENT_CREDENTIALS and provider.flow is not flow
+    return provider.oauth.scopes if provider.oauth and not is_of_users else ()
 
 
 def _checked_name(name: str) -> str:

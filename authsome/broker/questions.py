@@ -5,14 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from authsome.errors import RequestInvalid
-from authsome.models.connection import Kind
+from authsome.models.connection import CLIENT_ID, CLIENT_SECRET, Kind
 from authsome.models.login import Flow, LoginRequest
 from authsome.models.provider import Provider, Variable
 from authsome.oauth.client_auth import ClientCredentials
 from authsome.secret import Secret
 
-CLIENT_ID: Final = "client_id"
-CLIENT_SECRET: Final = "client_secret"  # noqa: S105  # a field's name
 FIELD_LIMIT: Final = 16 * 1024  # characters; the longest keys known (service-account JSON) have under 4,000
 
 
@@ -96,9 +94,10 @@ def _credential_fields(provider: Provider, flow: Flow) -> tuple[InputField, ...]
             for each in provider.api_key.fields
         )
     assert provider.oauth is not None
-    needs_secret = provider.oauth.client_secret == "required"  # noqa: S105  # a setting
+    is_account = flow is Flow.CLIENT_CREDENTIALS  # it has no user who could grant anything: the secret is all there is
+    needs_secret = is_account or provider.oauth.client_secret == "required"  # noqa: S105  # a setting
     asked = [InputField(name=CLIENT_ID, label="Client ID", secret=False, required=True, hint=None)]
-    if provider.oauth.client_secret != "none":  # noqa: S105  # a setting
+    if is_account or provider.oauth.client_secret != "none":  # noqa: S105  # a setting
         hint = None if needs_secret else "leave empty for a public client"
         asked.append(
             InputField(name=CLIENT_SECRET, label="Client secret", secret=True, required=needs_secret, hint=hint)

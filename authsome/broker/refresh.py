@@ -23,6 +23,7 @@ from authsome.broker.context import Context
 from authsome.broker.freshness import Freshness, Key, key_of
 from authsome.errors import (
     AuthsomeError,
+    ClientRefused,
     DaemonUnavailable,
     EndpointRefused,
     EndpointUnreachable,
@@ -210,8 +211,8 @@ class Refresher:
             sealer = context.sealers.for_vault(current.vault_id)
             held = connections.secrets(tx, sealer, current)
             client = clients.get(tx, sealer, current.provider)
-            credentials = ClientCredentials.of(client) if client else ClientCredentials(client_id="")
-            return Claim(lease=lease, held=held, client=credentials)
+            known = ClientCredentials.of(client) if client else ClientCredentials(client_id="")
+            return Claim(lease=lease, held=held, client=ClientCredentials.held_in(held) or known)
 
     def _await_other(self, connection: Connection) -> None:
         """Wait until another process has refreshed a connection, or its claim is over."""
@@ -260,11 +261,21 @@ class Refresher:
 
     def _request(self, provider: Provider, oauth: OAuth, claim: Claim) -> token.Tokens:
         context, held = self._context, claim.held
-        # No scope is asked for: the same ones are meant (RFC 6749 §6), however the provider spells them.
-        request = token.refresh_request(oauth, claim.client, refresh_token=held[REFRESH_TOKEN], scopes=())
+        refresh_token = held.get(REFRESH_TOKEN)
+        if refresh_token is not None:
+            # No scope is asked for: the same ones are meant (RFC 6749 §6), however the provider spells them.
+            request = token.refresh_request(oauth, claim.client, refresh_token=refresh_token, scopes=())
+        else:
+            scopes = claim.lease.connection.scopes
+            request = token.client_credentials_request(oauth, claim.client, scopes=scopes)
         response = context.send(request, provider.allow_private_addresses)
-        sent = (held[REFRESH_TOKEN], held[ACCESS_TOKEN], claim.client.client_secret or Secret(""))
-        return token.parse_token_response(response, oauth, now=context.clock(), sent=sent)
+        sent = (refresh_token or Secret(""), held[ACCESS_TOKEN], claim.client.client_secret or Secret(""))
+        try:
+            return token.parse_token_response(response, oauth, now=context.clock(), sent=sent)
+        except ClientRefused as error:
+            if refresh_token is None:  # the client is the account: when it is not taken, no grant is left
+                raise LoginRequired(error.message) from error
+            raise
 
     def _store(self, caller: Caller | None, oauth: OAuth, claim: Claim, tokens: token.Tokens) -> Connection:
         context, connection = self._context, claim.lease.connection
@@ -364,8 +375,14 @@ class Refresher:
 
 
 def _renewed(held: Secrets, tokens: token.Tokens) -> Secrets:
-    """A connection's fields after a refresh; without a new refresh token the old one stays (RFC 6749 §6)."""
-    return {ACCESS_TOKEN: tokens.access_token, REFRESH_TOKEN: tokens.refresh_token or held[REFRESH_TOKEN]}
+    """A connection's fields after a refresh; without a new refresh token the old one stays (RFC 6749 §6).
+
+    A client that comes for itself has none, and needs none (§4.4.3).
+    """
+    renewed = {**held, ACCESS_TOKEN: tokens.access_token}
+    if REFRESH_TOKEN in held and tokens.refresh_token is not None:
+        renewed[REFRESH_TOKEN] = tokens.refresh_token
+    return renewed
 
 
 def login_again(connection: Connection, problem: str | None = None) -> dict[str, str]:

@@ -25,7 +25,7 @@ from authsome.models import url
 from authsome.models.connection import DEFAULT_CONNECTION
 from authsome.secret import Secret
 
-FLOWS = ("pkce", "device_code", "dcr_pkce", "api_key")
+FLOWS = ("pkce", "device_code", "dcr_pkce", "client_credentials", "api_key")
 _INPUT_LIMIT = 64 * 1024  # characters on standard input
 _TRIAL = 60.0  # seconds: the daemon may be trying the key on its provider, which has 30
 _WAIT = 20  # seconds of one long poll; the progress line moves between polls

@@ -12,12 +12,15 @@ DEFAULT_CONNECTION = "default"
 
 ACCESS_TOKEN = "access_token"  # noqa: S105  # a field's name
 REFRESH_TOKEN = "refresh_token"  # noqa: S105  # a field's name
+CLIENT_ID = "client_id"
+CLIENT_SECRET = "client_secret"  # noqa: S105  # a field's name
 
 AuthMethod = Literal["client_secret_basic", "client_secret_post", "none"]
 """How a client authenticates at the token endpoint (RFC 6749 §2.3)."""
 
 Secrets = Mapping[str, Secret[str]]
-"""A connection's secret fields by name: `access_token` and `refresh_token`, or the fields of an API key."""
+"""A connection's secret fields by name: `access_token`, with `refresh_token` or with the `client_id` and
+`client_secret` that it was granted to (RFC 6749 §4.4); or the fields of an API key."""
 
 
 class Kind(StrEnum):
@@ -49,6 +52,7 @@ class Connection:
     account: str | None
     expires_at: datetime | None
     has_refresh_token: bool
+    """Whether a new access token can be had without anybody: by a refresh token, or by a client that is the account."""
     variables: Mapping[str, str]
     """Values of the provider's variables (`base_url`, …) that this connection was made with."""
     revision: int

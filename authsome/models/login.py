@@ -22,6 +22,7 @@ class Flow(StrEnum):
     PKCE = "pkce"
     DCR_PKCE = "dcr_pkce"
     DEVICE_CODE = "device_code"
+    CLIENT_CREDENTIALS = "client_credentials"
     API_KEY = "api_key"
 
 

@@ -367,6 +367,8 @@ def _oauth_flows(oauth: OAuth) -> Iterator[Flow]:
         yield Flow.DCR_PKCE
     if oauth.device_authorization_url or oauth.needs_discovery:
         yield Flow.DEVICE_CODE
+    if oauth.client_credentials:
+        yield Flow.CLIENT_CREDENTIALS
 
 
 def _flow(section: Section, oauth: OAuth | None, api_key: ApiKey | None) -> Flow:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import quote_plus
 
-from authsome.models.connection import AuthMethod, Client
+from authsome.models.connection import CLIENT_ID, CLIENT_SECRET, AuthMethod, Client, Secrets
 from authsome.secret import Secret
 
 
@@ -23,6 +23,13 @@ class ClientCredentials:
         """A stored client's."""
         method = client.registration.method if client.registration is not None else None
         return cls(client_id=client.client_id, client_secret=client.client_secret, method=method)
+
+    @classmethod
+    def held_in(cls, secrets: Secrets) -> "ClientCredentials | None":
+        """The client that a connection holds because it is the account (RFC 6749 §4.4)."""
+        if CLIENT_ID not in secrets or CLIENT_SECRET not in secrets:
+            return None
+        return cls(client_id=secrets[CLIENT_ID].reveal(), client_secret=secrets[CLIENT_SECRET])
 
 
 def authenticate(

@@ -1,4 +1,4 @@
-"""The token endpoint: code and refresh token in, tokens out (RFC 6749 §4.1.3, §5, §6).
+"""The token endpoint: code, refresh token or client in, tokens out (RFC 6749 §4.1.3, §4.4.2, §5, §6).
 
 Rule 1: a token is stored only when it is whole: of the type we can use, of characters a header can carry.
 Rule 2: a failure has one of three kinds. Final (`LoginRequired`): the provider has said that this grant is dead.
@@ -93,6 +93,14 @@ def refresh_request(
         params["scope"] = oauth.scope_separator.join(scopes)
     extras = {**oauth.token_params, **oauth.refresh.params}
     return client_request(oauth, client, oauth.refresh.url or oauth.token_url, {**extras, **params})
+
+
+def client_credentials_request(oauth: OAuth, client: ClientCredentials, *, scopes: Sequence[str]) -> HttpRequest:
+    """Ask for a token for the client itself (RFC 6749 §4.4.2)."""
+    params = {"grant_type": "client_credentials"}
+    if scopes:
+        params["scope"] = oauth.scope_separator.join(scopes)
+    return client_request(oauth, client, oauth.token_url, {**oauth.token_params, **params})
 
 
 def parse_token_response(

@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from authsome.errors import ConnectionNotFound, VaultDamaged
-from authsome.models.connection import REFRESH_TOKEN, Connection, Kind, Secrets, Status
+from authsome.models.connection import CLIENT_SECRET, REFRESH_TOKEN, Connection, Kind, Secrets, Status
 from authsome.vault.columns import (
     from_moment,
     from_names,
@@ -131,7 +131,7 @@ def put(  # noqa: PLR0913  # a credential has these parts
         scopes=scopes,
         account=account,
         expires_at=expires_at,
-        has_refresh_token=REFRESH_TOKEN in secrets,
+        has_refresh_token=REFRESH_TOKEN in secrets or CLIENT_SECRET in secrets,
         variables=dict(variables or {}),
         revision=next_revision(transaction, sealer.vault_id),
         created_at=now if before is None else before.created_at,
@@ -163,7 +163,7 @@ def update_tokens(  # noqa: PLR0913  # a credential has these parts
         status=Status.CONNECTED,
         scopes=scopes,
         expires_at=expires_at,
-        has_refresh_token=REFRESH_TOKEN in secrets,
+        has_refresh_token=REFRESH_TOKEN in secrets or CLIENT_SECRET in secrets,
         revision=next_revision(transaction, sealer.vault_id),
         updated_at=now,
         problem=None,

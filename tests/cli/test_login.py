@@ -309,6 +309,28 @@ def test_over_ssh_no_browser_is_opened_and_the_way_in_is_told(program: Program, 
     assert process.returncode == 11
 
 
+# ---- for the client itself -------------------------------------------------------------------------------------------
+
+
+def test_a_client_that_is_the_account(program: Program, oidc_server: OidcServer):
+    """Id and secret come from a pipe or the masked prompt; no browser is needed. # SEC-142"""
+    define(program, oidc_server, "acme", BASIC)
+    words = ("login", "acme", "--flow", "client_credentials")
+    done = program(*words, "--stdin", input=json.dumps({"client_id": BASIC.id, "client_secret": BASIC.secret}))
+    assert (done.returncode, done.stdout) == (0, "logged in to acme as default\n"), done.stderr
+    with program.on_terminal(*words, "--connection", "typed", env=NO_BROWSER) as tty:
+        tty.expect("Client ID: ")
+        tty.send_line(BASIC.id)
+        tty.expect("Client secret: ")
+        tty.send_line(str(BASIC.secret))
+        tty.expect("logged in to acme")
+        assert tty.wait() == 0
+        assert str(BASIC.secret) not in tty.transcript
+    assert {each.status for each in oidc_server.token_requests("client_credentials")} == {200}
+    assert len(connections(program)) == 2
+    assert str(BASIC.secret) not in program("get", "acme").stdout
+
+
 # ---- by device code --------------------------------------------------------------------------------------------------
 
 

@@ -134,6 +134,7 @@ class OidcServer:
                 "revocation_url": self.revocation_url,
                 "device_authorization_url": self.device_authorization_url,
                 "registration_endpoint": self.registration_endpoint,
+                "client_credentials": True,
                 "scopes": ["openid", "offline_access"],
                 "pkce": "required",
                 "token_endpoint_auth_method": client.method,

@@ -555,3 +555,73 @@ def test_every_field_is_documented():
     data = {"prompt", "audience", "again", "Acme-Version", "Content-Type", "client_id", "scope"}
     key = KEY["api_key"] | {"label": "", "env_var": "", "key_pattern": "", "key_pattern_hint": ""}
     assert names([EVERYTHING, {"api_key": key}]) - data <= named
+
+
+@pytest.mark.parametrize(
+    ("oauth", "flows"),
+    [
+        ({"authorization_url": "https://a.test/a", "token_url": "https://a.test/t"}, ["pkce"]),
+        ({"issuer": "https://a.test"}, ["pkce", "dcr_pkce", "device_code"]),
+        ({"token_url": "https://a.test/t", "device_authorization_url": "https://a.test/d"}, ["device_code"]),
+        ({"token_url": "https://a.test/t", "client_credentials": True}, ["client_credentials"]),
+        (
+            {
+                "authorization_url": "https://a.test/a",
+                "token_url": "https://a.test/t",
+                "registration_endpoint": "https://a.test/r",
+                "device_authorization_url": "https://a.test/d",
+                "client_credentials": True,
+                "resource": "https://api.a.test/v1",
+                "iss_required": True,
+                "client_id_metadata_document": True,
+                "issuer": "https://a.test",
+            },
+            ["pkce", "dcr_pkce", "device_code", "client_credentials"],
+        ),
+    ],
+)
+def test_what_endpoints_make_possible(oauth, flows):
+    """The endpoints say which flows there are, the first is the usual one, and all of it is written as it was read."""
+    definition = {
+        "schema_version": 1,
+        "name": "acme",
+        "display_name": "acme",
+        "auth_type": "oauth2",
+        "api_url": "api.a.test",
+        "oauth": oauth,
+    }
+    found = parse_definition(definition, source="acme.json")
+    assert list(found.flows) == flows
+    again = definition_to_json(found)
+    assert {name: again["oauth"][name] for name in oauth} == oauth
+    assert parse_definition(again, source="acme.json") == found
+
+
+@pytest.mark.parametrize(
+    ("oauth", "field"),
+    [
+        ({}, "token_url"),
+        ({"issuer": "https://a.test", "authorization_url": "https://a.test/a"}, "token_url"),
+        ({"token_url": "https://a.test/t"}, "authorization_url"),
+        ({"issuer": "https://a.test", "resource": "http://a.test/"}, "resource"),
+        ({"issuer": "https://a.test", "authorization_params": {"resource": "x"}}, "authorization_params.resource"),
+    ],
+)
+def test_endpoints_that_are_missing(oauth, field):
+    definition = {"schema_version": 1, "name": "acme", "auth_type": "oauth2", "api_url": "api.a.test", "oauth": oauth}
+    with pytest.raises(ProviderInvalid, match=rf"oauth\.{field}"):
+        parse_definition(definition, source="acme.json")
+
+
+def test_a_flow_that_nothing_makes_possible():
+    oauth = {"authorization_url": "https://a.test/a", "token_url": "https://a.test/t"}
+    definition = {
+        "schema_version": 1,
+        "name": "acme",
+        "auth_type": "oauth2",
+        "flow": "device_code",
+        "api_url": "api.a.test",
+        "oauth": oauth,
+    }
+    with pytest.raises(ProviderInvalid, match="flow: is device_code"):
+        parse_definition(definition, source="acme.json")
