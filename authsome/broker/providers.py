@@ -6,21 +6,32 @@ on record; after a crash in between, the log tells of a change that did not come
 
 import json
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from authsome.broker import record
 from authsome.broker.catalog import Entry, Source
 from authsome.broker.context import Context
-from authsome.errors import ConnectionExists, NotAllowed, ProviderExists, StorageFailed
+from authsome.errors import (
+    AuthsomeError,
+    ConnectionExists,
+    NotAllowed,
+    ProviderExists,
+    StorageFailed,
+    VaultDamaged,
+)
 from authsome.home import Home, make_private_directory, replacing_private, sync_directory
 from authsome.models.audit import Event
-from authsome.models.connection import Connection
+from authsome.models.connection import Connection, Registration
 from authsome.models.principal import Caller, Role
 from authsome.models.provider import Provider, definition_to_json
+from authsome.oauth import registration
 from authsome.vault import audit, clients, connections
+from authsome.vault.database import Reader
 
+_REFUSED: Final = 300  # from this status on an answer is no yes
 _KINDS: Final[Mapping[Source, str]] = {
     "bundled": "bundled provider",
     "custom": "custom provider",
@@ -52,6 +63,8 @@ class Removed:
     restored: bool
     """Whether a bundled definition is back in its place."""
     forgotten: tuple[Connection, ...]
+    unregistered: bool | None
+    """Whether the registrations that we had made there were given back; None if there were none, or no way to."""
 
 
 class Providers:
@@ -152,6 +165,7 @@ class Providers:
                         hint=f"that is forgotten with it: log out or revoke first, or `authsome remove {name} --yes`",
                     )
                 now = context.clock()
+                registrations = self._registrations(tx, name)
                 for connection in stored:
                     connections.delete(tx, connection)
                     audit.append(tx, record.about(Event.LOGOUT, caller, connection, now, "with its provider"))
@@ -163,7 +177,31 @@ class Providers:
             source=entry.source,
             restored=entry.source == "override",
             forgotten=tuple(each for each in stored if each.vault_id == caller.vault_id),
+            unregistered=self._give_back(entry, registrations),
         )
+
+    def _registrations(self, reader: Reader, provider: str) -> list[Registration]:
+        """What we have registered with a provider by ourselves, in every vault."""
+        found = []
+        for vault_id in clients.vaults_with(reader, provider):
+            with suppress(VaultDamaged):  # a registration that cannot be read cannot be given back
+                client = clients.get(reader, self._context.sealers.for_vault(vault_id), provider)
+                if client is not None and client.registration is not None:
+                    found.append(client.registration)
+        return found
+
+    def _give_back(self, entry: Entry, registrations: Iterable[Registration]) -> bool | None:
+        """Tell the provider, as far as it can be told, that these clients are no more (RFC 7592 §2.3)."""
+        asked = [question for each in registrations if (question := registration.delete_request(each)) is not None]
+        allow_private = entry.provider is not None and entry.provider.allow_private_addresses
+        outcomes = []
+        for question in asked:
+            try:
+                answer = self._context.send(question, allow_private)
+                outcomes.append(answer.status < _REFUSED or registration.is_gone(answer))
+            except AuthsomeError:  # the definition is gone, whatever becomes of what it had registered
+                outcomes.append(False)
+        return all(outcomes) if outcomes else None
 
     def _review(self, caller: Caller, provider: Provider) -> Review:
         context = self._context

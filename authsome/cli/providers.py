@@ -13,6 +13,7 @@ from authsome.cli.context import Context
 from authsome.client.api import JsonObject
 from authsome.errors import ConnectionExists, NotAllowed, ProviderInvalid, UsageError
 
+_PATIENCE = 60.0  # seconds: a provider may have to be told, and takes its time
 _LARGEST = 256 * 1024  # bytes: as much as the daemon takes
 
 
@@ -117,13 +118,13 @@ def run_remove(args: Arguments, context: Context) -> int:
     provider, output = args.text("provider"), context.output
     target = f"/providers/{segment(provider)}"
     try:
-        gone = context.daemon.call("DELETE", target + ("?forget=true" if args.flag("yes") else ""))
+        gone = context.daemon.call("DELETE", target + ("?forget=true" if args.flag("yes") else ""), timeout=_PATIENCE)
     except ConnectionExists as error:
         if output.as_json or not prompt.possible():
             raise
         if not prompt.confirm(output, f"{error.message}; forget that, too?"):
             raise NotAllowed("nothing was removed") from None
-        gone = context.daemon.call("DELETE", target + "?forget=true")
+        gone = context.daemon.call("DELETE", target + "?forget=true", timeout=_PATIENCE)
     if output.as_json:
         output.result(gone)
         return 0
@@ -133,6 +134,8 @@ def run_remove(args: Arguments, context: Context) -> int:
         output.line(f"forgot {provider} ({each['connection']})")
     if forgotten:
         output.hint("credentials live on there until they expire; `authsome revoke` before removing ends them")
+    if gone.get("unregistered") is False:
+        output.note(f"authsome is still registered with {provider}: that could not be given back")
     if gone.get("restored"):
         output.hint(f"{provider} is again as authsome brings it along")
     return 0

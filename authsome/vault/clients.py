@@ -45,6 +45,12 @@ def get(reader: Reader, sealer: Sealer, provider: str) -> Client | None:
         )
 
 
+def vaults_with(reader: Reader, provider: str) -> list[str]:
+    """The vaults that hold a client of this provider."""
+    rows = reader.execute("SELECT vault_id FROM clients WHERE provider = ? ORDER BY vault_id", (provider,))
+    return [str(vault_id) for (vault_id,) in rows]
+
+
 def put(  # noqa: PLR0913  # a client has these parts
     transaction: Transaction,
     sealer: Sealer,

@@ -16,10 +16,12 @@ from authsome.errors import (
     ProviderNotFound,
 )
 from authsome.models.audit import Event
+from authsome.models.connection import Registration
 from authsome.models.principal import Caller, Role
 from authsome.secret import Secret
 from authsome.vault import clients
 from broker.conftest import START, House
+from fakes import endpoint
 
 LIFETIME = timedelta(hours=1)
 
@@ -231,3 +233,54 @@ def test_a_review_is_of_the_definition(house: House):
         "https://refresh.acme.test/token",
         "https://api.acme.test/me",
     }
+
+
+@pytest.mark.parametrize(
+    ("script", "given_back"),
+    [
+        (endpoint.answer(b"", status=204), True),
+        (endpoint.answer(b"{}"), True),
+        (endpoint.answer(b"{}", status=401), True),  # it does not know us any more
+        (endpoint.answer(b"{}", status=404), True),
+        (endpoint.answer(b"{}", status=405), False),
+        (endpoint.answer(b"{}", status=500), False),
+        (endpoint.redirect("https://evil.test/"), False),
+        (endpoint.SCRIPTS["nothing"], False),
+    ],
+)
+def test_a_registration_is_given_back(
+    house: House,
+    hostile: endpoint.Endpoint,
+    script: endpoint.Script,
+    given_back: bool,  # noqa: FBT001  # the table's column
+):
+    """The client that we made at a provider is ended there, too; whatever it answers, the definition is gone here."""
+    # SEC-107
+    house.oauth("acme", hostile.url("/token"), registration_endpoint=hostile.url("/reg"))
+    made = Registration(
+        endpoint=hostile.url("/reg"),
+        redirect_uri="http://127.0.0.1:7998/auth/callback/oauth",
+        method="none",
+        secret_expires_at=None,
+        management_uri=hostile.url("/reg/1"),
+        access_token=Secret("manage-it"),
+    )
+    sealer = house.context.sealers.for_vault(house.owner.vault_id)
+    with house.context.database.transaction() as tx:
+        clients.put(
+            tx, sealer, provider="acme", client_id="id", client_secret=None, registration=made, now=house.clock()
+        )
+    hostile.script = script
+    assert house.broker.providers.remove(house.owner, "acme", forget=False).unregistered is given_back
+    (request,) = hostile.requests
+    assert (request.method, request.path) == ("DELETE", "/reg/1")
+    assert request.header("authorization") == "Bearer manage-it"
+    assert "acme" not in house.context.catalog.names()
+    with house.context.database.read() as reader:
+        assert clients.get(reader, sealer, "acme") is None
+
+
+def test_a_client_that_was_made_by_hand_is_only_forgotten(house: House):
+    """There is nothing to give back, and nothing is said about it."""
+    house.broker.providers.register(house.owner, definition())
+    assert house.broker.providers.remove(house.owner, "acme", forget=False).unregistered is None

@@ -105,6 +105,7 @@ class ProvidersApi:
                         "source": views.TEXT,
                         "restored": views.BOOLEAN,
                         "forgotten": views.array(views.CONNECTION),
+                        "unregistered": {"type": ["boolean", "null"]},
                     }
                 ),
                 errors=(ProviderNotFound, ConnectionExists, NotAllowed),
@@ -171,6 +172,7 @@ class ProvidersApi:
                 "source": removed.source,
                 "restored": removed.restored,
                 "forgotten": [views.connection(each, now) for each in removed.forgotten],
+                "unregistered": removed.unregistered,
             }
         )
 
