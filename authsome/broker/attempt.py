@@ -66,7 +66,7 @@ class Attempt:
         """Try a key on its provider, which alone may refuse it."""
         proof = self._verify(self.request, Kind.API_KEY, values)
         if isinstance(proof, verify.Refused):
-            return AwaitingInput(request=self.request, problem=f"the key is not accepted: {proof.reason}")
+            return AwaitingInput(request=self.request, problem=_refused(proof))
         return Earned(request=self.request, kind=Kind.API_KEY, held=values, proof=proof)
 
     def code(self, login: AwaitingCallback, query: str) -> tuple[LoginRequest, Secret[str]]:
@@ -191,3 +191,7 @@ class Attempt:
 
     def _verify(self, request: LoginRequest, kind: Kind, held: Secrets) -> verify.Outcome | None:
         return verify.attempt(self.context, self.provider, kind, request.variables, held) if request.verify else None
+
+
+def _refused(proof: verify.Refused) -> str:
+    return f"the key is not accepted: {proof.reason}; if it is right but may do little, --no-verify stores it"

@@ -140,7 +140,7 @@ def _field_to_json(field: KeyField) -> dict[str, object]:
 
 def _is_placeholder(value: str) -> bool:
     lowered = value.lower()
-    return ("authsome" in lowered and "placeholder" in lowered) or _ZEROS in value
+    return ("authsome" in lowered and "placeholder" in lowered) or _ZEROS in value.replace("-", "")
 
 
 def _with_article(label: str) -> str:

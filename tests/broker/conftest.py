@@ -88,6 +88,8 @@ class House:
     broker: Broker
     owner: Caller
     sent: list[str] = field(default_factory=list)
+    detour: list[str] = field(default_factory=list)
+    """When there is one, every request goes below this URL instead: https://HOST/PATH to DETOUR/HOST/PATH."""
     notices: list[Notice] = field(default_factory=list)
 
     def define(self, definition: Mapping[str, object]) -> None:
@@ -169,10 +171,14 @@ def open_house(home: Path, authority: Authority) -> Iterator[Callable[[], House]
             database = Database.open(lock, clock=clock)
             previous.callback(database.close)
             sent: list[str] = []
+            detour: list[str] = []
             notices: list[Notice] = []
 
             def send(request: HttpRequest, allow_private: bool) -> HttpResponse:  # noqa: FBT001
                 sent.append(request.url)
+                if detour:
+                    request = request._replace(url=f"{detour[-1]}/{request.url.removeprefix('https://')}")
+                    allow_private = True
                 host = request.url.split("/")[2].partition(":")[0]
                 if not host.endswith("localhost") and host != "127.0.0.1":
                     raise EndpointUnreachable(f"{host}: tests stay on this machine")
@@ -202,6 +208,7 @@ def open_house(home: Path, authority: Authority) -> Iterator[Callable[[], House]
                 broker=broker,
                 owner=_owner(context),
                 sent=sent,
+                detour=detour,
                 notices=notices,
             )
 

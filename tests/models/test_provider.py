@@ -289,13 +289,15 @@ def test_everything_is_kept():
         (KEY, "export", {"env": {"ACME": "{nothing}"}}, "export.env.ACME: uses a name that no login has", None),
         (KEY, "export", {"env": {"ACME": {"value": "{token}", "placeholder": "a b"}}}, "ACME.placeholder: must be ASCII", None),  # noqa: E501
         (KEY, "unverified", "yes", "unverified: must be true or false, not a text", None),
+        (KEY, "verify_tls", False, "there is no field 'verify_tls'", None),
+        (OAUTH, "oauth.insecure", True, "oauth: there is no field 'insecure'", None),
         (KEY, "colour", "red", "there is no field 'colour'", "fields here:"),
         (KEY, "api_keys", {}, "there is no field 'api_keys'", "did you mean 'api_key'?"),
     ],
 )  # fmt: skip
 def test_refused(base: dict[str, object], path: str, value: object, where: object, hint: str | None):
     """A field that is not what the contract says is refused by file, field and, where there is one, fix."""
-    # SEC-99, SEC-103, SEC-110
+    # SEC-98, SEC-99, SEC-103, SEC-110
     data = changed(base, path, value)
     if where is ...:
         parse(data)

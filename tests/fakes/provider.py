@@ -1,0 +1,171 @@
+"""Any provider on loopback, as one row of `vectors/providers.json` describes it: token endpoint, refresh, and its API.
+
+It is strict: a token request in another form, with other client authentication or with parameters too many is refused
+as the provider would refuse it, and its API answers 401 to everything without the very credential. What the row calls
+https://HOST/PATH is found here below /HOST/PATH.
+"""
+
+import base64
+import hashlib
+import json
+import urllib.parse
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from fakes import wire
+
+CLIENT_ID: Final = "our client:id"
+CLIENT_SECRET: Final = "our secret/&+:"
+CODE: Final = "the-code"
+
+Row = Mapping[str, Any]
+
+
+@dataclass(slots=True, kw_only=True)
+class ProviderServer:
+    """A running server; `play` makes it the provider of a row."""
+
+    port: int = 0
+    kind: str = ""
+    row: Row = field(default_factory=dict)
+    redirect_uri: str = ""
+    challenge: str | None = None
+    access_token: str = ""
+    refresh_token: str = ""
+    strange: Mapping[str, object] = field(default_factory=dict)
+    """Members that the next token answer has otherwise."""
+    seen: list[str] = field(default_factory=list)
+    """The URLs that were asked for, as the row has them."""
+    complaints: list[str] = field(default_factory=list)
+    """Why requests were refused."""
+
+    @property
+    def url(self) -> str:
+        """What to put before a URL's host."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def play(self, kind: str, row: Row) -> None:
+        """Be the provider of this row, for a login of this kind."""
+        self.kind, self.row, self.challenge, self.strange = kind, row, None, {}
+        self.access_token, self.refresh_token = "", "" if row.get("lasting") else "refresh-0"
+        self.seen.clear()
+        self.complaints.clear()
+
+    def filled(self, text: str) -> str:
+        """A value of the row with the current access token in it; `Basic:USER:PASSWORD` is encoded."""
+        text = text.replace("$AT", self.access_token)
+        scheme, _, pair = text.partition(":")
+        return "Basic " + base64.b64encode(pair.encode()).decode() if scheme == "Basic" else text
+
+    def serve(self, connection: wire.Connection) -> None:
+        """Answer one request."""
+        request = wire.read_request(connection.reader, connection.writer)
+        if request is None:
+            return
+        url = "https:/" + request.path
+        self.seen.append(url)
+        if url == self.row.get("token") and self._grant(request) == "authorization_code":
+            status, answer = self._exchange(request)
+        elif url == self.row.get("refresh", self.row.get("token")):
+            status, answer = self._refresh(request)
+        else:
+            status, answer = self._api(request, url)
+        body = json.dumps(answer).encode()
+        head = f"HTTP/1.1 {status} Test\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        connection.writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
+        connection.writer.flush()
+
+    # ---- the token endpoint
+
+    def _exchange(self, request: wire.Recorded) -> tuple[int, object]:
+        sent = self._parameters(request)
+        verifier = sent.pop("code_verifier", None)
+        digest = hashlib.sha256((verifier or "").encode()).digest()
+        made = base64.urlsafe_b64encode(digest).rstrip(b"=").decode() if verifier else None
+        uri = self._name("redirect_uri")
+        wanted = {"grant_type": "authorization_code", "code": CODE, uri: self.redirect_uri, **self._client()}
+        return self._answer(request, sent, wanted, proven=made == self.challenge)
+
+    def _refresh(self, request: wire.Recorded) -> tuple[int, object]:
+        wanted = {"grant_type": "refresh_token", "refresh_token": self.refresh_token, **self._client()}
+        return self._answer(request, self._parameters(request), wanted, proven=True)
+
+    def _answer(
+        self, request: wire.Recorded, sent: dict[str, str], wanted: dict[str, str], *, proven: bool
+    ) -> tuple[int, object]:
+        kind = {"form": "application/x-www-form-urlencoded", "json": "application/json"}[self.row["body"]]
+        header = self._basic() if self.row["client"] == "basic" else None
+        own = {name: request.header(name) for name in self.row.get("headers", {})}
+        for problem, holds in {
+            f"sent {sorted(sent)} instead of {sorted(wanted)}": sent == wanted,
+            f"sent a body of the type {request.header('content-type')}": request.header("content-type") == kind,
+            "another client authentication": request.header("authorization") == header,
+            f"headers {own}": own == self.row.get("headers", {}),
+            "the verifier": proven,
+            "another method": request.method == "POST",
+        }.items():
+            if not holds:
+                self.complaints.append(problem)
+        if self.complaints:
+            status, answer = self.row.get("refused", [400, {"error": "invalid_request"}])
+            return status, answer
+        number = int(self.access_token.rpartition("-")[2] or "0") + 1 if self.access_token else 1
+        self.access_token = f"access-{number}"
+        found: dict[str, object] = {"access_token": self.access_token, "token_type": "Bearer", "expires_in": 3600}
+        if self.row.get("rotates") or wanted["grant_type"] == "authorization_code":
+            self.refresh_token = f"refresh-{number}"
+            found["refresh_token"] = self.refresh_token
+        if self.row.get("expires_at"):
+            found |= {"expires_in": None, "expires_at": self.row["now"] + 3600}
+        return 200, found | dict(self.row.get("answer", {})) | dict(self.strange)
+
+    def _grant(self, request: wire.Recorded) -> str:
+        return self._parameters(request).get("grant_type", "")
+
+    def _parameters(self, request: wire.Recorded) -> dict[str, str]:
+        if self.row["body"] == "form":
+            return request.form
+        try:
+            value: dict[str, str] = json.loads(request.body)
+        except ValueError:
+            return {}
+        return value
+
+    def _name(self, name: str) -> str:
+        found: str = self.row.get("names", {}).get(name, name)
+        return found
+
+    def _client(self) -> dict[str, str]:
+        method = self.row["client"]
+        if method == "basic":
+            return {}
+        secret = {} if method == "none" else {self._name("client_secret"): CLIENT_SECRET}
+        return {self._name("client_id"): CLIENT_ID} | secret
+
+    def _basic(self) -> str:
+        pair = ":".join(urllib.parse.quote_plus(part) for part in (CLIENT_ID, CLIENT_SECRET))  # RFC 6749 §2.3.1
+        return "Basic " + base64.b64encode(pair.encode()).decode()
+
+    # ---- the API
+
+    def _api(self, request: wire.Recorded, url: str) -> tuple[int, object]:
+        method, wanted, answer, _ = self.row.get("verify") or ("", "", {}, None)
+        expected = self.row["requests"][0][1]
+        good = (request.method, url) == (method, wanted) and all(
+            request.query.get(name[1:]) == value if name[0] == "?" else request.header(name) == self.filled(value)
+            for name, value in expected.items()
+            if name[0] not in "+/"
+        )
+        if not good:
+            self.complaints.append(f"{request.method} {url} with {request.headers}")
+        return (200, answer) if good else (401, {"message": "bad credentials"})
+
+
+@contextmanager
+def serve() -> Iterator[ProviderServer]:
+    """Run the server on a free port of 127.0.0.1 until the block ends."""
+    server = ProviderServer()
+    with wire.listen(server.serve) as server.port:
+        yield server
