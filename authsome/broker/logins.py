@@ -226,6 +226,45 @@ class Logins:
             AuthenticationFailed: `state` is missing, unknown, or spent. No token request is sent.
             NotAllowed: another browser began this login.
         """
+
+        def check(login: AwaitingCallback) -> None:
+            key = browser_keys(login.request.id)
+            if key is None or key != login.request.browser_key:
+                raise NotAllowed(
+                    "this login was begun in another browser", hint="open the link that `authsome login` printed here"
+                )
+
+        return self._answered(query, check)
+
+    def paste(self, caller: Caller, login_id: str, address: Secret[str]) -> Login:
+        """Take the provider's answer from the one who began the login, who read it in a browser somewhere else.
+
+        The browser key proves that browser and login belong together; here the identity does, and the `state` in the
+        address, which has to be that of this very login.
+
+        Args:
+            caller: who pastes it.
+            login_id: the login.
+            address: where the browser was sent, or what follows its question mark.
+
+        Raises:
+            LoginNotFound: no such login, or another identity began it.
+            AuthenticationFailed: the address is no answer to this login, which goes on waiting.
+        """
+        login = self.get(caller, login_id)
+        if login.request.identity != caller.identity.handle:
+            raise LoginNotFound
+        text = address.reveal().strip()
+        query = (text.partition("?")[2] if "?" in text else text).partition("#")[0]
+
+        def check(found: AwaitingCallback) -> None:
+            if found.request.id != login_id:
+                raise NotAllowed("this is the answer to another login")
+
+        return self._answered(query, check)
+
+    def _answered(self, query: str, check: Callable[[AwaitingCallback], None]) -> Login:
+        """Take an answer to a login that waits for it, once `check` has said by raising nothing that it may come."""
         context = self._context
         state = authorization.callback_state(query)
         if state is None:
@@ -237,11 +276,7 @@ class Logins:
                     "no login awaits this answer: it was answered, cancelled, or took too long",
                     hint="start again with `authsome login`",
                 )
-            key = browser_keys(login.request.id)
-            if key is None or key != login.request.browser_key:
-                raise NotAllowed(
-                    "this login was begun in another browser", hint="open the link that `authsome login` printed here"
-                )
+            check(login)
             sealer = context.sealers.for_vault(login.request.vault_id)
             try:
                 request, code = self._attempt(login.request).code(login, query)

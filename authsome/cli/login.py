@@ -15,9 +15,11 @@ from authsome.cli.context import Context
 from authsome.cli.output import Stopwatch
 from authsome.client.api import Daemon, JsonObject
 from authsome.errors import (
+    AuthenticationFailed,
     AuthsomeError,
     CredentialUnavailable,
     KeyRejected,
+    NotAllowed,
     UsageError,
     from_code,
 )
@@ -53,6 +55,8 @@ class Session:
     provider: str
     connection: str
     browser_url: str
+    authorization_url: str | None
+    flows: tuple[str, ...]
     fields: tuple[Field, ...]
     problem: str | None
     device: JsonObject | None
@@ -70,13 +74,15 @@ class Session:
     def from_json(cls, value: JsonObject) -> "Session":
         """Read the daemon's answer; what a newer daemon adds is left alone."""
         error, stored, fields = value.get("error"), value.get("connection_view"), value.get("fields")
-        device = value.get("device")
+        device, flows = value.get("device"), value.get("flows")
         return cls(
             id=str(value["id"]),
             status=str(value["status"]),
             provider=str(value["provider"]),
             connection=str(value["connection"]),
             browser_url=str(value.get("browser_url") or ""),
+            authorization_url=str(value["authorization_url"]) if value.get("authorization_url") else None,
+            flows=tuple(str(flow) for flow in flows) if isinstance(flows, list) else (),
             fields=tuple(_field(each) for each in fields if isinstance(each, dict)) if isinstance(fields, list) else (),
             problem=str(value["problem"]) if value.get("problem") else None,
             device=device if isinstance(device, dict) else None,
@@ -187,6 +193,8 @@ class _Attempt:
             match session.status:
                 case "input":
                     session = self._input(session)
+                case "callback" if self._may_paste and session.authorization_url:
+                    session = self._paste(session)
                 case "callback" | "exchanging":
                     self._show(session, "to log in, open")
                     session = self._wait(session)
@@ -244,6 +252,32 @@ class _Attempt:
             port = session.browser_url.split("/")[2].rpartition(":")[2]
             self._output.hint(f"from another machine, first: ssh -L {port}:127.0.0.1:{port} THIS-MACHINE")
 
+    @property
+    def _may_paste(self) -> bool:
+        """Whether the login may be finished in a browser that cannot reach us, and somebody is here to say so."""
+        return not self._browser and not self._output.as_json and prompt.possible()
+
+    def _paste(self, session: Session) -> Session:
+        """Wait for the browser, on this machine or on any other, whose last address is pasted here."""
+        self._output.note(f"to log in to {session.provider}, open in a browser on this machine")
+        self._output.note(f"  {session.browser_url}")
+        self._output.note("or on any other machine")
+        self._output.note(f"  {session.authorization_url}")
+        self._output.note("There the last page cannot be loaded: paste its address here, and press Enter.")
+        if "device_code" in session.flows:
+            self._output.hint(f"or stop, and enter a code: authsome login {session.provider} --flow device_code")
+        with prompt.listening() as listener:
+            return self._wait(session, "waiting for the browser, or for that address", listener)
+
+    def _take_address(self, session: Session, address: str) -> Session:
+        """Hand over what was pasted; an address that is none of this login's is no reason to end it."""
+        try:
+            target = f"/auth/sessions/{session.id}/callback"
+            return Session.from_json(self._daemon.call("POST", target, {"address": address}, timeout=_TRIAL))
+        except (AuthenticationFailed, NotAllowed) as error:
+            self._output.note(f"that is not the address: {error.message}")
+            return session
+
     def _show_code(self, session: Session) -> None:
         """Say which code is to be entered where; open our page that says it, too, where that is possible."""
         device = session.device or {}
@@ -259,13 +293,21 @@ class _Attempt:
             drawn = qr.lines(target, dark_on_light=self._output.err_color)
             self._output.picture(drawn)
 
-    def _wait(self, session: Session, what: str = "waiting for you to finish in the browser") -> Session:
+    def _wait(
+        self,
+        session: Session,
+        what: str = "waiting for you to finish in the browser",
+        listener: prompt.Listener | None = None,
+    ) -> Session:
         """Wait until the login has moved on, showing for how long already."""
         watch = Stopwatch()
         status = session.status
-        patience = 1 if self._output.progress_shown else _WAIT
+        patience = 1 if self._output.progress_shown or listener is not None else _WAIT
         while session.status == status:
             self._output.progress(f"{what} … {watch}, Ctrl-C stops")
+            if listener is not None and (address := listener.line()) is not None:
+                session = self._take_address(session, address)
+                continue
             target = f"/auth/sessions/{session.id}?wait={patience}&status={status}"
             session = Session.from_json(self._daemon.call("GET", target, timeout=patience + 15.0))
         return session

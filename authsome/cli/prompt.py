@@ -4,6 +4,7 @@ Rule: whatever ends a question (Enter, Ctrl-C, Ctrl-D, a signal), the terminal i
 """
 
 import os
+import select
 import signal
 import sys
 import termios
@@ -41,6 +42,47 @@ def text(output: Output, label: str) -> str:
 def confirm(output: Output, question: str) -> bool:
     """Ask a question that only a plain yes says yes to."""
     return _ask(output, f"{question} [y/N] ", masked=False).strip().lower() in {"y", "yes"}
+
+
+class Listener:
+    """Takes a line that may come while something else is waited for; what is typed or pasted is not shown."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._typed: list[str] = []
+
+    def line(self) -> str | None:
+        """The line, if one has come since the last call; does not wait.
+
+        Raises:
+            Cancelled: Ctrl-D, or far too much was typed.
+        """
+        while select.select([self._descriptor], [], [], 0)[0]:
+            for char in _read(self._descriptor):
+                if char in _ENTER:
+                    found = "".join(self._typed).strip()
+                    self._typed.clear()
+                    if found:
+                        return found
+                elif char == _END:
+                    raise Cancelled("cancelled")
+                elif char in _ERASE:
+                    del self._typed[-1:]
+                elif char == _KILL:
+                    self._typed.clear()
+                elif char.isprintable():
+                    self._typed.append(char)
+            if len(self._typed) > _LIMIT:
+                raise Cancelled(f"more than {_LIMIT} characters were typed")
+        return None
+
+
+@contextmanager
+def listening() -> Iterator[Listener]:
+    """The terminal without echo, for as long as a line may come; only where `possible`."""
+    descriptor = sys.stdin.fileno()
+    with _unechoed(descriptor):
+        yield Listener(descriptor)
 
 
 def _ask(output: Output, label: str, *, masked: bool) -> str:

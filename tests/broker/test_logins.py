@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -149,6 +150,32 @@ def test_another_browser_cannot_finish_a_login(acme, hostile):
         acme.broker.logins.callback(answer(login), lambda _: None)
     assert hostile.requests == []
     assert isinstance(call_back(acme, login), Completed)
+
+
+def test_an_answer_that_is_pasted(acme, hostile):
+    """Who began a login may bring the answer; the address, its query alone, and blanks around it will do. # SEC-54"""
+    for spelling in ("{}", " http://127.0.0.1:7998/auth/callback/oauth?{} ", "https://elsewhere.example/?{}#_=_"):
+        login = at_provider(acme, force=True)
+        address = Secret(spelling.format(answer(login)))
+        assert isinstance(acme.broker.logins.paste(acme.owner, login.request.id, address), Completed)
+        assert form_of(hostile)["code"] == "the-code"
+        with pytest.raises(AuthenticationFailed):  # SEC-57
+            acme.broker.logins.paste(acme.owner, login.request.id, address)
+
+
+def test_only_who_began_a_login_pastes_its_answer(acme, hostile):
+    """Neither another identity of the same vault nor the answer to another login gets through. # SEC-54 # SEC-68"""
+    login, other = at_provider(acme), at_provider(acme)
+    stranger = replace(acme.owner, identity=replace(acme.owner.identity, handle="stranger"))
+    with pytest.raises(LoginNotFound):
+        acme.broker.logins.paste(stranger, login.request.id, Secret(answer(login)))
+    with pytest.raises(NotAllowed):
+        acme.broker.logins.paste(acme.owner, login.request.id, Secret(answer(other)))
+    for nonsense in ("", "?", "hello", "?state=guessed&code=x", "https://x.example/?" + answer(login) + "&state=again"):
+        with pytest.raises(AuthenticationFailed):
+            acme.broker.logins.paste(acme.owner, login.request.id, Secret(nonsense))
+    assert hostile.requests == []
+    assert isinstance(acme.broker.logins.paste(acme.owner, login.request.id, Secret(answer(login))), Completed)
 
 
 @pytest.mark.parametrize(("issuer", "accepted"), [("right", True), ("wrong", False), ("right/", False), (None, True)])

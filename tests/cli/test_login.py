@@ -209,7 +209,7 @@ def test_an_oauth_client_is_asked_for_on_the_terminal(program: Program, oidc_ser
         tty.expect("Client secret: ")
         tty.send_line(str(BASIC.secret))
         link = tty.expect(r"(http://127\.0\.0\.1:\d+/auth/\S+)")[1]
-        tty.expect(r"waiting for you to finish in the browser … \d:\d\d, Ctrl-C stops")
+        tty.expect(r"waiting for the browser, or for that address … \d:\d\d, Ctrl-C stops")
         callback = oidc_server.approve(visitor.open(link, stop_at=oidc_server.issuer))
         visitor.open(callback)
         tty.expect("logged in to acme as default")
@@ -307,6 +307,48 @@ def test_over_ssh_no_browser_is_opened_and_the_way_in_is_told(program: Program, 
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=10)
     assert process.returncode == 11
+
+
+def test_the_last_address_is_pasted(program: Program, oidc_server: OidcServer):
+    """A browser on some other machine cannot reach us: its last address is pasted, unseen, and the login ends here.
+
+    Whatever else is pasted is refused, and the login goes on waiting. # SEC-54 # SEC-67
+    """
+    define(program, oidc_server, "acme")
+    with program.on_terminal("login", "acme", env={"BROWSER": None, "DISPLAY": None}) as tty:
+        tty.expect("Client ID: ")
+        tty.send_line(PUBLIC.id)
+        authorization = tty.expect(rf"({re.escape(oidc_server.issuer)}/auth\S+)")[1]
+        tty.expect("--flow device_code")
+        tty.expect("waiting for the browser")
+        assert not tty.echoes()
+        for wrong in ("hello", "https://example.com/?state=x&code=y", "x" * 5000):
+            tty.send_line(wrong)
+            tty.expect("that is not the address: ")
+        assert oidc_server.token_requests() == ()
+        callback = oidc_server.approve(authorization)
+        tty.send_line(callback)
+        tty.expect("logged in to acme as default")
+        assert tty.wait() == 0
+        assert tty.echoes()
+        assert callback.partition("code=")[2].partition("&")[0] not in tty.transcript
+    assert len(oidc_server.token_requests("authorization_code")) == 1
+    assert program.opened == []
+
+
+@pytest.mark.parametrize("keys", [b"\x03", b"\x04"])
+def test_leaving_while_an_address_may_be_pasted(program: Program, oidc_server: OidcServer, keys):
+    """Ctrl-C and Ctrl-D end the login, and the terminal is as it was."""
+    define(program, oidc_server, "acme")
+    with program.on_terminal("login", "acme", "--no-browser", env=PLAIN) as tty:
+        tty.expect("Client ID: ")
+        tty.send_line(PUBLIC.id)
+        tty.expect("waiting for the browser")
+        tty.send(keys)
+        tty.expect("authsome: error: cancelled")
+        assert tty.wait() == 11
+        assert tty.echoes()
+    assert connections(program) == []
 
 
 # ---- for the client itself -------------------------------------------------------------------------------------------

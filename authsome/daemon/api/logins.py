@@ -101,6 +101,16 @@ class LoginsApi:
             ),
             Endpoint(
                 method="POST",
+                template=_ONE + "/callback",
+                handler=self.paste,
+                access=Access.PROOF,
+                summary="Give a login the address that the browser ended at, where that browser cannot reach us",
+                request=views.shape({"address": views.TEXT}),
+                response=session,
+                errors=(LoginNotFound,),
+            ),
+            Endpoint(
+                method="POST",
                 template=_ONE + "/cancel",
                 handler=self.cancel,
                 access=Access.PROOF,
@@ -208,6 +218,13 @@ class LoginsApi:
         body.done()
         login = self._broker.logins.get(call.caller, call.values["id"])
         return self._session(self._broker.logins.submit(login, fields))
+
+    def paste(self, call: Call) -> Response:
+        """POST …/callback."""
+        body = call.request.json()
+        address = body.secret("address")
+        body.done()
+        return self._session(self._broker.logins.paste(call.caller, call.values["id"], address))
 
     def cancel(self, call: Call) -> Response:
         """POST …/cancel."""
@@ -341,7 +358,8 @@ class LoginsApi:
         key = login.request.browser_key.reveal()
         fields = self._broker.logins.fields(login) if isinstance(login, AwaitingInput) else ()
         link = f"{self._base_url}{_path(login, 'open')}?key={key}"
-        view = views.session(login, fields, link, self._broker.context.clock())
+        flows = self._broker.logins.provider(login.request).flows
+        view = views.session(login, fields, link, flows, self._broker.context.clock())
         return json_response(view, status=status)
 
 

@@ -18,6 +18,7 @@ from authsome.models.login import (
     Completed,
     Exchanging,
     Failed,
+    Flow,
     Login,
 )
 from authsome.models.principal import Caller, Identity
@@ -80,6 +81,8 @@ SESSION: Final = shape(
         "flow": TEXT,
         "new_provider": BOOLEAN,
         "browser_url": TEXT,
+        "authorization_url": OPTIONAL_TEXT,
+        "flows": TEXTS,
         "fields": array(FIELD),
         "problem": OPTIONAL_TEXT,
         "device": {"anyOf": [DEVICE, {"type": "null"}]},
@@ -169,7 +172,9 @@ def login_status(login: Login) -> str:
             return "failed"
 
 
-def session(login: Login, fields: Iterable[InputField], browser_url: str, now: datetime) -> JsonObject:
+def session(
+    login: Login, fields: Iterable[InputField], browser_url: str, flows: Iterable[Flow], now: datetime
+) -> JsonObject:
     """A login, for the one who began it."""
     request = login.request
     return {
@@ -180,6 +185,8 @@ def session(login: Login, fields: Iterable[InputField], browser_url: str, now: d
         "flow": request.flow,
         "new_provider": request.is_new_provider,
         "browser_url": browser_url,
+        "authorization_url": login.authorization_url if isinstance(login, AwaitingCallback) else None,
+        "flows": list(flows),
         "fields": [
             {
                 "name": field.name,
