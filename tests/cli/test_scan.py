@@ -87,7 +87,9 @@ def test_a_script_imports_and_replaces(program: Program, project: Path):
     """What is not stored is stored once, and gone from the file; what differs is kept as it is."""
     # SEC-142
     file = project / ".env"
-    file.write_text(f"A={ANTHROPIC}\r\nexport B='{OPENAI}' # c\nC={OTHER}\nD={OPENAI}\n")
+    file.write_text(
+        f"A={ANTHROPIC}\r\nexport OPENAI_API_KEY='{OPENAI}' # c\nOPENAI_API_KEY={OTHER}\nOPENAI_API_KEY={OPENAI}\n"
+    )
     file.chmod(0o640)
     found = findings(program, project, "--import", "--replace", "--yes", "--no-verify")
     assert states(found) == {
@@ -100,9 +102,9 @@ def test_a_script_imports_and_replaces(program: Program, project: Path):
     lines = file.read_bytes().split(b"\n")
     assert lines[0].startswith(b"A=sk-ant-")
     assert lines[0].endswith(b"\r")
-    assert lines[1].startswith(b"export B='sk-")
+    assert lines[1].startswith(b"export OPENAI_API_KEY='sk-")
     assert lines[1].endswith(b"' # c")
-    assert lines[2] == f"C={OTHER}".encode()
+    assert lines[2] == f"OPENAI_API_KEY={OTHER}".encode()
     assert ANTHROPIC.encode() not in file.read_bytes()
     assert OPENAI.encode() not in file.read_bytes()
     assert file.stat().st_mode & 0o777 == 0o640
@@ -177,3 +179,31 @@ def test_a_link_is_reported_and_left_alone(program: Program, project: Path):
     found = findings(program, project, ".env", "--import", "--replace", "--yes", "--no-verify")
     assert (found[".env:1"]["imported"], found[".env:1"]["replaced"]) == (True, False)
     assert OPENAI in (project / "real").read_text()
+
+
+def test_a_key_that_may_be_of_two(program: Program, project: Path):
+    """A form that two providers share says nothing; what is stored is known even so, and somebody may settle it."""
+    shared = {"schema_version": 1, "auth_type": "api_key", "api_key": {"key_pattern": "^shared-[a-z0-9]{20}$"}}
+    for name in ("first", "second"):
+        path = project / f"{name}.json"
+        path.write_text(json.dumps({**shared, "name": name, "api_url": f"api.{name}.test"}))
+        assert program("register", str(path), "--yes").returncode == 0
+    file = project / ".env"
+    file.write_text("ANY=shared-ab1cd2ef3gh4ij5kl6mn\n")
+    found = findings(program, project, "--import", "--yes", "--no-verify")[".env:1"]
+    assert (found["provider"], found["candidates"], found["imported"]) == (None, ["first", "second"], False)
+    assert "first or second" in str(found["problem"])
+    with program.on_terminal("scan", "--import", "--no-verify", cwd=project) as tty:
+        tty.expect(r"first/second +not stored")
+        tty.expect(r"is shared-…l6mn of .env:1 of first\? \[y/N\] ")
+        tty.send_line("n")
+        tty.expect(r"of second\? \[y/N\] ")
+        tty.send_line("y")
+        tty.expect(r"store as second \(default\)")
+        tty.send_line("y")
+        tty.expect("put placeholders")
+        tty.send_line("n")
+        assert tty.wait() == 0
+    assert states(findings(program, project)) == {".env:1": ("second", "same")}
+    for name in ("first", "second"):
+        assert program("remove", name, "--yes").returncode == 0

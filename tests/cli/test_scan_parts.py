@@ -268,14 +268,14 @@ def test_whose_key(value: str, variable: str | None, host: str | None, providers
     """By its variable, else by its host, else by a form that nothing else has by chance."""
     found = Found(value=Secret(value), place=Place(), variable=variable, host=host)
     matches = known.match(FORMS, [found])
-    names = [name for each in matches if each.form for name in (each.form.provider, *each.rivals)]
+    names = [form.provider for each in matches for form in each.forms]
     assert names == providers
 
 
 def test_a_credential_that_no_provider_takes():
     """What is a credential for certain is told even so; what only might be one is not."""
     found = [Found(value=Secret("abcdefgh123"), place=Place(), is_key=is_key) for is_key in (True, False)]
-    assert [each.form for each in known.match(FORMS, found)] == [None]
+    assert [each.forms for each in known.match(FORMS, found)] == [()]
 
 
 @pytest.mark.parametrize(

@@ -58,12 +58,15 @@ class KeyForm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """A value, and whose key it is; `form` is None for a credential that no provider here takes."""
+    """A value, and whose key it is: several when its form is that of more than one, none when no provider takes it."""
 
     found: Found
-    form: KeyForm | None
-    rivals: tuple[str, ...] = ()
-    """Other providers whose key it may be as well."""
+    forms: tuple[KeyForm, ...]
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether it is a secret, and not only what belongs to one."""
+        return not self.forms or any(form.is_secret for form in self.forms)
 
 
 def match(forms: Sequence[KeyForm], found: Iterable[Found]) -> list[Match]:
@@ -71,11 +74,8 @@ def match(forms: Sequence[KeyForm], found: Iterable[Found]) -> list[Match]:
     matches = []
     for each in found:
         fitting = _fitting(forms, each)
-        if fitting:
-            rivals = tuple(form.provider for form in fitting[1:])
-            matches.append(Match(found=each, form=fitting[0], rivals=rivals))
-        elif each.is_key and _is_real(each.value.reveal()):
-            matches.append(Match(found=each, form=None))
+        if fitting or (each.is_key and _is_real(each.value.reveal())):
+            matches.append(Match(found=each, forms=tuple(fitting)))
     return matches
 
 

@@ -32,8 +32,12 @@ _BATCH: Final = 500  # likenesses of one question
 class Finding:
     """A key that was found, what is stored of it, and what was done."""
 
-    match: Match
+    found: Found
     state: str
+    form: KeyForm | None = None
+    """Whose key it is; None when nobody here takes it, or more than one may."""
+    rivals: tuple[KeyForm, ...] = ()
+    """Those of whose form it is, when it is not settled."""
     connection: str | None = None
     """The one that holds it, or that it differs from."""
     imported: bool = False
@@ -42,19 +46,15 @@ class Finding:
     """Why it cannot be imported, or was not."""
 
     @property
-    def found(self) -> Found:
-        """The value and its place."""
-        return self.match.found
-
-    @property
     def provider(self) -> str:
-        """Whose key it is."""
-        return self.match.form.provider if self.match.form else "-"
+        """Whose key it is, or may be."""
+        return self.form.provider if self.form else "/".join(each.provider for each in self.rivals) or "-"
 
     @property
     def masked(self) -> str:
         """What may be shown of it."""
-        return self.match.form.masked(self.found.value) if self.match.form else "…"
+        form = self.form or next(iter(self.rivals), None)
+        return form.masked(self.found.value) if form else "…"
 
     @property
     def told(self) -> str:
@@ -67,8 +67,9 @@ class Finding:
         """The finding as `--json` tells it."""
         place = self.found.place
         return {
-            "provider": self.match.form.provider if self.match.form else None,
-            "field": self.match.form.field if self.match.form else None,
+            "provider": self.form.provider if self.form else None,
+            "candidates": [each.provider for each in self.rivals],
+            "field": self.form.field if self.form else None,
             "variable": self.found.variable,
             "file": str(place.path) if place.path else None,
             "line": place.line or None,
@@ -118,36 +119,37 @@ def scan(args: Arguments, context: Context) -> int:
 def _compare(context: Context, matches: Sequence[Match], connection: str | None) -> list[Finding]:
     """What is stored of each secret that was found."""
     key = secrets.token_bytes(fingerprint.KEY_BYTES)
-    telling = [each for each in matches if each.form is None or each.form.is_secret]
-    asked = [each for each in telling if each.form is not None]
+    telling = [each for each in matches if each.is_telling]
+    candidates = [
+        {"provider": form.provider, "likeness": fingerprint.of(key, each.found.value)}
+        for each in telling
+        for form in each.forms
+    ]
     answers: list[dict[str, object]] = []
-    for start in range(0, len(asked), _BATCH):
-        candidates = [
-            {"provider": each.form.provider, "likeness": fingerprint.of(key, each.found.value)}
-            for each in asked[start : start + _BATCH]
-            if each.form is not None
-        ]
-        body = {"key": base64.b64encode(key).decode(), "candidates": candidates}
+    for start in range(0, len(candidates), _BATCH):
+        body = {"key": base64.b64encode(key).decode(), "candidates": candidates[start : start + _BATCH]}
         answers += objects(context.daemon.call("POST", "/scan", body), "answers")
-    by_match = {id(each): answer for each, answer in zip(asked, answers, strict=True)}
-    return [_finding(each, by_match.get(id(each)), connection) for each in telling]
+    given = iter(answers)
+    return [_finding(each, [(form, next(given)) for form in each.forms], connection) for each in telling]
 
 
-def _finding(match: Match, answer: dict[str, object] | None, wanted: str | None) -> Finding:
-    if match.form is None or answer is None:
-        return Finding(match=match, state=UNKNOWN, problem="no provider here takes it")
-    same, others = _names(answer, "same"), _names(answer, "others")
-    problem = None
-    if match.rivals:
-        problem = f"it may be a key of {' or '.join((match.form.provider, *match.rivals))}: log in by hand"
-    elif not match.form.is_importable:
-        problem = f"a token is got by logging in: authsome login {match.form.provider}"
-    if same:
-        return Finding(match=match, state=SAME, connection=same[0], problem=problem)
+def _finding(match: Match, answers: Sequence[tuple[KeyForm, dict[str, object]]], wanted: str | None) -> Finding:
+    for form, answer in answers:
+        if same := _names(answer, "same"):
+            return Finding(found=match.found, form=form, state=SAME, connection=same[0])
+    if len(answers) > 1:
+        may_be = " or ".join(form.provider for form in match.forms)
+        unsettled = f"it may be a key of {may_be}, and its variable does not say which"
+        return Finding(found=match.found, rivals=match.forms, state=NOT_STORED, problem=unsettled)
+    if not answers:
+        return Finding(found=match.found, state=UNKNOWN, problem="no provider here takes it")
+    ((form, answer),) = answers
+    others = _names(answer, "others")
+    problem = None if form.is_importable else f"a token is got by logging in: authsome login {form.provider}"
     name = wanted or (DEFAULT_CONNECTION if DEFAULT_CONNECTION in others else next(iter(others), None))
     if name in others:
-        return Finding(match=match, state=DIFFERS, connection=name, problem=problem)
-    return Finding(match=match, state=NOT_STORED, problem=problem)
+        return Finding(found=match.found, form=form, state=DIFFERS, connection=name, problem=problem)
+    return Finding(found=match.found, form=form, state=NOT_STORED, problem=problem)
 
 
 def _names(answer: dict[str, object], member: str) -> list[str]:
@@ -197,6 +199,8 @@ class _Work:
         """Store what is not stored, one after the other; what fails is told, and stops nothing."""
         done: list[Finding] = []
         for finding in findings:
+            if finding.rivals and self.ask is not None:
+                self._settle(finding)
             if finding.problem is not None or finding.state == SAME:
                 continue
             twin = next((each for each in done if _is_same_key(each, finding)), None)
@@ -209,6 +213,17 @@ class _Work:
             if name is not None:
                 finding.state, finding.connection, finding.imported = SAME, name, True
                 done.append(finding)
+
+    def _settle(self, finding: Finding) -> None:
+        """Have somebody say whose key it is that may be of several."""
+        assert self.ask is not None
+        for form in finding.rivals:
+            if self.ask(self.context.output, f"is {finding.masked} of {finding.found.place.shown} of {form.provider}?"):
+                match = Match(found=finding.found, forms=(form,))
+                (settled,) = _compare(self.context, [match], self.args.optional("connection"))
+                finding.form, finding.rivals, finding.problem = form, (), settled.problem
+                finding.state, finding.connection = settled.state, settled.connection
+                return
 
     def _import(self, finding: Finding, *, taken: set[str]) -> str | None:
         """Store one key; the name of its connection, None when nobody agreed."""
@@ -237,12 +252,12 @@ class _Work:
 
     def _fields(self, finding: Finding) -> dict[str, Secret[str]]:
         """The key, with the other fields that its provider asks for, from the same place if they are there."""
-        form = finding.match.form
+        form = finding.form
         assert form is not None
         fields = {form.field: finding.found.value}
         for other in self.forms:
             if other.provider == form.provider and other.field not in fields:
-                beside = [each.found for each in self.matches if each.form is other]
+                beside = [each.found for each in self.matches if other in each.forms]
                 beside.sort(key=lambda found: found.place.path != finding.found.place.path)
                 if not beside:
                     raise NotAllowed(f"{form.provider} asks for {other.field}, too, and that was not found")
@@ -280,7 +295,7 @@ def _is_same_key(one: Finding, other: Finding) -> bool:
 
 def _changes(findings: Iterable[Finding]) -> Iterable[rewrite.Change]:
     for finding in findings:
-        form, place = finding.match.form, finding.found.place
+        form, place = finding.form, finding.found.place
         assert form is not None
         assert place.span is not None
         placeholders = form.placeholders
