@@ -1,12 +1,11 @@
-"""What a command takes, declared once for the parser and for the help page; argparse takes the words apart.
+"""What a command takes, declared once for the parser and for the help page; `splitting` takes options apart.
 
 Rule: a value that was not understood is never repeated in an error: it may be a key that somebody typed in the wrong
-place. So argparse's own messages, which repeat it, do not leave this file.
+place. So argparse's own messages, which repeat it, do not leave `splitting`.
 """
 
-import argparse
 from collections.abc import Sequence
-from typing import Final, NoReturn
+from typing import Final
 
 from authsome.cli.main import GLOBAL_FLAGS
 from authsome.errors import UsageError
@@ -120,43 +119,43 @@ class Parser:
         Raises:
             UsageError: the words are not such a command line.
         """
-        found = _Found()
-        try:
-            unknown = self._take_apart(list(words), found)
-        except argparse.ArgumentError as error:
-            raise self._wrong(self._complaint(error)) from None
+        found = Found()
+        unknown = self._sort(list(words), found)
         if "help" in found.flags:
             return Arguments({}), found.flags
         self._check(found, unknown)
         given = {key: tuple(value for _, value in pairs) for key, pairs in found.options.items()}
         return Arguments({**given, **found.placed}), found.flags
 
-    def _take_apart(self, words: list[str], found: "_Found") -> list[str]:
-        """Let argparse sort the words into `found`; returns those that it has no use for."""
-        parser = _Quiet(prog=self.command, add_help=False, allow_abbrev=False, exit_on_error=False)
-        for option in self.options:
-            nargs = 0 if option.metavar is None else None
-            parser.add_argument(*option.names, action=_Note, dest=option.key, nargs=nargs, found=found)
-        for name in GLOBAL_FLAGS:
-            parser.add_argument(name, action=_Note, dest=GLOBAL_FLAGS[name], nargs=0, found=found, is_global=True)
-        if self.remainder is not None:
-            parser.add_argument("rest", nargs=argparse.REMAINDER)
-            space, unknown = parser.parse_known_args(words)
-            rest = space.rest[1:] if space.rest[:1] == ["--"] else space.rest
-            found.placed[self.remainder.name] = tuple(rest)
-            return unknown
-        parser.add_argument("words", nargs="*")
-        space, unknown = parser.parse_known_intermixed_args(words)
-        self._place(space.words, unknown, found)
+    def _sort(self, words: list[str], found: "Found") -> list[str]:
+        """Sort the words into `found`; returns those that there is no use for."""
+        if self.remainder is not None or any(_is_option(word) and word not in GLOBAL_FLAGS for word in words):
+            return self._take_apart(words, found)
+        found.flags.update(GLOBAL_FLAGS[word] for word in words if word in GLOBAL_FLAGS)
+        unknown: list[str] = []
+        self._place([word for word in words if word not in GLOBAL_FLAGS], unknown, found)
         return unknown
 
-    def _place(self, words: list[str], unknown: list[str], found: "_Found") -> None:
+    def _take_apart(self, words: list[str], found: "Found") -> list[str]:
+        from authsome.cli import splitting  # noqa: PLC0415  # 10 ms that a command without options does without
+
+        try:
+            plain, unknown = splitting.split(self, words, found)
+        except splitting.Misfit as misfit:
+            raise self._wrong(self._complaint(misfit.names)) from None
+        if self.remainder is not None:
+            found.placed[self.remainder.name] = tuple(plain)
+        else:
+            self._place(plain, unknown, found)
+        return unknown
+
+    def _place(self, words: list[str], unknown: list[str], found: "Found") -> None:
         for positional in self.positionals:
             taken, words = (words, []) if positional.many else (words[:1], words[1:])
             found.placed[positional.name] = tuple(taken)
         unknown.extend(words)
 
-    def _check(self, found: "_Found", unknown: Sequence[str]) -> None:
+    def _check(self, found: "Found", unknown: Sequence[str]) -> None:
         for word in unknown:
             if _is_option(word):
                 name = word.partition("=")[0] if word.startswith("--") else word[:2]
@@ -183,9 +182,8 @@ class Parser:
                 hint = suggestion(value, option.choices) or f"one of {', '.join(option.choices)}"
                 raise self._wrong(f"{name} does not know that value", hint)
 
-    def _complaint(self, error: argparse.ArgumentError) -> str:
-        """Argparse's complaint in our words: the only ones that are left to it are values missing and too many."""
-        names = (error.argument_name or "").split("/")
+    def _complaint(self, names: Sequence[str]) -> str:
+        """What is wrong with an option of these names: a value is missing, or there is one too many."""
         for option in self.options:
             if option.metavar is not None and set(names) & set(option.names):
                 return f"{option.names[-1]} takes a value: {option.names[-1]} {option.metavar}"
@@ -195,55 +193,13 @@ class Parser:
         return UsageError(message, hint=hint or f"see `authsome {self.command} --help`")
 
 
-class _Found:
+class Found:
     """What the words were sorted into."""
 
     def __init__(self) -> None:
         self.flags: set[str] = set()
         self.options: dict[str, list[tuple[str, str]]] = {}
         self.placed: dict[str, tuple[str, ...]] = {}
-
-
-class _Note(argparse.Action):
-    """Notes an option as it was written, with its value."""
-
-    def __init__(  # the shape that argparse calls
-        self,
-        option_strings: Sequence[str],
-        dest: str,
-        *,
-        nargs: int | None,
-        found: _Found,
-        is_global: bool = False,
-    ) -> None:
-        super().__init__(option_strings, dest, nargs=nargs)
-        self._found = found
-        self._is_global = is_global
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,  # noqa: ARG002  # the shape that argparse calls
-        namespace: argparse.Namespace,  # noqa: ARG002
-        values: object,
-        option_string: str | None = None,
-    ) -> None:
-        """Take one occurrence."""
-        if self._is_global:
-            self._found.flags.add(self.dest)
-        else:
-            value = values if isinstance(values, str) else ""
-            self._found.options.setdefault(self.dest, []).append((option_string or "", value))
-
-
-class _Quiet(argparse.ArgumentParser):
-    """An argparse that neither prints nor exits."""
-
-    def _get_formatter(self) -> argparse.HelpFormatter:
-        return argparse.HelpFormatter(self.prog, width=80)  # without a width it imports shutil to ask the terminal
-
-    def error(self, message: str) -> NoReturn:
-        """Turn what argparse would print into its exception."""
-        raise argparse.ArgumentError(None, message)
 
 
 _ARTICLES: Final = {False: "a", True: "an"}

@@ -5,7 +5,7 @@ owner claim it with the bootstrap secret that only the owner can read.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Self
 
 from authsome import clock
@@ -36,7 +36,7 @@ class Daemon:
         *,
         environ: Mapping[str, str] | None = None,
         notice: Notice | None = None,
-        now: clock.Clock = clock.now,
+        now: Callable[[], int] = clock.seconds,
     ) -> None:
         self.settings = settings
         self._environ = environ or {}

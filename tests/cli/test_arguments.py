@@ -1,8 +1,10 @@
 """The parser takes what a command declares, anywhere, and repeats no value that it did not understand."""
 
+import itertools
+
 import pytest
 
-from authsome.cli.arguments import Parser
+from authsome.cli.arguments import Found, Parser
 from authsome.errors import UsageError
 
 
@@ -115,3 +117,14 @@ def test_values_do_not_show():
     parser = Parser("x", "x")
     parser.argument("word", "any")
     assert "hidden" not in repr(parser.parse(["hidden"])[0])
+
+
+def test_words_without_options_are_sorted_as_argparse_would(parser):
+    """Plain words and global flags, in any order, need no argparse: it would sort them no other way."""
+    pieces = ("github", "-", "", "a b", "--json", "--quiet", "--help")
+    for length in range(5):
+        for words in itertools.product(pieces, repeat=length):
+            here, there = Found(), Found()
+            unknown = parser._sort(list(words), here)
+            assert parser._take_apart(list(words), there) == unknown
+            assert (here.placed, here.flags, here.options) == (there.placed, there.flags, there.options)

@@ -257,10 +257,13 @@ RUN_LIBRARIES = {
 """And of everybody else's, besides the library that signs: what is written in C, or loaded by that library."""
 
 HEAVY = {
+    "argparse",
     "asyncio",
     "ctypes",
+    "datetime",
     "email",
     "encodings.idna",
+    "gettext",
     "hashlib",
     "hmac",
     "http",
@@ -268,6 +271,7 @@ HEAVY = {
     "importlib.metadata",
     "jwt",
     "keyring",
+    "locale",
     "logging",
     "mitmproxy",
     "random",
