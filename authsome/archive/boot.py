@@ -52,9 +52,9 @@ def run() -> int:
         except KeyboardInterrupt:
             sys.stderr.write("authsome: error: cancelled while unpacking\n")
             return 11
-    from authsome.cli.main import main  # the path is set only now
+    from authsome.cli.main import program  # the path is set only now
 
-    return main(sys.argv[1:])
+    return program()
 
 
 def _enter(archive: str, manifest: dict[str, str]) -> None:

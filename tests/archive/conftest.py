@@ -15,9 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 
 # The command line of the archives under test: it runs its first argument as a program, inside the archive.
 COMMAND_LINE = """
-def main(argv):
-    if argv:
-        exec(argv[0], {"__name__": "tried"})
+import sys
+
+def program():
+    if sys.argv[1:]:
+        exec(sys.argv[1], {"__name__": "tried"})
     return 0
 """
 

@@ -309,6 +309,27 @@ def test_a_short_command_ends_at_once_and_a_failed_one_with_its_status(daemon: P
         assert done.stderr.endswith("\n")
 
 
+WATCHED = """
+import atexit, sys
+atexit.register(print, "wound up")
+sys.argv = ["authsome.py", *sys.argv[1:]]
+del sys.modules["atexit"]
+from authsome.archive import boot
+sys.exit(boot.run())
+"""
+
+
+@pytest.mark.parametrize(("words", "status"), [(["whoami"], 0), (["get"], 2)])
+def test_the_launcher_does_not_wind_up(daemon: Program, words, status):
+    """What starts a command, from a checkout and from the archive, takes that way out."""
+    done = subprocess.run(
+        [sys.executable, "-c", WATCHED, *words],
+        cwd=CHECKOUT, env=daemon.environment(), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == status
+    assert "wound up" not in done.stdout
+
+
 def modules_of_run(program: Program, *words: str) -> set[str]:
     """The modules that `run` has loaded when it becomes the command, beyond those of a bare interpreter."""
     code = f"""
