@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from authsome.broker import record
+from authsome.broker import record, registration
 from authsome.broker.catalog import Entry, Source
 from authsome.broker.context import Context
 from authsome.errors import (
@@ -27,11 +27,9 @@ from authsome.models.audit import Event
 from authsome.models.connection import Connection, Registration
 from authsome.models.principal import Caller, Role
 from authsome.models.provider import Provider, definition_to_json
-from authsome.oauth import registration
 from authsome.vault import audit, clients, connections
 from authsome.vault.database import Reader
 
-_REFUSED: Final = 300  # from this status on an answer is no yes
 _KINDS: Final[Mapping[Source, str]] = {
     "bundled": "bundled provider",
     "custom": "custom provider",
@@ -192,13 +190,13 @@ class Providers:
 
     def _give_back(self, entry: Entry, registrations: Iterable[Registration]) -> bool | None:
         """Tell the provider, as far as it can be told, that these clients are no more (RFC 7592 §2.3)."""
-        asked = [question for each in registrations if (question := registration.delete_request(each)) is not None]
         allow_private = entry.provider is not None and entry.provider.allow_private_addresses
         outcomes = []
-        for question in asked:
+        for each in registrations:
+            if each.management_uri is None:
+                continue
             try:
-                answer = self._context.send(question, allow_private)
-                outcomes.append(answer.status < _REFUSED or registration.is_gone(answer))
+                outcomes.append(registration.give_back(self._context, each, allow_private=allow_private))
             except AuthsomeError:  # the definition is gone, whatever becomes of what it had registered
                 outcomes.append(False)
         return all(outcomes) if outcomes else None

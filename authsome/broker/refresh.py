@@ -238,8 +238,7 @@ class Refresher:
         assert provider.oauth is not None
         lease, connection = claim.lease, claim.lease.connection
         try:
-            known = discovery.completed(self._context, provider.oauth, connection.variables)
-            oauth = known.resolved(connection.variables)
+            oauth = self._endpoints(provider.oauth, lease)
             if turn.unstored is None or turn.unstored.revision != connection.revision:
                 tokens = self._request(provider, oauth, claim)
                 turn.unstored = _Unstored(revision=connection.revision, tokens=tokens)
@@ -258,6 +257,21 @@ class Refresher:
             raise
         turn.failures, turn.not_before, turn.unstored = 0, 0.0, None
         return stored
+
+    def _endpoints(self, oauth: OAuth, lease: refreshes.Lease) -> OAuth:
+        """Where to ask; what its issuer has to say first is no part of the refresh, however it ends."""
+        if not oauth.needs_discovery:
+            return oauth.resolved(lease.connection.variables)
+        context = self._context
+        try:
+            found = discovery.completed(context, oauth, lease.connection.variables)
+        except EndpointUnreachable as error:
+            error.unanswered = False
+            raise
+        with context.database.transaction(durable=False) as tx:  # that took its time: claim a whole term anew
+            if refreshes.take(tx, lease.connection, lease.owner, now=context.clock()) is None:
+                raise EndpointUnreachable("another process has taken over the refresh")
+        return found.resolved(lease.connection.variables)
 
     def _request(self, provider: Provider, oauth: OAuth, claim: Claim) -> token.Tokens:
         context, held = self._context, claim.held

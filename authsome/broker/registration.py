@@ -7,15 +7,18 @@ soon as it is made, not when a login by it has succeeded: else every attempt wou
 from typing import Final
 
 from authsome.broker.context import Context
-from authsome.errors import AuthsomeError
+from authsome.errors import AuthsomeError, EndpointRefused, EndpointUnreachable
 from authsome.models import url
-from authsome.models.connection import Client
+from authsome.models.connection import Client, Registration
 from authsome.models.login import LoginRequest
 from authsome.models.oauth import OAuth
 from authsome.oauth import registration
+from authsome.oauth.authorization import host_of
 from authsome.oauth.client_auth import ClientCredentials
 from authsome.vault import clients, connections
 from authsome.vault.database import Transaction
+
+_NOT_OFFERED: Final = frozenset({405, 501})  # RFC 7592 §2.3
 
 DOCUMENT_PATH: Final = "/auth/client.json"
 """Where the document about us lies, whose URL is our client id at servers that read it."""
@@ -91,6 +94,24 @@ def forget(context: Context, tx: Transaction, request: LoginRequest, *, is_certa
     is_proven = bool(connections.list_of(tx, request.vault_id, request.provider))
     if is_certain or not (is_proven or known.registration.management_uri is not None):
         clients.delete(tx, request.vault_id, request.provider)
+
+
+def give_back(context: Context, made: Registration, *, allow_private: bool) -> bool:
+    """End a registration at its server (RFC 7592 §2.3); False where the server offers no way to.
+
+    Raises:
+        EndpointUnreachable, EndpointRefused: what became of it is not known.
+    """
+    asked = registration.delete_request(made)
+    if asked is None:
+        return False
+    response = context.send(asked, allow_private)
+    if 200 <= response.status < 300 or registration.is_gone(response):
+        return True
+    if response.status in _NOT_OFFERED:
+        return False
+    kind = EndpointUnreachable if response.status >= 500 else EndpointRefused
+    raise kind(f"{host_of(made.endpoint)}: answered {response.status} when asked to forget our client")
 
 
 def _serves(context: Context, known: Client, oauth: OAuth, *, allow_private: bool, redirect_uri: str) -> bool:

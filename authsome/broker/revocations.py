@@ -7,7 +7,7 @@ be told stays, with an entry that says why, and is tried again by saying `revoke
 from dataclasses import dataclass
 from typing import Final
 
-from authsome.broker import discovery, record
+from authsome.broker import discovery, record, registration
 from authsome.broker.context import Context
 from authsome.broker.refresh import Claim, Refresher
 from authsome.errors import AuthsomeError, ConnectionNotFound, RevocationUnsupported
@@ -18,7 +18,7 @@ from authsome.models.principal import Caller
 from authsome.models.provider import Provider
 from authsome.oauth import revocation
 from authsome.secret import Secret
-from authsome.vault import audit, connections
+from authsome.vault import audit, clients, connections
 
 _ORDER: Final[tuple[revocation.Hint, ...]] = ("refresh_token", "access_token")
 """The refresh token first: with it most providers end all that came of it (RFC 7009 §2.1)."""
@@ -33,11 +33,22 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClientFate:
+    """What became of the client that we had registered at the provider."""
+
+    is_given_back: bool
+    error: AuthsomeError | None = None
+    """Why it was not, unless the provider just offers no way to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Revoked:
     """What came of it."""
 
     gone: tuple[Connection, ...]
     kept: tuple[Kept, ...]
+    client: ClientFate | None
+    """None where we had registered none, or something is connected by it still."""
 
 
 class Revocations:
@@ -48,7 +59,7 @@ class Revocations:
         self._refresher = refresher
 
     def revoke(self, caller: Caller, provider: str, name: str | None) -> Revoked:
-        """Revoke one connection of a provider, or all of them, there and here.
+        """Revoke one connection of a provider, or all of them, there and here; after the last one also our client.
 
         Raises:
             ConnectionNotFound: there is none, or none of that name.
@@ -75,7 +86,7 @@ class Revocations:
                 kept.append(Kept(connection=each, error=error))
         if not gone:
             raise kept[0].error
-        return Revoked(gone=tuple(gone), kept=tuple(kept))
+        return Revoked(gone=tuple(gone), kept=tuple(kept), client=self._give_back(caller, definition))
 
     def _revoke(self, caller: Caller, provider: Provider, claim: Claim) -> None:
         context, connection = self._context, claim.lease.connection
@@ -104,6 +115,27 @@ class Revocations:
         response = context.send(request, provider.allow_private_addresses)
         sent = (revoked, claim.client.client_secret or Secret(""))
         return revocation.parse_revocation_response(response, oauth, now=context.clock(), sent=sent)
+
+    def _give_back(self, caller: Caller, provider: Provider) -> ClientFate | None:
+        """End our registration as a client once nothing is connected by it; one that stays is used again."""
+        context = self._context
+        with context.database.read() as reader:
+            sealer = context.sealers.for_vault(caller.vault_id)
+            is_used = bool(connections.list_of(reader, caller.vault_id, provider.name))
+            client = None if is_used else clients.get(reader, sealer, provider.name)
+        if client is None or client.registration is None:
+            return None
+        private = provider.allow_private_addresses
+        try:
+            is_gone = registration.give_back(context, client.registration, allow_private=private)
+        except AuthsomeError as error:
+            return ClientFate(is_given_back=False, error=error)
+        if is_gone:
+            with context.database.transaction(durable=True) as tx:
+                clients.delete(tx, caller.vault_id, provider.name)
+                now, detail = context.clock(), "the client that was registered there"
+                audit.append(tx, record.about_provider(Event.REVOKE, caller, provider.name, now, detail))
+        return ClientFate(is_given_back=is_gone)
 
     def _note_failure(self, caller: Caller, connection: Connection, error: AuthsomeError) -> None:
         with self._context.database.transaction(durable=True) as tx:

@@ -299,7 +299,8 @@ def _how_to_end(context: Context, provider: str) -> dict[str, str]:
     definition = _object(answer, "definition")
     place = definition.get("docs_url")
     login = f"the login itself lives on at {provider} until it expires there, or you withdraw it in your account"
-    if _object(definition, "oauth").get("revocation_url"):
+    oauth = _object(definition, "oauth")
+    if oauth.get("revocation_url") or (oauth and not oauth.get("token_url")):  # the latter: its issuer knows
         login = f"the login itself lives on at {provider}; `authsome revoke {provider}` ends a login there, too"
     key = f"the key itself lives on at {provider} until you delete it there"
     return {"oauth2": login, "api_key": f"{key}: {place}" if place else key}
@@ -321,6 +322,11 @@ def run_revoke(args: Arguments, context: Context) -> int:
         output.result(answer)
     for each in objects(answer, "revoked"):
         output.line(f"revoked {provider} ({each['connection']})")
+    client = _object(answer, "client")
+    if client.get("given_back"):
+        output.line(f"gave back the client that was registered at {provider}")
+    elif why := _object(client, "error").get("message"):
+        output.note(f"authsome: warning: the client that was registered at {provider} is kept: {why}")
     status = 0
     for each in objects(answer, "kept"):
         said = _object(each, "error")

@@ -354,6 +354,26 @@ def test_a_provider_that_was_not_reached_has_spent_nothing(expired, free_port):
         assert reader.execute("SELECT count(*) FROM refreshes").fetchone() == (0,)
 
 
+def test_an_issuer_that_says_nothing_has_spent_nothing(expired, hostile):
+    """Where the endpoints have to be asked for first, no answer to that is no lost refresh. # SEC-81"""
+    expired.define(
+        {
+            "schema_version": 1,
+            "name": "acme",
+            "auth_type": "oauth2",
+            "api_url": "https://acme.example.localhost",
+            "allow_private_addresses": True,
+            "oauth": {"issuer": hostile.url(""), "token_endpoint_auth_method": "none"},
+        }
+    )
+    hostile.script = endpoint.SCRIPTS["half"]
+    with pytest.raises(RefreshFailed):
+        resolve(expired)
+    assert [request.method for request in hostile.requests] == ["GET"]
+    with expired.context.database.read() as reader:
+        assert reader.execute("SELECT count(*) FROM refreshes").fetchone() == (0,)
+
+
 @contextmanager
 def full_disk(house):
     """The database may not grow."""

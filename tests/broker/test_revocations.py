@@ -8,6 +8,9 @@ import pytest
 
 from authsome.errors import AuthsomeError, ConnectionNotFound, EndpointUnreachable, RevocationUnsupported
 from authsome.models.audit import Event
+from authsome.models.connection import Registration
+from authsome.secret import Secret
+from authsome.vault import clients
 from fakes import endpoint
 
 HOUR = timedelta(hours=1)
@@ -183,3 +186,65 @@ def test_logged_in_anew_meanwhile(house, hostile, revoked, hold_back):
         held.release()
         assert names(revocation.result(10).gone) == ["default"]
     assert house.stored("acme") == anew
+
+
+# ---- the client that was registered ------------------------------------------------------------------------
+
+
+def registered(house, hostile, *, is_manageable=True):
+    """A client that was registered at acme, as a login stores it."""
+    sealer = house.context.sealers.for_vault(house.owner.vault_id)
+    made = Registration(
+        endpoint=hostile.url("/reg"),
+        redirect_uri="http://127.0.0.1:7998/auth/callback/oauth",
+        method="none",
+        secret_expires_at=None,
+        management_uri=hostile.url("/reg/1") if is_manageable else None,
+        access_token=Secret("manage-it") if is_manageable else None,
+    )
+    with house.context.database.transaction() as tx:
+        clients.put(
+            tx, sealer, provider="acme", client_id="c", client_secret=None, registration=made, now=house.clock()
+        )
+
+
+def client_of(house):
+    with house.context.database.read() as reader:
+        return clients.get(reader, house.context.sealers.for_vault(house.owner.vault_id), "acme")
+
+
+@pytest.mark.parametrize(
+    ("status", "becomes"), [(204, "gone"), (401, "gone"), (404, "gone"), (405, "kept"), (503, "a warning")]
+)
+def test_our_client_goes_last(house, hostile, revoked, status, becomes):
+    """With the last connection; one that the server does not take back is kept, to be used again. # SEC-107"""
+    registered(house, hostile)
+    house.connect("acme", lifetime=HOUR, name="first")
+    house.connect("acme", lifetime=HOUR, name="second")
+    assert revoked("first").client is None
+    assert client_of(house) is not None
+    in_turn(hostile, GONE, GONE, endpoint.answer(b"", status=status))
+    outcome = revoked("second")
+    assert names(outcome.gone) == ["second"]
+    assert outcome.client.is_given_back is (becomes == "gone")
+    assert bool(outcome.client.error) is (becomes == "a warning")
+    assert (client_of(house) is None) is (becomes == "gone")
+    last = hostile.requests[-1]
+    assert (last.method, last.path, last.header("authorization")) == ("DELETE", "/reg/1", "Bearer manage-it")
+    assert len(house.events(Event.REVOKE)) == 2 + (becomes == "gone")
+
+
+def test_a_client_that_cannot_be_given_back_is_kept(house, hostile, revoked):
+    """The server named no address to do it at; one that was made by hand is nobody's to give. # SEC-107"""
+    for is_registered in (True, False):
+        house.connect("acme", lifetime=HOUR)
+        if is_registered:
+            registered(house, hostile, is_manageable=False)
+        else:
+            sealer = house.context.sealers.for_vault(house.owner.vault_id)
+            with house.context.database.transaction() as tx:
+                clients.put(tx, sealer, provider="acme", client_id="c", client_secret=None, now=house.clock())
+        outcome = revoked()
+        assert (outcome.client is not None) is is_registered
+        assert client_of(house).client_id == "c"
+    assert {request.method for request in hostile.requests} == {"POST"}

@@ -14,13 +14,14 @@ from fakes.definitions import Define
 
 @pytest.fixture
 def log_in(start: Callable[..., Popen[str]]) -> Callable[..., None]:
-    """Logs in at an OAuth server with the public client: `log_in(server, "acme", "--force")`."""
+    """Logs in at an OAuth server, with the public client or one of our own: `log_in(server, "acme", "--force")`."""
 
     def finished(server: oidc.OidcServer, *args: str, login: str = "octocat") -> None:
-        process = start("login", *args, "--no-browser", "--stdin")
+        registers = "dcr_pkce" in args
+        process = start("login", *args, "--no-browser", *(() if registers else ("--stdin",)))
         assert process.stdin
         assert process.stderr
-        process.stdin.write('{"client_id": "public"}')
+        process.stdin.write("" if registers else '{"client_id": "public"}')
         process.stdin.close()
         line = ""
         while "http://127.0.0.1" not in line:

@@ -54,6 +54,21 @@ def test_revoking_ends_it_there_and_here(program, acme, log_in):
     assert [event["connection"] for event in program.json("log", "--event", "revoke")["events"]] == ["default"]
 
 
+def test_a_client_of_our_own_is_given_back(program, acme, log_in):
+    """With its last login; the server does not know it any more, and the next login registers anew. # SEC-107"""
+    log_in(acme, "acme", "--flow", "dcr_pkce")
+    done = program("revoke", "acme")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "revoked acme (default)\ngave back the client that was registered at acme\n",
+    )
+    (made,) = acme.log("/reg")
+    (ended,) = (request for request in acme.log() if request.method == "DELETE")
+    assert (ended.path, ended.status) == (f"/reg/{made.answer['client_id']}", 204)
+    log_in(acme, "acme", "--flow", "dcr_pkce")
+    assert len(acme.log("/reg")) == 2
+
+
 def test_what_could_not_be_revoked_is_said_and_kept(program, acme, log_in):
     """Nothing is called revoked that is not. # SEC-108"""
     log_in(acme, "acme")

@@ -74,7 +74,13 @@ class Connections:
                 access=Access.PROOF,
                 summary="Revoke a provider's connections there and forget them here, all or one; what fails is kept",
                 request=views.shape({}, {"connection": views.OPTIONAL_TEXT}),
-                response=views.shape({"revoked": views.array(views.CONNECTION), "kept": views.array(views.KEPT)}),
+                response=views.shape(
+                    {
+                        "revoked": views.array(views.CONNECTION),
+                        "kept": views.array(views.KEPT),
+                        "client": {"anyOf": [views.CLIENT_FATE, {"type": "null"}]},
+                    }
+                ),
                 errors=(ConnectionNotFound, EndpointRefused, EndpointUnreachable, ProviderNotFound),
             ),
             Endpoint(
@@ -134,11 +140,17 @@ class Connections:
         name = body.optional_text("connection")
         body.done()
         done = self._broker.revocations.revoke(call.caller, call.values["provider"], name)
-        now = self._broker.context.clock()
+        now, client = self._broker.context.clock(), done.client
         return json_response(
             {
                 "revoked": [views.connection(each, now) for each in done.gone],
                 "kept": [{"connection": each.connection.name, "error": views.error(each.error)} for each in done.kept],
+                "client": {
+                    "given_back": client.is_given_back,
+                    "error": views.error(client.error) if client.error else None,
+                }
+                if client
+                else None,
             }
         )
 

@@ -70,6 +70,7 @@ CONNECTION: Final = shape(
 )
 ERROR: Final = shape({"code": TEXT, "message": TEXT, "hint": OPTIONAL_TEXT})
 KEPT: Final = shape({"connection": TEXT, "error": ERROR})
+CLIENT_FATE: Final = shape({"given_back": BOOLEAN, "error": {"anyOf": [ERROR, {"type": "null"}]}})
 FIELD: Final = shape({"name": TEXT, "label": TEXT, "secret": BOOLEAN, "required": BOOLEAN, "hint": OPTIONAL_TEXT})
 DEVICE: Final = shape({"user_code": TEXT, "verification_uri": TEXT, "verification_uri_complete": OPTIONAL_TEXT})
 SESSION: Final = shape(
