@@ -49,9 +49,7 @@ def house(house, server):
 def begin(house, name: str, row: Row, flow: Flow) -> Login:
     given = {**ROWS[name].get("given", {}), **row.get("given", {})}
     usual = {each: value for each, value in given.items() if value and each == "base_url"}
-    login = house.broker.logins.begin(house.owner, Wanted(provider=name, flow=flow, variables=usual))
-    assert isinstance(login, AwaitingInput)
-    return login
+    return house.broker.logins.begin(house.owner, Wanted(provider=name, flow=flow, variables=usual))
 
 
 def variables(name: str, row: Row) -> dict[str, str]:
@@ -104,11 +102,12 @@ def check_environment(house, name: str, kind: Kind, row: Row) -> dict[str, str]:
 
 def to_provider(house, name: str, row: Row, server: ProviderServer) -> AwaitingCallback:
     """The browser is at the provider, by the URL that the row says."""
-    login = begin(house, name, row, Flow.PKCE)
-    asked = {field.name for field in house.broker.logins.fields(login)}
-    client = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET if row["client"] != "none" else ""}
-    given = {each: value for each, value in {**client, **variables(name, row)}.items() if each in asked}
-    login = submit(house, login, given)
+    login = begin(house, name, row, Flow(row.get("flow", "pkce")))
+    if isinstance(login, AwaitingInput):
+        asked = {field.name for field in house.broker.logins.fields(login)}
+        client = {"client_id": CLIENT_ID, "client_secret": CLIENT_SECRET if row["client"] != "none" else ""}
+        given = {each: value for each, value in {**client, **variables(name, row)}.items() if each in asked}
+        login = submit(house, login, given)
     assert isinstance(login, AwaitingCallback), login
     parts = urlsplit(login.authorization_url)
     pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True)
@@ -159,13 +158,25 @@ def test_oauth(house, server, name: str, row: Row):
     )
     assert done.connection.scopes == tuple(row.get("granted", done.request.scopes))
     assert {each: done.connection.variables.get(each) for each in row.get("told", {})} == row.get("told", {})
-    assert (row.get("verify") is None) == (not any(url != row["token"] for url in server.seen))
+    assert set(server.seen) == {url for url in (row.get("register"), row["token"], *row.get("verify", ())[1:2]) if url}
+    check_endpoints(house, name, row)
     check_requests(house, server, row)
     check_environment(house, name, Kind.OAUTH2, row)
     expires_in = row.get("answer", {}).get("expires_in", 3600)
     if expires_in:
         house.clock.advance(timedelta(hours=2))
         check_requests_after_refresh(house, server, name, row)
+
+
+def check_endpoints(house, name: str, row: Row) -> None:
+    """The endpoints that other flows use are the ones that are known, as far as any are."""
+    oauth = house.context.catalog.get(name).oauth.resolved(house.stored(name).variables)
+    for field, found in (
+        ("device", oauth.device_authorization_url),
+        ("revocation", oauth.revocation_url),
+        ("register", oauth.registration_endpoint),
+    ):
+        assert field not in row or found == row[field]
 
 
 def check_requests_after_refresh(house, server: ProviderServer, name: str, row: Row) -> None:
@@ -215,6 +226,7 @@ def test_key(house, server, name: str, row: Row):
     """A right key is taken, tried and injected as the provider has it; one that it refuses is not stored."""
     server.play("api_key", row)
     login = begin(house, name, row, Flow.API_KEY)
+    assert isinstance(login, AwaitingInput)
     if row.get("verify"):
         wrong = {each: _other(value) for each, value in row["fields"].items()}
         refused = submit(house, login, {**wrong, **variables(name, row)})

@@ -68,6 +68,8 @@ class ProviderServer:
         self.seen.append(url)
         if url == self.row.get("token") and self._grant(request) == "authorization_code":
             status, answer = self._exchange(request)
+        elif url == self.row.get("register"):
+            status, answer = self._register(request)
         elif url == self.row.get("refresh", self.row.get("token")):
             status, answer = self._refresh(request)
         else:
@@ -147,6 +149,15 @@ class ProviderServer:
     def _basic(self) -> str:
         pair = ":".join(urllib.parse.quote_plus(part) for part in (CLIENT_ID, CLIENT_SECRET))  # RFC 6749 §2.3.1
         return "Basic " + base64.b64encode(pair.encode()).decode()
+
+    # ---- registration (RFC 7591)
+
+    def _register(self, request: wire.Recorded) -> tuple[int, object]:
+        asked = json.loads(request.body)
+        method = {"basic": "client_secret_basic", "post": "client_secret_post", "none": "none"}[self.row["client"]]
+        if asked.get("token_endpoint_auth_method") != method:
+            self.complaints.append(f"registered as {asked.get('token_endpoint_auth_method')}")
+        return 201, {**asked, "client_id": CLIENT_ID}
 
     # ---- the API
 
