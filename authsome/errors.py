@@ -113,7 +113,7 @@ class RouteAmbiguous(NotAllowed):
 
     code = "route_ambiguous"
     http_status = 409
-    default_hint = "choose one with `authsome run --connection PROVIDER=NAME`"
+    default_hint = "choose one with `authsome run --only PROVIDER`; `authsome run --explain URL` says more"
 
 
 class RequestMisdirected(NotAllowed):

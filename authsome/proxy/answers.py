@@ -4,7 +4,12 @@ import json
 from dataclasses import dataclass
 from typing import Final
 
-from authsome.errors import AuthenticationFailed, AuthsomeError, DaemonUnavailable
+from authsome.errors import (
+    AuthenticationFailed,
+    AuthsomeError,
+    CredentialUnavailable,
+    DaemonUnavailable,
+)
 from authsome.proxy.rules import Target
 
 _JSON: Final = b"application/problem+json"
@@ -44,8 +49,8 @@ def problem(
         "detail": error.message,
         "code": error.code,
     }
-    if error.hint:
-        detail["hint"] = error.hint
+    if hint := _hint(error, provider):
+        detail["hint"] = hint
     if target is not None:
         detail["host"] = target.authority
     if provider is not None:
@@ -61,6 +66,14 @@ def problem(
     if is_closing:
         fields.append((b"Connection", b"close"))
     return Answer(status=status, fields=tuple(fields), body=body)
+
+
+def _hint(error: AuthsomeError, provider: str | None) -> str | None:
+    """What to do: where a request had a route, always with the command that mends it or says more."""
+    if provider is None or (error.hint is not None and "authsome " in error.hint):
+        return error.hint
+    command = f"authsome login {provider}" if isinstance(error, CredentialUnavailable) else "authsome doctor"
+    return command if error.hint is None else f"{error.hint}: {command}"
 
 
 def _status(error: AuthsomeError) -> int:

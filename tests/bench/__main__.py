@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]
 _ENVIRONMENT = CHECKOUT / ".venv" / "bin" / "python"
 
-NAMES = ("startup", "daemon", "resolve", "flatness", "proxy")
+NAMES = ("startup", "runs", "daemon", "resolve", "flatness", "proxy")
 
 
 def main() -> int:
@@ -41,6 +41,7 @@ def run(options: argparse.Namespace, chosen: list[str], directory: Path) -> int:
     import peers  # noqa: PLC0415
     import report  # noqa: PLC0415
     import resolve  # noqa: PLC0415
+    import runs  # noqa: PLC0415
     import startup  # noqa: PLC0415
 
     import daemon  # noqa: PLC0415  # after the path is set
@@ -49,13 +50,14 @@ def run(options: argparse.Namespace, chosen: list[str], directory: Path) -> int:
     archive = options.archive.resolve() if options.archive else ours.build()
     installation = ours.install(archive, directory / "ours")
     subjects = [installation.subject()]
-    python = None if options.no_peers or not {"daemon", "resolve"} & set(chosen) else peers.find_python()
+    python = None if options.no_peers or not {"runs", "daemon", "resolve"} & set(chosen) else peers.find_python()
     if python is not None:
         subjects += [peers.install(python, version, directory / version) for version in peers.VERSIONS]
     elif not options.no_peers:
         print("bench: there is no Python 3.13, or nothing to compare: upstream is left out", file=sys.stderr)
     measurements = {
         "startup": lambda: startup.measure(installation, options.rounds),
+        "runs": lambda: runs.measure(installation, subjects[1:], options.rounds, directory / "runs"),
         "daemon": lambda: daemon.measure(subjects, options.rounds),
         "resolve": lambda: resolve.measure(subjects, options.rounds),
         "flatness": lambda: resolve.measure_flatness(subjects[0]),

@@ -34,7 +34,8 @@ class PlannedDaemon:
 def main() -> int:
     """Run the plan; the exit status of `authsome run` when it fails."""
     plan = json.loads(Path(sys.argv[1]).read_bytes())
-    wish = launch.Wish(plan["command"], unmatched=plan["unmatched"])
+    inside = os.environ.get("AUTHSOME_RUN", "")
+    wish = launch.Wish(plan["command"], unmatched=plan["unmatched"], inside=inside)
     worker = [sys.executable, "-I", str(Path(__file__).with_name("start_worker.py")), *plan["worker_options"]]
     environ = dict(os.environ)
     try:

@@ -103,3 +103,43 @@ def test_exempt_hosts_go_straight(runner: Runner):
         out = runner.output("curl", "-sS", f"https://{HOST}/")
         assert b"no such host" in out
         assert proxy.heads == []
+
+
+def test_each_run_has_its_own_way_out(runner: Runner, authority: Authority):
+    """Two shells with different proxies share a worker, and neither's requests go the other's way."""
+    # SEC-170
+    with api.serve(leaf=authority.issue(HOST)) as server, company(server.port) as first, company(server.port) as second:
+        runner.daemon.routes = [daemon_api.route(HOST, port=server.port, allow_private_addresses=False)]
+        runner.daemon.credentials[HOST] = daemon_api.bearer(TOKEN)
+        for proxy in (first, second, first):
+            runner.environ["HTTPS_PROXY"] = f"http://127.0.0.1:{proxy.port}"
+            runner.output("curl", "-sS", "--fail", server.url("/echo", host=HOST))
+        assert (len(first.heads), len(second.heads)) == (2, 1)
+    assert len(runner.workers()) == 1
+
+
+def test_each_run_has_its_own_roots(runner: Runner, rogue: Authority):
+    """What one shell's SSL_CERT_FILE trusts, another's does not, in the same worker."""
+    # SEC-159 SEC-170
+    usual = runner.environ["AUTHSOME_CA_BUNDLE"]
+    name = "rogue.example.localhost"
+    with api.serve(leaf=rogue.issue(name)) as server:
+        runner.daemon.routes = [daemon_api.route(name, port=server.port)]
+        runner.daemon.credentials[name] = daemon_api.bearer(TOKEN)
+        for roots, status in ((usual, b"502"), (str(rogue.certificate), b"200"), (usual, b"502")):
+            runner.environ["SSL_CERT_FILE"] = roots
+            command = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", server.url("/echo", host=name))
+            assert runner.output(*command) == status
+        assert len(server.requests) == 1
+    assert len(runner.workers()) == 1
+
+
+def test_a_run_in_a_run_goes_out_as_the_outer_one_does(runner: Runner, authority: Authority):
+    """Its environment names the outer run's proxy, which leads nowhere for us; the company's is still the way."""
+    with api.serve(leaf=authority.issue(HOST)) as server, company(server.port) as proxy:
+        runner.environ["HTTPS_PROXY"] = f"http://127.0.0.1:{proxy.port}"
+        runner.daemon.routes = [daemon_api.route(HOST, port=server.port, allow_private_addresses=False)]
+        runner.daemon.credentials[HOST] = daemon_api.bearer(TOKEN)
+        inner = runner.plan("curl", "-sS", "--fail", server.url("/echo", host=HOST))
+        runner.output(*inner)
+        assert len(proxy.heads) == 1

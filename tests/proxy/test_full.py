@@ -157,6 +157,7 @@ def test_two_equal_claims_get_nothing(runner: Runner):
     with runner.proxy() as proxy, proxy.open(HOST, runner.server.port) as wire:
         answer = wire.request("GET", ECHO, f"Host: {HOST}:{runner.server.port}")
     assert (answer.status, answer.json()["code"]) == (409, "route_ambiguous")
+    assert "authsome run --only PROVIDER" in str(answer.json()["hint"])
     assert runner.server.requests == runner.daemon.resolved == []
 
 
@@ -457,7 +458,10 @@ def test_without_a_credential_nothing_is_sent(proxy: Proxy, api_server: ApiServe
         answer = wire.request("POST", ECHO, *lines, body=b"hello")
         assert answer.status == status
         assert answer.header("Content-Type") == "application/problem+json"
-        assert answer.json()["host"] == f"{HOST}:{api_server.port}"
+        told = answer.json()
+        assert (told["host"], told["provider"]) == (f"{HOST}:{api_server.port}", "example")
+        assert told["detail"]
+        assert "authsome" in str(told["hint"])  # a command, whatever the cause
         # and the connection is as good as before
         daemon_fake.credentials[HOST] = daemon_api.bearer(TOKEN)
         assert wire.request("GET", ECHO, f"Host: {HOST}:{api_server.port}").status == 200
