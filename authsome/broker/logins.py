@@ -83,7 +83,7 @@ class Logins:
         self._context = context
         self._providers = providers
         self._base_url = base_url
-        self._registering = threading.Lock()
+        self._registering: dict[tuple[str, str], threading.Lock] = {}
         self._redirect_uri = base_url + CALLBACK_PATH
         self._changed = threading.Condition()
         desk = Desk(ask=self._ask_device, finish=self._take_device, fail=self._give_up)
@@ -373,7 +373,8 @@ class Logins:
         if request.flow is not Flow.DCR_PKCE:
             return self._client(request)
         attempt = self._attempt(request)
-        with self._registering:  # two logins at once: one registration
+        alone = self._registering.setdefault((request.vault_id, request.provider), threading.Lock())
+        with alone:  # two logins at once: one registration
             return registration.obtain(
                 self._context,
                 request,

@@ -67,7 +67,11 @@ def obtain(  # noqa: PLR0913  # each by name
         return None
     asked = registration.request(oauth, redirect_uri=redirect_uri)
     response = context.send(asked, allow_private)
-    made = registration.parse_response(response, oauth, redirect_uri=redirect_uri, now=context.clock())
+    try:
+        made = registration.parse_response(response, oauth, redirect_uri=redirect_uri, now=context.clock())
+    except EndpointRefused as error:
+        error.hint = "if it registers nobody, make a client there yourself, and say --flow pkce"
+        raise
     with context.database.transaction(durable=True) as tx:
         client = clients.put(
             tx,

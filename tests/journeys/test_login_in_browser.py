@@ -127,10 +127,11 @@ def authorization_url(page) -> str:
 
 def test_a_device_code_from_the_page(program, start, define, oidc_server, page):
     """The page shows the code, its link leads on with it, and page and terminal both say so when it is done."""
-    define({**oidc_server.definition("acme", api_url=API), "flow": "device_code"})
+    # SEC-50
+    define({**oidc_server.definition("acme", client=oidc.POST, api_url=API), "flow": "device_code"})
     login = start("login", "acme")
     page.open(program.wait_opened())
-    fill_client(page, oidc.PUBLIC)
+    fill_client(page, oidc.POST)
     page.wait_for(".usercode")
     assert re.fullmatch(rf"{program.url}/auth/sessions/[^/]+/device", page.url)
     code, link = page.text(".usercode"), page.attribute("ol a", "href")
@@ -196,6 +197,7 @@ def test_closing_the_browser_half_way(program, define, oidc_server, page):
 
 def test_any_mcp_server_by_its_url(program, start, oidc_tls, api_server, page):
     """From a URL to a credential that `run` puts on requests there: 401, metadata, registration, PKCE, resource."""
+    # SEC-50
     address = mcp.protect(api_server, oidc_tls.issuer, scopes_supported=["mcp:read", "mcp:write"])
     login = start("login", address)
     page.open(program.wait_opened())

@@ -261,15 +261,17 @@ class LoginsApi:
         key = Secret(query.text("key"))
         query.done()
         login = self._broker.logins.opened(call.values["id"], key)
-        cookie = cross_origin.set_cookie(
+        return redirect(_page_of(login), headers=(self._cookie(login),))
+
+    def _cookie(self, login: Login) -> tuple[str, str]:
+        return cross_origin.set_cookie(
             _cookie_name(login.request.id),
-            key.reveal(),
+            login.request.browser_key.reveal(),
             path=COOKIE_PATH,
             same_site="Lax",  # the callback is reached from the provider's site
             lifetime=max(login.request.expires_at - self._broker.context.clock(), timedelta(seconds=1)),
             secure=self._base_url.startswith("https:"),
         )
-        return redirect(_page_of(login), headers=(cookie,))
 
     def _show(self, login: Login) -> Response:
         provider = self._broker.logins.provider(login.request)
@@ -327,9 +329,8 @@ class LoginsApi:
         login = self._login(call)
         form = call.request.form()
         self._check(call.request, login, "input", form.optional_text(TOKEN))
-        return redirect(
-            _page_of(self._broker.logins.submit(login, {name: value for name, value in form.rest().items() if value}))
-        )
+        login = self._broker.logins.submit(login, {name: value for name, value in form.rest().items() if value})
+        return redirect(_page_of(login), headers=(self._cookie(login),))  # a code to enter may be good for longer
 
     def _abandon(self, call: Call) -> Response:
         login = self._login(call)
