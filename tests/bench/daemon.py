@@ -1,12 +1,12 @@
-"""The daemon: from its start to its first answer, and what it holds when nobody asks."""
+"""The daemon: from its start to its first answer, and what it holds once nobody asks and it has nothing to do."""
 
 import time
 from collections.abc import Sequence
 
 from report import Row, Samples
-from subject import OURS, Subject, rss
+from subject import OURS, Subject, cpu, rss
 
-_SETTLED = 1.0  # seconds after the first answer
+_SETTLED = 1.0  # seconds without any work
 _MOST_MIB = 45
 
 
@@ -21,7 +21,7 @@ def measure(subjects: Sequence[Subject], rounds: int) -> list[Row]:
             began = time.perf_counter()
             with subject.running() as process:
                 start.add(subject.name, (time.perf_counter() - began) * 1000)
-                time.sleep(_SETTLED)
+                _settle(process.pid)
                 idle.add(subject.name, rss(process.pid))
     ours = start.median(OURS)
     best = min((start.median(subject.name) for subject in subjects if subject.name != OURS), default=None)
@@ -42,3 +42,12 @@ def measure(subjects: Sequence[Subject], rounds: int) -> list[Row]:
             met=held <= _MOST_MIB,
         ),
     ]
+
+
+def _settle(pid: int) -> None:
+    """Wait until the process has used no processor for a while: the first answer may come before all is loaded."""
+    used, since = cpu(pid), time.monotonic()
+    while time.monotonic() - since < _SETTLED:
+        time.sleep(0.05)
+        if (now := cpu(pid)) != used:
+            used, since = now, time.monotonic()
