@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -187,13 +187,14 @@ def test_killed_at_random_moments_around_a_refresh(works, record_property):
         if is_lost_for_sure:
             assert "was cut short: the daemon was stopped" in copy.wait("lost")[0]
             is_lost_for_sure = False
-        elif number % HELD == HELD - 2 and copy.wait("used", "lost"):
-            works.server.plan("/token", hold="after")
-            works.server.wait_held()
-            is_lost_for_sure = True
-            held += 1
-        else:
+        elif number % HELD == HELD - 2:
+            is_lost_for_sure = holds_back(works.server, copy)
+            held += is_lost_for_sure
+        elif number % 2:
             time.sleep(secrets.randbelow(100) / 1000)
+        else:  # however slow the machine is, some are killed at work and not on the way there
+            copy.wait("used", "lost")
+            time.sleep(secrets.randbelow(20) / 1000)
         said = copy.kill()
         works.server.release()
         assert not copy.said("failed"), said
@@ -205,8 +206,8 @@ def test_killed_at_random_moments_around_a_refresh(works, record_property):
             works.server.clear_log()
     record_property("lost", f"{lost} of {ROUNDS}, {held} of them for sure")
     print(f"lost {lost}, of them for sure {held}; {used} refreshes")
-    assert held <= lost < ROUNDS // 2
-    assert used > ROUNDS // 2  # they were killed at work
+    assert 1 <= held <= lost < ROUNDS // 2
+    assert used > ROUNDS // 3
 
 
 def test_killed_around_a_refresh_at_a_provider_that_forgives(tmp_path):
@@ -220,6 +221,17 @@ def test_killed_around_a_refresh_at_a_provider_that_forgives(tmp_path):
             said = copy.kill()
             assert not copy.said("failed"), said
             assert not copy.said("lost"), said
+
+
+def holds_back(server: oidc.OidcServer, copy: Copy) -> bool:
+    """Have the provider keep back its next answer to a copy; False when an earlier kill has lost the login already."""
+    server.plan("/token", hold="after")
+    while not copy.said("lost"):
+        with suppress(TimeoutError):
+            server.wait_held(timeout=0.1)
+            return True
+    server.clear_plans()
+    return False
 
 
 def assert_spent(server: oidc.OidcServer) -> None:
