@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]
 _ENVIRONMENT = CHECKOUT / ".venv" / "bin" / "python"
 
-NAMES = ("startup", "runs", "daemon", "resolve", "flatness", "proxy")
+NAMES = ("startup", "runs", "daemon", "resolve", "flatness", "proxy", "passing")
 
 
 def main() -> int:
@@ -38,6 +38,7 @@ def main() -> int:
 def run(options: argparse.Namespace, chosen: list[str], directory: Path) -> int:
     """Measure what was chosen, with homes below `directory`."""
     import ours  # noqa: PLC0415
+    import passing  # noqa: PLC0415
     import peers  # noqa: PLC0415
     import report  # noqa: PLC0415
     import resolve  # noqa: PLC0415
@@ -62,6 +63,9 @@ def run(options: argparse.Namespace, chosen: list[str], directory: Path) -> int:
         "resolve": lambda: resolve.measure(subjects, options.rounds),
         "flatness": lambda: resolve.measure_flatness(subjects[0]),
         "proxy": lambda: proxy.measure(archive, directory / "proxy", options.rounds),
+        "passing": lambda: passing.measure(
+            archive, directory / "passing", options.rounds, with_peers=not options.no_peers
+        ),
     }
     rows = []
     for name in chosen:

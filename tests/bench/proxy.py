@@ -45,17 +45,17 @@ def measure(archive: Path, directory: Path, rounds: int) -> list[Row]:
         api.serve(leaf=authority.issue(HOST)) as server,
         installed(directory / "user", command=(bare_python(), str(archive)), variables=variables) as program,
     ):
-        _connect(program, server)
+        connect(program, server.url("/", host=HOST))
         return [*_streams(program, server, authority, rounds), _download(program, server)]
 
 
-def _connect(program: Program, server: api.ApiServer) -> None:
-    """A provider whose API is `server`, and a key for it."""
+def connect(program: Program, url: str) -> None:
+    """A provider whose API is at this URL, and a key for it."""
     definition = {
         "schema_version": 1,
         "name": "bench",
         "auth_type": "api_key",
-        "api_url": server.url("/", host=HOST),
+        "api_url": url,
         "allow_private_addresses": True,
         "api_key": {},
         "inject": {"header": "Authorization", "template": "Bearer {api_key}"},

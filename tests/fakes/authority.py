@@ -95,6 +95,11 @@ class Authority:
         paths[1].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
         return Leaf(certificate=paths[0], key=paths[1])
 
+    def key_pem(self) -> bytes:
+        """Its key, for a program that is to issue certificates itself."""
+        pem = serialization.Encoding.PEM
+        return self._key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+
     @property
     def spki(self) -> str:
         """Base64 of the SHA-256 of the public key: Chromium's name for an authority to accept."""
