@@ -62,7 +62,9 @@ class SlowDown:
 
 def authorization_request(oauth: OAuth, client: ClientCredentials, *, scopes: Sequence[str]) -> HttpRequest:
     """Ask for a code (§3.1)."""
-    params = {"scope": oauth.scope_separator.join(scopes)} if scopes else {}
+    params = {"resource": oauth.resource} if oauth.resource is not None else {}
+    if scopes:
+        params["scope"] = oauth.scope_separator.join(scopes)
     return token.client_request(oauth, client, oauth.device_authorization_url or "", params)
 
 
@@ -97,7 +99,7 @@ def parse_authorization_response(
 def token_request(oauth: OAuth, client: ClientCredentials, *, device_code: Secret[str]) -> HttpRequest:
     """Ask whether the code was entered (§3.4)."""
     params = {"grant_type": GRANT_TYPE, "device_code": device_code.reveal()}
-    return token.client_request(oauth, client, oauth.token_url, {**oauth.token_params, **params})
+    return token.client_request(oauth, client, oauth.token_url, {**token.extra_params(oauth), **params})
 
 
 def parse_token_response(

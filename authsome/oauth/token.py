@@ -81,7 +81,7 @@ def code_request(
     params = {"grant_type": "authorization_code", "code": code.reveal(), "redirect_uri": redirect_uri}
     if code_verifier is not None:
         params["code_verifier"] = code_verifier.reveal()
-    return client_request(oauth, client, oauth.token_url, {**oauth.token_params, **params})
+    return client_request(oauth, client, oauth.token_url, {**extra_params(oauth), **params})
 
 
 def refresh_request(
@@ -91,7 +91,7 @@ def refresh_request(
     params = {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
     if scopes:
         params["scope"] = oauth.scope_separator.join(scopes)
-    extras = {**oauth.token_params, **oauth.refresh.params}
+    extras = {**extra_params(oauth), **oauth.refresh.params}
     return client_request(oauth, client, oauth.refresh.url or oauth.token_url, {**extras, **params})
 
 
@@ -100,7 +100,7 @@ def client_credentials_request(oauth: OAuth, client: ClientCredentials, *, scope
     params = {"grant_type": "client_credentials"}
     if scopes:
         params["scope"] = oauth.scope_separator.join(scopes)
-    return client_request(oauth, client, oauth.token_url, {**oauth.token_params, **params})
+    return client_request(oauth, client, oauth.token_url, {**extra_params(oauth), **params})
 
 
 def parse_token_response(
@@ -145,13 +145,16 @@ def parse_object(
     return data
 
 
+def extra_params(oauth: OAuth) -> dict[str, str]:
+    """What goes with each request for a token: the provider's extras, and the API that it is for (RFC 8707 §2.2)."""
+    return {**oauth.token_params, **({"resource": oauth.resource} if oauth.resource is not None else {})}
+
+
 def client_request(oauth: OAuth, client: ClientCredentials, url: str, params: Mapping[str, str]) -> HttpRequest:
     """A request of ours, as an OAuth client, to an endpoint of the authorization server."""
     is_json = oauth.token_body == "json"  # noqa: S105  # a setting
     headers = {"accept": "application/json"} | {name.lower(): value for name, value in oauth.token_headers.items()}
     headers["content-type"] = "application/json" if is_json else "application/x-www-form-urlencoded"
-    if oauth.resource is not None:  # RFC 8707 §2.2: with each request for a token
-        params = {**params, "resource": oauth.resource}
     params, headers = authenticate(params, headers, method=oauth.token_endpoint_auth_method, client=client)
     params = {oauth.parameter_names.get(name, name): value for name, value in params.items()}
     body = json.dumps(params) if is_json else urlencode(params)
