@@ -193,10 +193,10 @@ class UpstreamImport:
             if connections.default_name(reader, vault_id, each.provider) is None
         }
         taken: set[tuple[str, str]] = set()
-        for upstreams in taking.home.connections:
-            name = _free_name(upstreams, taken)
-            taken.add((upstreams.provider, name))
-            yield self._connection(reader, tx, taking, replace(upstreams, name=name), known)
+        for theirs in taking.home.connections:
+            name = _free_name(theirs, taken)
+            taken.add((theirs.provider, name))
+            yield self._connection(reader, tx, taking, replace(theirs, name=name), known)
         if tx is not None:
             for provider in sorted(untouched & taking.home.defaults.keys()):
                 stored = connections.get(tx, vault_id, provider, _plain_name(taking.home.defaults[provider]))
@@ -208,20 +208,20 @@ class UpstreamImport:
         reader: Reader,
         tx: Transaction | None,
         taking: _Taking,
-        upstreams: UpstreamConnection,
+        theirs: UpstreamConnection,
         known: Mapping[str, Provider],
     ) -> Item:
-        item = Item(what="connection", provider=upstreams.provider, name=upstreams.name, outcome="imported")
-        provider = known.get(upstreams.provider)
+        item = Item(what="connection", provider=theirs.provider, name=theirs.name, outcome="imported")
+        provider = known.get(theirs.provider)
         if provider is None:
-            missing = f"there is no provider named {upstreams.provider} here"
-            return replace(item, outcome="left out", reason=taking.refused.get(upstreams.provider, missing))
+            missing = f"there is no provider named {theirs.provider} here; register it, then import again"
+            return replace(item, outcome="left out", reason=taking.refused.get(theirs.provider, missing))
         try:
-            held, variables = _fitting(upstreams, provider)
+            held, variables = _fitting(theirs, provider)
         except RequestInvalid as error:
             return replace(item, outcome="left out", reason=error.message)
         sealer = self._context.sealers.for_vault(taking.caller.vault_id)
-        stored = connections.get(reader, taking.caller.vault_id, upstreams.provider, upstreams.name)
+        stored = connections.get(reader, taking.caller.vault_id, theirs.provider, theirs.name)
         if stored is not None:
             is_same = dict(connections.secrets(reader, sealer, stored)) == dict(held)
             if is_same or not taking.force:
@@ -230,13 +230,13 @@ class UpstreamImport:
             written = connections.put(
                 tx,
                 sealer,
-                provider=upstreams.provider,
-                name=upstreams.name,
-                kind=upstreams.kind,
+                provider=theirs.provider,
+                name=theirs.name,
+                kind=theirs.kind,
                 secrets=held,
-                scopes=upstreams.scopes,
-                account=upstreams.account,
-                expires_at=upstreams.expires_at,
+                scopes=theirs.scopes,
+                account=theirs.account,
+                expires_at=theirs.expires_at,
                 variables=variables,
                 now=self._context.clock(),
             )
@@ -263,11 +263,11 @@ def _is_same_client(client: UpstreamClient, client_id: str) -> bool:
     return client.client_id == client_id
 
 
-def _free_name(upstreams: UpstreamConnection, taken: set[tuple[str, str]]) -> str:
+def _free_name(theirs: UpstreamConnection, taken: set[tuple[str, str]]) -> str:
     """The connection's name, with its owner's where another identity has one of that name."""
-    name = _plain_name(upstreams.name)
-    if (upstreams.provider, name) in taken:
-        name = _plain_name(f"{name[:20]}.{upstreams.owner}")
+    name = _plain_name(theirs.name)
+    if (theirs.provider, name) in taken:
+        name = _plain_name(f"{name[:20]}.{theirs.owner}")
     return name
 
 
@@ -277,16 +277,16 @@ def _plain_name(name: str) -> str:
     return plain[:_NAME_LIMIT] if plain[:1].isalnum() else f"x{plain}"[:_NAME_LIMIT]
 
 
-def _fitting(upstreams: UpstreamConnection, provider: Provider) -> tuple[Secrets, Mapping[str, str]]:
+def _fitting(theirs: UpstreamConnection, provider: Provider) -> tuple[Secrets, Mapping[str, str]]:
     """The credential as it is stored here, and the variables that it was made with.
 
     Raises:
         RequestInvalid: it cannot be used by this provider; the message says why.
     """
-    if upstreams.unusable:
-        raise RequestInvalid(f"upstream says that it is {upstreams.unusable}")
-    held = upstreams.secrets
-    if upstreams.kind is Kind.API_KEY:
+    if theirs.unusable:
+        raise RequestInvalid(f"upstream says that it is {theirs.unusable}")
+    held = theirs.secrets
+    if theirs.kind is Kind.API_KEY:
         fields = provider.api_key.fields if provider.api_key else ()
         if len(fields) != 1:
             what = "by more than a key" if fields else "by OAuth only"
@@ -295,11 +295,11 @@ def _fitting(upstreams: UpstreamConnection, provider: Provider) -> tuple[Secrets
     elif provider.oauth is None:
         raise RequestInvalid(f"{provider.name} is logged in to by a key only here")
     given = {}
-    if upstreams.base_url is not None:
+    if theirs.base_url is not None:
         if any(variable.name == BASE_URL for variable in provider.variables):
-            given[BASE_URL] = upstreams.base_url
-        elif not _is_usual(upstreams.base_url, provider):
-            raise RequestInvalid(f"it is of {upstreams.base_url}, and {provider.name} takes no base URL here")
+            given[BASE_URL] = theirs.base_url
+        elif not _is_usual(theirs.base_url, provider):
+            raise RequestInvalid(f"it is of {theirs.base_url}, and {provider.name} takes no base URL here")
     return held, provider.checked_variables(given)
 
 

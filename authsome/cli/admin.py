@@ -57,6 +57,10 @@ def run_import_upstream(args: Arguments, context: Context) -> int:
         output.note(f"{report['foreign']} connections of other principals stay where they are")
     counts = Counter(str(each["outcome"]) for each in items)
     output.hint(", ".join(f"{counts[outcome]} {said}" for outcome, said in words.items()))
+    if counts["imported"] and not args.flag("dry-run"):
+        output.hint(
+            "stop upstream's daemon now: where a refresh token serves once, two programs end each other's logins"
+        )
     return 0
 
 

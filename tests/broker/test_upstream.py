@@ -116,7 +116,9 @@ def test_what_is_left_out_is_said(house: House, there: Path, take: Import):
     assert set(left) == {"definition wide", "connection slack gone", "connection nowhere default"}
     assert "regex:.*wide.*" in left["definition wide"]
     assert left["connection slack gone"] == "upstream says that it is revoked"
-    assert left["connection nowhere default"] == "there is no provider named nowhere here"
+    assert (
+        left["connection nowhere default"] == "there is no provider named nowhere here; register it, then import again"
+    )
     with pytest.raises(ConnectionNotFound):
         house.stored("slack", "gone")
 

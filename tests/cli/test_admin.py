@@ -22,6 +22,8 @@ def test_a_home_is_taken_over(program: Program, tmp_path: Path, release: str):
     done = program("admin", "import-upstream", there.name, cwd=tmp_path)  # by a relative name
     assert done.returncode == 0, done.stderr
     assert "definition  wide" in done.stdout
+    assert "stop upstream's daemon now" in done.stderr
+    assert "stop upstream's daemon now" not in rehearsed.stderr
     answer = program.json("admin", "import-upstream", str(there), "--force")
     assert answer["release"] == release[:3]
     assert {item["outcome"] for item in answer["items"]} == {"kept", "left out"}
