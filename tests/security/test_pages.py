@@ -255,7 +255,9 @@ def test_links_of_a_definition(daemon, define):
 
     # SEC-39 # SEC-110
     """
-    server = oidc.OidcServer(issuer="https://login.example.localhost", redirect_uris=(), _control=0, _trust=None, _routes={})
+    server = oidc.OidcServer(
+        issuer="https://login.example.localhost", redirect_uris=(), _control=0, _trust=None, _routes={}
+    )
     for field in ("docs_url", "authorization_url", "token_url"):
         for url in BAD_LINKS:
             definition = server.definition("acme", api_url="https://api.example.localhost")
