@@ -17,6 +17,7 @@ from authsome.errors import AuthsomeError, CredentialUnavailable, LoginRequired,
 from authsome.models import injection
 from authsome.models.audit import Entry, Event
 from authsome.models.connection import Connection, Secrets, Status
+from authsome.models.notice import Notice, Occasion
 from authsome.models.principal import Caller
 from authsome.secret import Secret
 from authsome.vault import audit, connections
@@ -74,6 +75,13 @@ class _Stale:
     decision: routing.Decision
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Denied:
+    error: AuthsomeError
+    ended: Connection | None
+    """The connection that has run out, if that is why."""
+
+
 class Credentials:
     """The use cases around stored credentials."""
 
@@ -116,7 +124,10 @@ class Credentials:
             raise LoginRequired(**login_again(connection))
         if self._freshness.use(connection, context.clock()):
             connection = self._refresher.fresh(caller, definition, connection, rejected=False)
-        self._require_usable(connection, context.clock())
+        if not self._freshness.is_usable(connection, context.clock()):
+            error = _expired(connection)
+            context.notify(Notice.of(connection, Occasion.LOGIN_NEEDED, error))
+            raise error
         with context.database.transaction(durable=True) as tx:
             held = connections.secrets(tx, context.sealers.for_vault(caller.vault_id), connection)
             audit.append(tx, record.about(event, caller, connection, context.clock()))
@@ -192,19 +203,21 @@ class Credentials:
         )
 
     def _attempt(self, admit: Admit, target: Target, *, may_refresh: bool, rejected: bool) -> Resolved | _Stale:
-        def body(tx: Transaction) -> Resolved | _Stale | AuthsomeError:
+        def body(tx: Transaction) -> Resolved | _Stale | _Denied:
             return self._decide(tx, admit(tx), target, may_refresh=may_refresh, rejected=rejected)
 
         outcome = self._context.database.combined(body)
-        if isinstance(outcome, AuthsomeError):
-            raise outcome
+        if isinstance(outcome, _Denied):
+            if outcome.ended is not None:
+                self._context.notify(Notice.of(outcome.ended, Occasion.LOGIN_NEEDED, outcome.error))
+            raise outcome.error
         return outcome
 
     def _decide(
         self, tx: Transaction, claimant: Claimant, target: Target, *, may_refresh: bool, rejected: bool
-    ) -> Resolved | _Stale | AuthsomeError:
+    ) -> Resolved | _Stale | _Denied:
         """What a request gets, with the entry that says so; an error is returned, for its entry is to be kept."""
-        context = self._context
+        context, ended = self._context, None
         vault_id = claimant.caller.vault_id
         now = context.clock()
         try:
@@ -216,7 +229,9 @@ class Credentials:
                 raise LoginRequired(**login_again(connection))
             if (self._freshness.use(connection, now) or rejected) and may_refresh:
                 return _Stale(claimant=claimant, decision=decision)
-            self._require_usable(connection, now)
+            if not self._freshness.is_usable(connection, now):
+                ended = connection
+                raise _expired(connection)
             held = connections.secrets(tx, context.sealers.for_vault(vault_id), connection)
             rules = decision.provider.injections(
                 connection.kind, connection.variables, host=target.host, path=target.path, port=target.port
@@ -224,7 +239,7 @@ class Credentials:
             resolved = Resolved(connection=connection, injected=injection.apply(rules, held))
         except AuthsomeError as error:
             audit.append(tx, _request_entry(Event.DENIED, claimant, target, now, detail=error.message))
-            return error
+            return _Denied(error=error, ended=ended)
         audit.append(tx, _request_entry(Event.RESOLVE, claimant, target, now, connection=connection))
         return resolved
 
@@ -251,10 +266,6 @@ class Credentials:
             connections.set_default(tx, connection)
             audit.append(tx, record.about(Event.SET_DEFAULT, caller, connection, self._context.clock()))
             return connections.require(tx, caller.vault_id, provider, name)
-
-    def _require_usable(self, connection: Connection, now: datetime) -> None:
-        if not self._freshness.is_usable(connection, now):
-            raise _expired(connection)
 
 
 def _expired(connection: Connection) -> AuthsomeError:

@@ -327,10 +327,10 @@ class Refresher:
             refreshes.end(tx, lease)
             if marked:
                 audit.append(tx, record.about(Event.REFRESH_FAILED, caller, connection, now, f"final: {problem}"))
-        told = login_again(connection, problem)
+        told = LoginRequired(**login_again(connection, problem))
         if marked:
-            self._tell(Occasion.LOGIN_NEEDED, connection, told["message"], told["hint"])
-        return LoginRequired(**told)
+            context.notify(Notice.of(connection, Occasion.LOGIN_NEEDED, told))
+        return told
 
     def _pause(self, caller: Caller | None, lease: refreshes.Lease, turn: _Turn, error: AuthsomeError) -> None:
         """Leave the provider alone for a while, as long as it asked for, and longer after each failure."""
@@ -351,18 +351,7 @@ class Refresher:
                 refreshes.leave(tx, lease, lost)
             audit.append(tx, record.about(Event.REFRESH_FAILED, caller, connection, now, f"transient: {error.message}"))
         if not self._freshness.is_usable(connection, now):
-            self._tell(Occasion.ERROR, connection, f"{connection.provider}: {error.message}", error.hint)
-
-    def _tell(self, occasion: Occasion, connection: Connection, message: str, hint: str | None) -> None:
-        self._context.notify(
-            Notice(
-                occasion=occasion,
-                provider=connection.provider,
-                connection=connection.name,
-                message=message,
-                hint=hint,
-            )
-        )
+            context.notify(Notice.of(connection, Occasion.ERROR, error))
 
     @contextmanager
     def _turn(self, connection: Connection, spare: Connection | None = None) -> Iterator[_Turn | None]:

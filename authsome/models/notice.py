@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from authsome.errors import UsageError
+from authsome.errors import AuthsomeError, UsageError
+from authsome.models.connection import Connection
 
 _SETTING: Final = "notify"
 _FORM: Final = f'as in "{_SETTING}": {{"login_needed": ["notify-send", "authsome"]}}'
@@ -15,7 +16,7 @@ class Occasion(StrEnum):
     """Why there is a notice."""
 
     LOGIN_NEEDED = "login_needed"
-    """A provider no longer accepts a login."""
+    """A provider no longer accepts a login, or one that cannot be refreshed has run out."""
     ERROR = "error"
     """A token has ended and cannot be refreshed just now."""
 
@@ -29,6 +30,17 @@ class Notice:
     connection: str
     message: str
     hint: str | None
+
+    @classmethod
+    def of(cls, connection: Connection, occasion: Occasion, error: AuthsomeError) -> "Notice":
+        """What befell a connection, in the words of the error that it is for whoever uses it."""
+        return cls(
+            occasion=occasion,
+            provider=connection.provider,
+            connection=connection.name,
+            message=error.message,
+            hint=error.hint,
+        )
 
 
 def commands(config: Mapping[str, object]) -> dict[Occasion, tuple[str, ...]]:

@@ -24,6 +24,7 @@ from authsome.errors import (
 )
 from authsome.models.audit import Event
 from authsome.models.connection import Status
+from authsome.models.notice import Occasion
 from authsome.vault import refreshes
 from fakes import endpoint
 
@@ -446,6 +447,11 @@ def test_an_expired_token_without_refresh_is_refused(house, hostile):
         resolve(house)
     assert "authsome login acme" in raised.value.hint
     assert hostile.requests == []
+    with pytest.raises(CredentialUnavailable):
+        house.broker.credentials.reveal(house.owner, "acme", "default", Event.EXPORT)
+    assert [(notice.occasion, notice.message) for notice in house.notices] == [
+        (Occasion.LOGIN_NEEDED, "the login default of acme has expired and cannot be refreshed")
+    ] * 2
 
 
 def test_little_time_lies_between_the_answer_and_its_commit(house, hostile, record_property):
