@@ -19,8 +19,6 @@ from authsome.secret import Secret
 
 LIMIT: Final = 4 * 1024 * 1024
 """Bytes of a line; a run with a thousand routes has a tenth of a MiB."""
-LOCK_SUFFIX: Final = ".lock"
-"""Of the lock beside a worker's socket, held by whoever starts a worker or lets one leave."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +33,11 @@ class Station:
     """Whether it is the daemon of `home`, to be told from a stranger on its port by the lock that it holds."""
     extra_roots: Path | None
     """For a daemon that is reached over https."""
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever starts a worker, or lets one leave."""
+        return self.socket.with_name("worker.lock")
 
     def to_json(self) -> bytes:
         """One line for the worker's standard input."""

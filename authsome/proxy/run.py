@@ -27,7 +27,7 @@ from authsome.errors import (
 )
 from authsome.home import Settings, make_private_directory, open_private, read_config, write_private
 from authsome.proxy import bundles, environment, launch
-from authsome.proxy.assignment import LOCK_SUFFIX, Station
+from authsome.proxy.assignment import Station
 from authsome.proxy.launch import Wish
 from authsome.proxy.plain import Unusual
 
@@ -217,7 +217,7 @@ def _error(answer: bytes) -> Exception:
 @contextmanager
 def _start_lock(station: Station, notice: Notice | None) -> Iterator[None]:
     """Hold the lock of whoever starts this worker."""
-    path = station.socket.with_suffix(LOCK_SUFFIX)
+    path = station.lock
     try:
         descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:

@@ -13,7 +13,6 @@ import fcntl
 import json
 import logging
 import os
-import queue
 import resource
 import selectors
 import signal
@@ -28,11 +27,12 @@ from authsome import archive, clock
 from authsome.address import AddressPolicy
 from authsome.client import supervisor
 from authsome.client.wire import origin_of
-from authsome.errors import AuthsomeError, DaemonUnavailable, StorageFailed, UsageError
+from authsome.errors import AuthsomeError, StorageFailed, UsageError
 from authsome.home import Home, open_private, read_config, read_private
 from authsome.proxy import bundles, engines, log, peer, watch
-from authsome.proxy.assignment import LIMIT, LOCK_SUFFIX, Station, assignment_from_json, station_from_json
+from authsome.proxy.assignment import LIMIT, Station, assignment_from_json, station_from_json
 from authsome.proxy.broker import Broker, Line
+from authsome.proxy.ends import Ends
 from authsome.proxy.tenancy import TUNNEL_POLICY, Ground, Tenancy, Tenants
 from authsome.transport import outbound_from
 
@@ -47,6 +47,7 @@ _LOOK_SECONDS: Final = 60.0  # how often an idle worker looks whether it is stil
 _ASSIGN_SECONDS: Final = 90.0  # a caller connects, and then asks the daemon, which may take it 30 to start
 _SHORTEST_SECONDS: Final = 0.1  # between two looks
 _RETRY_SECONDS: Final = 15.0  # how soon a daemon that could not be told of a run's end is told again
+_PROBE_SECONDS: Final = 0.2  # a worker that lives takes a connection at once
 _BACKLOG: Final = 512
 _PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
 _FIRST_SPARE_DESCRIPTOR: Final = 3
@@ -115,7 +116,7 @@ class Worker:
         self._callers: dict[socket.socket, _Caller] = {}
         self._runs: dict[str, Watch] = {}
         self._daemon: Watch | None = None
-        self._ends = _Ends()
+        self._ends = Ends()
         self._is_told_to_leave = False
         self._idle_since = time.monotonic()
         self._place: tuple[int, int] | None = None
@@ -151,7 +152,7 @@ class Worker:
         path = self._station.socket
         control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            path.unlink(missing_ok=True)
+            _sweep(path)
             control.bind(str(path))
             path.chmod(0o600)
             status = path.lstat()
@@ -327,7 +328,7 @@ class Worker:
     def _retire(self) -> None:
         """Leave, unless somebody is just about to need us."""
         try:
-            lock = open_private(self._station.socket.with_suffix(LOCK_SUFFIX), os.O_RDWR)
+            lock = open_private(self._station.lock, os.O_RDWR)
         except (OSError, AuthsomeError):
             self._is_told_to_leave = True  # the home is gone
             return
@@ -372,53 +373,6 @@ class _Caller:
         self.said = bytearray()
 
 
-class _Ends:
-    """Runs that have ended here, and of which the daemon is to be told: in order, by one thread."""
-
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Broker | None] = queue.SimpleQueue()
-        self._told = threading.Event()
-
-    def put(self, broker: Broker) -> None:
-        """Have the daemon told."""
-        self._queue.put(broker)
-
-    def finish(self) -> None:
-        """Wait until it has been told of all, or cannot be."""
-        self._queue.put(None)
-        self._told.wait(_RETRY_SECONDS)
-
-    def tell(self) -> None:
-        """Tell the daemon until `finish`; one that cannot be asked just now is told later."""
-        waiting: list[Broker] = []
-        is_finishing = False
-        while not is_finishing:
-            try:
-                broker = self._queue.get(timeout=_RETRY_SECONDS if waiting else None)
-            except queue.Empty:
-                pass
-            else:
-                is_finishing = broker is None
-                if broker is not None:
-                    waiting.append(broker)
-                if not self._queue.empty():
-                    continue
-            waiting = [each for each in waiting if not _end(each)]
-        self._told.set()
-
-
-def _end(broker: Broker) -> bool:
-    """Tell the daemon of a run's end; False: it cannot be asked now."""
-    try:
-        broker.end()
-    except DaemonUnavailable as error:
-        logger.warning("the daemon could not be told of a run's end: %s", error.message)
-        return False
-    except AuthsomeError as error:
-        logger.warning("the daemon knew of a run's end: %s", error.message)
-    return True
-
-
 def idle_minutes(home: Home) -> float:
     """How long a worker stays without runs: `proxy.idle_minutes` in config.json.
 
@@ -440,6 +394,20 @@ def _told(error: AuthsomeError) -> bytes:
 def _daemon_ports(url: str) -> frozenset[int]:
     origin = origin_of(url)
     return frozenset({origin.port}) if origin.is_loopback else frozenset()
+
+
+def _sweep(own: Path) -> None:
+    """Take away the sockets of workers that were killed, our own predecessor's first."""
+    own.unlink(missing_ok=True)
+    for path in own.parent.glob("*.sock"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(_PROBE_SECONDS)
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
+            except OSError:
+                pass
 
 
 def _place_of(path: Path) -> tuple[int, int] | None:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 
 import pytest
 
@@ -68,3 +69,24 @@ def test_an_explanation_as_json(connected: Program):
     refused = connected.json("run", "--explain", "https://localhost:9/", "--unmatched=deny")
     assert (refused["outcome"], set(refused["problem"])) == ("refuse", {"code", "message", "hint"})  # type: ignore[call-overload]
     assert "run" not in {event["event"] for event in connected.json("log")["events"]}  # type: ignore[index, union-attr]
+
+
+def test_on_a_terminal_the_command_is_alone_with_it(connected: Program):
+    """With everything running, too: it has the terminal, its size and the foreground, and Ctrl-C is its own.
+
+    # SEC-180
+    """
+    assert connected("run", "--", "true").returncode == 0
+    code = (
+        "import os, signal, sys, time\n"
+        "kept = [signal.getsignal(each) == signal.SIG_DFL for each in (signal.SIGHUP, signal.SIGTERM)]\n"
+        "print(os.isatty(0), os.tcgetpgrp(0) == os.getpgrp(), os.getpid() == os.getpgrp(), kept, flush=True)\n"
+        "try:\n"
+        "    time.sleep(30)\n"
+        "except KeyboardInterrupt:\n"
+        "    sys.exit(3)"
+    )
+    with connected.on_terminal("run", "--", sys.executable, "-c", code) as screen:
+        screen.expect(r"True True True \[True, True\]")
+        screen.interrupt()
+        assert screen.wait() == 3
