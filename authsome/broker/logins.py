@@ -9,7 +9,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
@@ -468,13 +467,16 @@ class Logins:
         if identity is None or principal is None:
             raise NotAllowed("the identity that began this login is no longer there")
         written = json.dumps(definition_to_json(request.definition)).encode()
-        with suppress(ProviderExists):  # by another login to the same URL, a moment ago
+        try:
             self._providers.register(
                 Caller(identity=identity, principal=principal),
                 written,
                 source=request.provider,
                 allow_private_addresses=request.definition.allow_private_addresses,
             )
+        except ProviderExists:  # another login to the same URL was sooner; any other provider is not to get the token
+            if context.catalog.get(request.provider).api_url != request.definition.api_url:
+                raise
 
     def _stored_client(self, tx: Transaction, request: LoginRequest) -> ClientCredentials | None:
         client = clients.get(tx, self._context.sealers.for_vault(request.vault_id), request.provider)

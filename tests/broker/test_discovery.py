@@ -148,6 +148,37 @@ def test_a_host_that_is_not_below_the_url_of_a_bundled_one(house):
         house.broker.providers.examine(house.owner, json.dumps(found).encode())
 
 
+def test_two_logins_to_one_url(house, api_server):
+    """Both succeed, and there is one provider."""
+    address = mcp.protect(api_server, mcp.describe(api_server))
+    first, second = begin(house, address), begin(house, address, connection="work")
+    assert isinstance(call_back(house, first), Completed)
+    assert isinstance(call_back(house, second), Completed)
+    stored = house.broker.credentials.list_all(house.owner)
+    assert {(each.provider, each.name) for each in stored} == {
+        (first.request.provider, "default"),
+        (first.request.provider, "work"),
+    }
+
+
+def test_a_name_that_was_taken_meanwhile(house, api_server):
+    """A provider that got the name first, and sends its credentials elsewhere, is not given this one."""
+    login = begin(house, mcp.protect(api_server, mcp.describe(api_server)))
+    house.define(
+        {
+            "schema_version": 1,
+            "name": login.request.provider,
+            "auth_type": "oauth2",
+            "api_url": "https://elsewhere.example.com",
+            "oauth": {"authorization_url": "https://x.example.com/a", "token_url": "https://x.example.com/t"},
+        }
+    )
+    ended = call_back(house, login)
+    assert isinstance(ended, Failed)
+    assert ended.code == "provider_exists"
+    assert house.broker.credentials.list_all(house.owner) == []
+
+
 def test_a_cancelled_login_leaves_no_provider(house, api_server):
     address = mcp.protect(api_server, mcp.describe(api_server))
     login = begin(house, address)
