@@ -29,7 +29,7 @@ class _Reading:
     """How `json.loads` reads: what its scanner, a C function, is made from."""
 
     strict = True
-    object_hook = object_pairs_hook = None
+    object_hook = object_pairs_hook = array_hook = None  # the last is asked for since Python 3.15
     parse_float = float
     parse_int = int
     parse_constant = str
