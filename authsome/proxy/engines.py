@@ -35,9 +35,6 @@ class Engine(Protocol):
     def listen(self, listener: socket.socket | None = None) -> int:
         """Serve on a socket that listens already, or on a free port of 127.0.0.1; returns the port."""
 
-    def close(self) -> None:
-        """Stop listening and end every connection."""
-
 
 def choice(home: Home) -> Choice:
     """What config.json says, when a worker starts.

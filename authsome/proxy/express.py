@@ -13,7 +13,6 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -36,6 +35,7 @@ log = logging.getLogger(__name__)
 BACKLOG: Final = 512
 _FIRST_SECONDS: Final = 60.0  # how long a stranger may take to show a run's credential
 _HANDSHAKE_SECONDS: Final = 30.0
+_RESPITE_SECONDS: Final = 0.05
 _CONTEXTS: Final = 256
 _OPENED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _REASONS: Final = {
@@ -66,8 +66,6 @@ class Engine:
         self.memory = memory
         self.handover = handover
         self._issuer = issuer
-        self._listener: socket.socket | None = None
-        self._children: set[Child] = set()
         self._lock = threading.Lock()
         self._to_children: OrderedDict[str, ssl.SSLContext] = OrderedDict()
         self._to_servers: OrderedDict[Path, ssl.SSLContext] = OrderedDict()
@@ -76,38 +74,24 @@ class Engine:
         """Serve on a socket that listens already, or on a free port of 127.0.0.1; returns the port."""
         if listener is None:
             listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
-        self._listener = listener
         port: int = listener.getsockname()[1]
         self.tenants.reserve(port)
         threading.Thread(target=self._accept, args=(listener,), name="express", daemon=True).start()
         return port
 
-    def close(self) -> None:
-        """Stop listening and end every connection."""
-        if self._listener is not None:
-            with suppress(OSError):
-                self._listener.shutdown(socket.SHUT_RDWR)
-            self._listener.close()
-        with self._lock:
-            children = list(self._children)
-        for child in children:
-            child.end_soon()
-
     def _accept(self, listener: socket.socket) -> None:
-        while listener.fileno() >= 0:
+        while True:
             try:
                 connection, _ = listener.accept()
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             except OSError:
-                time.sleep(0.01)  # closed, or out of descriptors
+                time.sleep(_RESPITE_SECONDS)  # out of descriptors, until some connection ends
                 continue
             child = Child(self, connection)
-            with self._lock:
-                self._children.add(child)
             try:
                 threading.Thread(target=self._serve, args=(child,), name="child", daemon=True).start()
             except RuntimeError:  # out of threads
-                self._forget(child)
+                child.release()
 
     def _serve(self, child: "Child") -> None:
         try:
@@ -117,12 +101,7 @@ class Engine:
         except Exception:
             log.exception("the engine failed")
         finally:
-            self._forget(child)
-
-    def _forget(self, child: "Child") -> None:
-        child.release()
-        with self._lock:
-            self._children.discard(child)
+            child.release()
 
     def server_context(self, host: str) -> ssl.SSLContext:
         """The TLS context that stands in for a host."""

@@ -72,7 +72,6 @@ class Engine:
         self._loop.set_default_executor(ThreadPoolExecutor(max_workers=_LOOKUPS, thread_name_prefix="lookup"))
         self._thread = threading.Thread(target=self._loop.run_forever, name="full", daemon=True)
         self._server: asyncio.Server | None = None
-        self._children: dict[asyncio.Task[None], Child] = {}
         self._contexts: OrderedDict[str, SSL.Context] = OrderedDict()
         self._upstream: OrderedDict[Path, SSL.Context] = OrderedDict()
 
@@ -86,34 +85,16 @@ class Engine:
         asyncio.run_coroutine_threadsafe(self._listen(listener), self._loop).result()
         return port
 
-    def close(self) -> None:
-        """Stop listening and end every connection."""
-        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
     async def _listen(self, listener: socket.socket) -> None:
         self._server = await asyncio.start_server(self._serve, sock=listener)
 
-    async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for child in self._children.values():
-            child.end()
-        await asyncio.gather(*self._children, return_exceptions=True)
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
         # asyncio does this only for sockets that it has made itself.
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        child = self._children[task] = Child(self, reader, writer)
+        child = Child(self, reader, writer)
         try:
             await child.handle_client()
         finally:
-            del self._children[task]
             if child.tenancy is not None:
                 child.tenancy.detach(child.end_soon)
 

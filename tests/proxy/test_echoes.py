@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
 
+import h2.events
 import pytest
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, TextMessage
@@ -19,8 +20,9 @@ from fakes import daemon_api, wire
 from fakes.api import Answer, ApiServer
 from fakes.authority import Authority
 from fakes.daemon_api import DaemonApi
-from proxy import websocket_server
+from proxy import h2_server, websocket_server
 from proxy.conftest import ENGINES
+from proxy.h2_client import H2Client
 from proxy.support import HOST, PLACEHOLDER, TOKEN, Proxy, Runner
 
 SPELLINGS = {
@@ -280,3 +282,23 @@ def test_messages_of_a_websocket(runner: Runner, authority: Authority, is_binary
                 assert not holds_secret(received)
                 assert (received == text.encode()) is (text == "no secret")
     assert server.handshakes[0]["authorization"] == f"Bearer {TOKEN}"
+
+
+def test_an_echo_over_http2(runner: Runner, authority: Authority):
+    """A client that speaks HTTP/2 only, whichever engine it is left to: header values and body without the secret."""
+    # SEC-163
+    with h2_server.serve(authority.issue(HOST)) as server:
+        runner.daemon.routes = [daemon_api.route(HOST, port=server.port)]
+        with runner.proxy() as proxy:
+            client = H2Client(proxy, HOST, server.port)
+            for _ in range(2):
+                number = client.headers(("accept-encoding", "br, gzip"), authority=f"{HOST}:{server.port}")
+                events = client.events(number)
+                body = b"".join(event.data for event in events if isinstance(event, h2.events.DataReceived))
+                echoed = json.loads(body)["headers"]
+                assert ["accept-encoding", "gzip"] in echoed
+                assert any(name == "authorization" and "authsome-" in value for name, value in echoed)
+                assert not holds_secret(body)
+            client.wire.close()
+    sent = [dict(request["headers"]) for request in server.requests]  # type: ignore[call-overload]
+    assert [headers["authorization"] for headers in sent] == [f"Bearer {TOKEN}"] * 2

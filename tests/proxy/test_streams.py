@@ -9,8 +9,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-import h2.config
-import h2.connection
 import h2.events
 import pytest
 
@@ -19,6 +17,7 @@ from fakes.api import ApiServer
 from fakes.authority import Authority
 from proxy import h2_server
 from proxy.conftest import ENGINES
+from proxy.h2_client import H2Client
 from proxy.support import HOST, TOKEN, Proxy, Runner, eventually
 
 MIB = 1024 * 1024
@@ -352,48 +351,6 @@ def test_http2_on_both_sides(runner: Runner, server2: h2_server.H2Server):
         assert isinstance(headers, list)
         assert [value for name, value in headers if name == "authorization"] == [f"Bearer {TOKEN}"]
         assert [value for name, value in headers if name == "x-api-key"] == []
-
-
-class H2Client:
-    """HTTP/2 by hand, over the proxy."""
-
-    def __init__(self, proxy: Proxy, host: str, port: int) -> None:
-        context = proxy.context
-        context.set_alpn_protocols(["h2"])
-        self.wire = proxy.tunnel(f"{host}:{port}").secure(context, host)
-        self.protocol = h2.connection.H2Connection(
-            h2.config.H2Configuration(
-                client_side=True,
-                header_encoding="utf-8",
-                validate_outbound_headers=False,
-                normalize_outbound_headers=False,
-            )
-        )
-        self.protocol.initiate_connection()
-        self.flush()
-
-    def flush(self) -> None:
-        self.wire.send(self.protocol.data_to_send())
-
-    def headers(self, *more: tuple[str, str], authority: str, path: str = "/echo", end_stream: bool = True) -> int:
-        number: int = self.protocol.get_next_available_stream_id()
-        pseudo = [(":method", "POST"), (":scheme", "https"), (":path", path), (":authority", authority)]
-        self.protocol.send_headers(number, [*pseudo, *more], end_stream=end_stream)
-        self.flush()
-        return number
-
-    def events(self, number: int) -> list[h2.events.Event]:
-        found: list[h2.events.Event] = []
-        while True:
-            data = self.wire.socket.recv(65536)
-            for event in self.protocol.receive_data(data) if data else []:
-                if isinstance(event, h2.events.DataReceived):
-                    self.protocol.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                found.append(event)
-            self.flush()
-            ends = (h2.events.StreamEnded, h2.events.StreamReset, h2.events.ConnectionTerminated)
-            if not data or any(isinstance(e, ends) and getattr(e, "stream_id", number) == number for e in found):
-                return found
 
 
 def test_grpc_like_calls(runner: Runner, server2: h2_server.H2Server):
