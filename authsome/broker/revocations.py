@@ -64,7 +64,7 @@ class Revocations:
         Raises:
             ConnectionNotFound: there is none, or none of that name.
             ProviderNotFound: there is no such provider, or its definition is gone and with it the address to revoke at.
-            AuthsomeError: not one could be revoked; the first one's error.
+            AuthsomeError: there is one only, and it could not be revoked.
         """
         context = self._context
         with context.database.read() as reader:
@@ -84,7 +84,7 @@ class Revocations:
             except AuthsomeError as error:
                 self._note_failure(caller, each, error)
                 kept.append(Kept(connection=each, error=error))
-        if not gone:
+        if not gone and len(kept) == 1:
             raise kept[0].error
         return Revoked(gone=tuple(gone), kept=tuple(kept), client=self._give_back(caller, definition))
 

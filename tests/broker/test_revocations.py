@@ -120,6 +120,16 @@ def test_some_go_and_some_stay(house, hostile, revoked):
 UNSUPPORTED = endpoint.answer(b'{"error": "unsupported_token_type"}', status=400)
 
 
+def test_all_of_several_stay(house, hostile, revoked):
+    """Each is told with its own cause."""
+    house.connect("acme", lifetime=HOUR, name="first")
+    house.connect("acme", lifetime=HOUR, name="second")
+    hostile.script = endpoint.SCRIPTS["503"]
+    outcome = revoked()
+    assert outcome.gone == ()
+    assert [kept.connection.name for kept in outcome.kept] == ["first", "second"]
+
+
 @pytest.mark.parametrize(("scripts", "is_gone"), [((GONE, UNSUPPORTED), True), ((UNSUPPORTED, GONE), False)])
 def test_a_provider_that_revokes_one_type_only(house, hostile, revoked, scripts, is_gone):
     """The refresh token is the one that matters: without it an access token ends by itself."""

@@ -54,6 +54,21 @@ def test_revoking_ends_it_there_and_here(program, acme, log_in):
     assert [event["connection"] for event in program.json("log", "--event", "revoke")["events"]] == ["default"]
 
 
+def test_keys_are_not_revoked_from_here(program):
+    """Each is told by name, with where it can be ended."""
+    for name in ("home", "work"):
+        key = "sk-proj-0123456789abcdefghijABCDEFGHIJ_-k"
+        assert program("login", "openai", "--connection", name, "--no-verify", "--stdin", input=key).returncode == 0
+    done = program("revoke", "openai")
+    assert (done.returncode, done.stdout) == (5, "")
+    assert [line for line in done.stderr.splitlines() if "error" in line] == [
+        f"authsome: error: {name} is kept: openai offers no way to revoke the key {name} from here"
+        for name in ("home", "work")
+    ]
+    assert "https://platform.openai.com/api-keys" in done.stderr
+    assert len(program.json("list", "--connected")["providers"][0]["connections"]) == 2
+
+
 def test_a_client_of_our_own_is_given_back(program, acme, log_in):
     """With its last login; the server does not know it any more, and the next login registers anew. # SEC-107"""
     log_in(acme, "acme", "--flow", "dcr_pkce")
