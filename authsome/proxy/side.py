@@ -126,19 +126,19 @@ class Side:
 
     def finish(self) -> None:
         """End it with a goodbye, once everything was sent; what still comes is not answered with a reset."""
-        try:
-            deadline = time.monotonic() + _LINGER_SECONDS
-            while self.unsent and time.monotonic() < deadline:
-                wait((self, False), seconds=_LINGER_SECONDS)
+        with suppress(Cut, OSError, ValueError):
+            while self.unsent:  # however slowly it reads
+                wait((self, False))
             if isinstance(self._socket, ssl.SSLSocket):
                 with suppress(OSError, ValueError):
                     self._socket.unwrap()
             socket.socket.shutdown(self._socket, socket.SHUT_WR)
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            deadline = time.monotonic() + _LINGER_SECONDS
             while (left := deadline - time.monotonic()) > 0:
-                if select.select([self._socket], [], [], left)[0] and not socket.socket.recv(self._socket, 65536):
+                if poll.poll(left * 1000) and not socket.socket.recv(self._socket, _READ_CLEAR):
                     break
-        except (Cut, OSError, ValueError):
-            pass
         self.abort()
 
     def abort(self) -> None:
