@@ -90,6 +90,22 @@ def test_a_key_is_tried_on_its_provider(program: Program, api_server: ApiServer)
     assert len(api_server.requests) == asked
 
 
+def test_variables_come_with_the_key(program: Program):
+    """What differs between accounts is asked for beside the key, decides where that goes, and is no secret."""
+    key = "shpat_" + "a1" * 16
+    bare = program("login", "shopify", "--stdin", input=key)
+    assert bare.returncode == 2
+    assert '{"shop": "…", "api_key": "…"}' in bare.stderr
+    wrong = program("login", "shopify", "--stdin", input=json.dumps({"shop": "evil.test/", "api_key": key}))
+    assert (wrong.returncode, connections(program)) == (5, [])
+    assert "shop must be a word" in wrong.stderr
+    done = program("login", "shopify", "--stdin", input=json.dumps({"shop": "acme", "api_key": key}))
+    assert done.returncode == 0, done.stderr
+    assert "acme.myshopify.com" in done.stderr  # where it was to be tried
+    child = program("run", "--", "printenv", "SHOPIFY_SHOP", "SHOPIFY_ACCESS_TOKEN")
+    assert child.stdout.splitlines() == ["acme.myshopify.com", "shpat_AuthsomePlaceholder0000000000000"]
+
+
 def test_a_provider_out_of_reach_costs_no_login(program: Program):
     """The key is stored, and both terminal and JSON say that nobody was asked."""
     done = program("login", "openai", "--stdin", input=KEY)
