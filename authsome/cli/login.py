@@ -96,7 +96,7 @@ class Session:
 def configure_login(parser: Parser) -> None:
     """The arguments of `login`."""
     parser.argument("provider", "a provider's name, as `authsome list` shows it, or the URL of an MCP server or issuer")
-    parser.option("--flow", metavar="FLOW", help="how to get the credential, when there is a choice", choices=FLOWS)
+    parser.option("--flow", metavar="FLOW", help=f"the way to log in: {', '.join(FLOWS)}", choices=FLOWS)
     parser.option("--connection", metavar="NAME", help="name of the connection (default: default)")
     parser.option("--scopes", metavar="a,b", help="scopes to ask for instead of the usual ones")
     parser.option("--base-url", metavar="URL", help="where a self-hosted provider is")

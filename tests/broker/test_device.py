@@ -236,6 +236,21 @@ def test_no_usable_code(house, acme, given):
     )
 
 
+@pytest.mark.parametrize("where", ["/device", "/token"])
+def test_rude_errors_are_one_line(house, acme, where):
+    """Whatever the provider says of the end is one clean line, without the code. # SEC-97"""
+    rude = {"error": "x\x1b[2J", "error_description": "<b>the-device-code</b>\r\n" + "a" * 100_000}
+    if where == "/device":
+        acme.given = rude
+    else:
+        acme.says(rude)
+    ended = end_of(house, begin(house))
+    assert isinstance(ended, Failed)
+    assert ended.message.isprintable()
+    assert len(ended.message) < 400
+    assert where == "/device" or "the-device-code" not in ended.message
+
+
 @pytest.mark.usefixtures("acme")
 def test_nobody_else_sees_it(house):
     """No other browser gets to the code. # SEC-68"""
