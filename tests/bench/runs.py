@@ -28,7 +28,10 @@ _NEWEST = "upstream 0.7.2"
 
 def measure(ours: Ours, peers: Sequence[Subject], rounds: int, directory: Path) -> list[Row]:
     """With everything running, with nothing running, and many at once."""
-    return [*_warm(ours, peers, rounds), _cold(ours, peers, rounds), _many(ours, directory)]
+    try:
+        return [*_warm(ours, peers, rounds), _cold(ours, peers, rounds), _many(ours, directory)]
+    finally:
+        ours("daemon", "stop")
 
 
 def _warm(ours: Ours, peers: Sequence[Subject], rounds: int) -> list[Row]:
