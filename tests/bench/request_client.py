@@ -6,13 +6,14 @@ request_client.py URL REQUESTS CLIENTS…   prints JSON: milliseconds for a new 
 
 import json
 import socket
+import ssl
 import statistics
 import sys
 import time
 from typing import IO
 from urllib.parse import urlsplit
 
-from stream_client import connect, get, head_length
+from stream_client import connect, get, head_length, trust
 
 _OPENINGS = 10
 
@@ -34,10 +35,10 @@ def answer(reader: IO[bytes]) -> None:
         reader.read(length)
 
 
-def opened(url: str) -> float:
+def opened(url: str, context: ssl.SSLContext) -> float:
     """Milliseconds to the first answer on a new connection."""
     began = time.perf_counter()
-    reader, connection = connect(url)
+    reader, connection = connect(url, context)
     ask(reader, connection, url)
     seconds = time.perf_counter() - began
     connection.close()
@@ -80,8 +81,9 @@ def many(url: str, count: int, clients: int) -> float:
 if __name__ == "__main__":
     address, total = sys.argv[1], int(sys.argv[2])
     assert urlsplit(address).scheme == "https"
+    roots = trust()
     figures = {
-        "opened": statistics.median(opened(address) for _ in range(_OPENINGS)),
+        "opened": statistics.median(opened(address, roots) for _ in range(_OPENINGS)),
         "one": one(address, total),
         "many": {number: many(address, total, int(number)) for number in sys.argv[3:]},
         "requests": _OPENINGS + total * (1 + len(sys.argv[3:])),

@@ -18,7 +18,12 @@ from typing import IO
 from urllib.parse import unquote, urlsplit
 
 
-def connect(url: str) -> tuple[IO[bytes], socket.socket]:
+def trust() -> ssl.SSLContext:
+    """The roots that the environment names; a bundle of the system's takes 20 ms to read."""
+    return ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])
+
+
+def connect(url: str, context: ssl.SSLContext | None = None) -> tuple[IO[bytes], socket.socket]:
     """TLS to the URL's host, through the proxy if the environment names one."""
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or 443
@@ -37,7 +42,7 @@ def connect(url: str) -> tuple[IO[bytes], socket.socket]:
             answer += plain.recv(1)
         if b" 200 " not in answer.split(b"\r\n", 1)[0]:
             raise ConnectionError(answer.decode())
-    secure = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"]).wrap_socket(plain, server_hostname=host)
+    secure = (context or trust()).wrap_socket(plain, server_hostname=host)
     return secure.makefile("rb"), secure
 
 
