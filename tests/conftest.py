@@ -9,7 +9,9 @@ from pathlib import Path
 from subprocess import CompletedProcess, Popen
 from typing import Final
 
+import hypothesis
 import pytest
+from hypothesis import HealthCheck
 
 from browser import chromium
 from fakes import api, endpoint, oidc, program
@@ -23,6 +25,9 @@ _SET_UP: Final = pytest.StashKey[Mapping[str, str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Leave nothing of the developer's environment to the tests, and an empty home."""
+    # How long an example takes says nothing on a shared machine; `--timeout` ends what hangs.
+    hypothesis.settings.register_profile("authsome", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    hypothesis.settings.load_profile("authsome")
     config.stash[_SET_UP] = dict(os.environ)
     for name in set(os.environ) - _KEPT:
         del os.environ[name]

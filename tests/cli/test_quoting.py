@@ -44,7 +44,7 @@ def test_shells_get_the_value(shell, value):
 
 
 @given(TEXT)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_any_value_survives_sh(value):
     assert evaluated(["sh", "-c"], quoting.render({"A": value}, "shell")) == value
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from authsome.errors import VaultDamaged
@@ -124,7 +124,7 @@ LINES = st.text(max_size=30) | st.sampled_from(["a\r\nb", "\x1b[31mred", "x" * 2
 def test_no_text_can_break_out_of_its_row(store, entry):  # SEC-185
     """Line ends, terminal sequences, right-to-left marks and megabytes become one printable line."""
 
-    @settings(max_examples=50, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+    @settings(max_examples=50)
     @given(text=LINES)
     def holds(text):
         names = ("identity", "provider", "connection", "method", "host", "path", "run", "detail", "principal")
