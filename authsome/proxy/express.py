@@ -268,6 +268,7 @@ class Child:
             tenancy = self._admit(request)
             target = targets.authority(request.target)
             opening = tenancy.opening(target)
+            self._drop_server()  # of a request before, in clear text
             if opening is Opening.TUNNEL:
                 self._server = Side(self._dial(tenancy, target, is_routed=False))
         except AuthsomeError as error:
@@ -353,7 +354,7 @@ class Child:
 
         def prepare() -> Head:
             head = exchange.request(request.method.decode("latin-1"), Head(target=path, fields=request.fields))
-            self._reach(target, lambda: self._dial(tenancy, target, is_routed=False))
+            self._reach(target, lambda: self._dial(tenancy, target, is_routed=False), is_secure=False)
             return head
 
         return self._exchange(exchange, request, body, prepare)
@@ -374,7 +375,7 @@ class Child:
                 raise misdirected
             path, authorities = targets.named(request)
             exchange.check(authorities, self._engine.clock())
-            self._reach(target, lambda: self._secure_server(tenancy, target))
+            self._reach(target, lambda: self._secure_server(tenancy, target), is_secure=True)
             return exchange.request(request.method.decode("latin-1"), Head(target=path, fields=request.fields))
 
         return self._exchange(exchange, request, body, prepare)
@@ -419,9 +420,10 @@ class Child:
         return Transfer(self._side, self._server, exchange, request, body).run(head)
 
     # ---- servers ---------------------------------------------------------------------------------------------
-    def _reach(self, target: Target, open_connection: Callable[[], socket.socket]) -> None:
-        """Have a connection to the target."""
-        if self._server is not None and self._server_target != target:
+
+    def _reach(self, target: Target, open_connection: Callable[[], socket.socket], *, is_secure: bool) -> None:
+        """Have a connection to the target: the one that is there, if it leads there, and in the same way."""
+        if self._server is not None and (self._server_target, self._server.is_secure) != (target, is_secure):
             self._drop_server()
         self._open_server = open_connection
         if self._server is None:

@@ -66,6 +66,8 @@ def send(connection: wire.Connection, data: bytes) -> None:
 
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+TLS = b"\x16"
+"""How a TLS connection begins (RFC 8446 §5.1)."""
 
 
 # ---- what servers may not say ------------------------------------------------------------------------------
@@ -276,6 +278,32 @@ def test_clear_text_to_two_servers_on_one_connection(proxy: Proxy, plain_api_ser
             assert wire_.request("GET", url, "Host: x", proxy.authorization).json()["target"] == "/echo"
         assert (len(plain_api_server.requests), len(other.requests)) == (2, 1)
         assert all(request.all("proxy-authorization") == () for request in plain_api_server.requests)
+
+
+def test_clear_text_before_a_connect_leaves_nothing_behind(runner: Runner):
+    """A connection that led to a server in clear text does not carry what is asked for by CONNECT afterwards.
+
+    Whoever stands between us and the server could answer the first request, keep that connection, and be handed the
+    credential on it, without any certificate.
+    """
+    # SEC-152
+    heard: list[bytes] = []
+
+    def between(connection: wire.Connection) -> None:
+        while (line := connection.reader.readline()) and not line.startswith(TLS):
+            heard.append(line)
+            if line == b"\r\n":
+                send(connection, OK)
+
+    with wire.listen(between) as port, runner.proxy() as proxy, proxy.connect() as first:
+        there = f"{HOST}:{port}"
+        runner.daemon.routes = [daemon_api.route(HOST, port=port)]
+        assert first.request("GET", f"http://{there}/", f"Host: {there}", proxy.authorization).status == 200
+        assert first.request("CONNECT", there, f"Host: {there}", proxy.authorization).status == 200
+        with suppress(OSError), first.secure(proxy.context, HOST) as second:  # the full engine ends it here
+            assert second.request("GET", "/kept", f"Host: {there}").status == 502
+    assert heard[0] == b"GET / HTTP/1.1\r\n"
+    assert not [line for line in heard if TOKEN.encode() in line or b"/kept" in line]
 
 
 @pytest.mark.parametrize("engine", ["auto"], scope="module")  # mitmproxy closes both ways
