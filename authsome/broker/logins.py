@@ -1,7 +1,8 @@
 """Logins: attempts to get a credential, from the first question to the stored connection.
 
 Rule: what a login is waiting for is in the database, sealed, so that a restart loses none; a callback is spent before
-the code in it is; and nothing that was stored changes until a new credential is complete.
+the code in it is; and nothing that was stored changes until a new credential is complete. A login is finished by the
+definition that it was begun by, or not at all: another one may send what comes of it elsewhere.
 """
 
 import json
@@ -48,7 +49,7 @@ from authsome.models.login import (
     LoginRequest,
 )
 from authsome.models.principal import Caller
-from authsome.models.provider import Provider, definition_to_json
+from authsome.models.provider import Provider, definition_digest, definition_to_json
 from authsome.oauth import authorization, token
 from authsome.oauth.client_auth import ClientCredentials
 from authsome.secret import Secret
@@ -117,6 +118,7 @@ class Logins:
             browser_key=Secret(secrets.token_urlsafe(32)),
             definition=provider if is_new else None,
             is_new_provider=is_new,
+            begun_by=None if is_new else definition_digest(provider),
             created_at=now,
             expires_at=now + LIFETIME,
         )
@@ -190,8 +192,12 @@ class Logins:
 
         Raises:
             LoginNotFound: the login does not await input (any more).
+            NotAllowed: the provider's definition was changed since the login began, which has ended by that.
         """
         context = self._context
+        if (change := self._change_of_definition(login.request)) is not None:
+            self._give_up(login, change)
+            raise change
         provider = self.provider(login.request)
         asked = self.fields(login)
         trimmed = {name: Secret(value.reveal().strip()) for name, value in given.items()}
@@ -383,7 +389,21 @@ class Logins:
                 redirect_uri=self._redirect_uri,
             )
 
+    def _change_of_definition(self, request: LoginRequest) -> NotAllowed | None:
+        """Why the catalogue's definition can no longer finish a login; None: it is the one that it was begun by."""
+        if request.begun_by is None:
+            return None
+        present = self._context.catalog.find(request.provider)
+        if present is not None and definition_digest(present) == request.begun_by:
+            return None
+        return NotAllowed(
+            f"the definition of {request.provider} was changed since this login began",
+            hint="start again with `authsome login`",
+        )
+
     def _attempt(self, request: LoginRequest) -> Attempt:
+        if (change := self._change_of_definition(request)) is not None:
+            raise change
         return Attempt(context=self._context, provider=self.provider(request), request=request)
 
     def _with_input(
@@ -414,10 +434,12 @@ class Logins:
                 self._keep_provider(outcome.request)
         except AuthsomeError as error:
             outcome = error
-        with self._changed, context.database.transaction(durable=True) as tx:
+        with self._providers.unchanged(), self._changed, context.database.transaction(durable=True) as tx:
             sealer = context.sealers.for_vault(request.vault_id)
             if not isinstance(logins.get(tx, sealer, request.id), Exchanging):
                 raise LoginNotFound("this login was ended meanwhile")
+            if isinstance(outcome, Earned):
+                outcome = self._change_of_definition(request) or outcome
             match outcome:
                 case AuthsomeError():
                     if isinstance(outcome, ClientRefused):

@@ -6,8 +6,8 @@ on record; after a crash in between, the log tells of a change that did not come
 
 import json
 import threading
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -72,6 +72,12 @@ class Providers:
         self._context = context
         self._home = home
         self._changing = threading.Lock()
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Keep definitions from being registered and removed meanwhile; not for longer than a transaction takes."""
+        with self._changing:
+            yield
 
     def examine(self, caller: Caller, data: bytes, *, source: str = "definition", force: bool = False) -> Review:
         """Look a definition through as `register` does, without registering it.

@@ -45,6 +45,8 @@ class LoginRequest:
     """What discovery made of the provider; None: it is as the catalogue has it."""
     is_new_provider: bool = False
     """Whether that definition is to be kept as a custom one once the login has succeeded."""
+    begun_by: str | None = None
+    """The digest of the catalogue's definition that it was begun by, which alone may finish it; None: of none there."""
     browser_key: Secret[str]
     """Proves that a browser was sent here by the login's owner: first in the link, then as a cookie."""
     created_at: datetime

@@ -4,6 +4,8 @@ Rule: a definition is checked whole when it is read. What `parse_definition` ret
 except for the values of its variables, which come with a connection.
 """
 
+import hashlib
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -36,6 +38,7 @@ __all__ = [
     "Variable",
     "Verify",
     "claim",
+    "definition_digest",
     "definition_to_json",
     "parse_definition",
 ]
@@ -307,6 +310,11 @@ def parse_definition(data: object, *, source: str) -> Provider:
     _check_injections(section, provider)
     _check_verify(section, provider)
     return provider
+
+
+def definition_digest(provider: Provider) -> str:
+    """The same for definitions that say the same, however they are written."""
+    return hashlib.sha256(json.dumps(definition_to_json(provider), sort_keys=True).encode()).hexdigest()
 
 
 def definition_to_json(provider: Provider) -> dict[str, object]:

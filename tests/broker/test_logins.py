@@ -26,6 +26,7 @@ from authsome.vault import logins as stored_logins
 from fakes import endpoint
 
 KEY = "sk-" + "a" * 40
+KEYED = {"schema_version": 1, "auth_type": "api_key", "api_key": {}}
 
 
 def wanted(provider: str, **changes) -> Wanted:
@@ -201,6 +202,41 @@ def test_a_code_goes_to_the_provider_that_was_started(house, hostile):
         assert len(hostile.requests) == len(other.requests) == 1
     assert house.secrets("beta")["access_token"] == "of-beta"
     assert house.secrets("acme")["access_token"] == "an-access-token"
+
+
+def test_a_code_goes_nowhere_once_the_definition_has_changed(acme, hostile):
+    """A login is finished by the definition that it was begun by, or not at all. # SEC-56"""
+    login = at_provider(acme)
+    with endpoint.serve(endpoint.tokens()) as other:
+        acme.oauth("acme", other.url())
+        ended = call_back(acme, login)
+        assert (hostile.requests, other.requests) == ([], [])
+    assert isinstance(ended, Failed)
+    assert "was changed" in ended.message
+    assert begin(acme).request.id != login.request.id
+
+
+def test_a_key_is_not_taken_for_another_definition_than_the_form_was_of(house):
+    """Who typed a key for one place has not typed it for another. # SEC-111"""
+    login = begin(house, "openai")
+    house.define({**KEYED, "name": "openai", "api_url": "https://elsewhere.example.com"})
+    with pytest.raises(NotAllowed, match="was changed"):
+        house.broker.logins.submit(login, {"api_key": Secret(KEY)})
+    assert isinstance(house.broker.logins.get(house.owner, login.request.id), Failed)
+    assert house.broker.credentials.list_all(house.owner) == []
+
+
+def test_a_credential_does_not_come_after_its_definition_has_gone(house, hostile, hold_back):
+    """Removed while the code is exchanged: what comes of it is not left to the bundled definition. # SEC-111"""
+    house.oauth("github", hostile.url())
+    login = at_provider(house, "github")
+    with hold_back(hostile) as held, ThreadPoolExecutor(1) as pool:
+        outcome = pool.submit(call_back, house, login)
+        held.wait()
+        assert house.broker.providers.remove(house.owner, "github", forget=True).restored
+        held.release()
+        assert isinstance(outcome.result(10), Failed)
+    assert house.broker.credentials.list_all(house.owner) == []
 
 
 def test_a_callback_is_spent(acme, hostile):

@@ -22,6 +22,7 @@ from authsome.errors import (
     AuthsomeError,
     ConnectionExists,
     LoginNotFound,
+    NotAllowed,
     NotFound,
     ProviderNotFound,
     RequestInvalid,
@@ -97,7 +98,7 @@ class LoginsApi:
                 summary="Give a login the fields that it asks for",
                 request=views.shape({"fields": views.TEXT_MAP}),
                 response=session,
-                errors=(LoginNotFound,),
+                errors=(LoginNotFound, NotAllowed),
             ),
             Endpoint(
                 method="POST",
