@@ -55,8 +55,10 @@ def named(request: Request) -> tuple[bytes, list[str]]:
     """The path of a request inside a tunnel, and everything in it that names its host.
 
     Raises:
-        RequestInvalid: there is no path, or more than one Host.
+        RequestInvalid: there is no path, or more than one Host; or it is a CONNECT, whose answer would end HTTP there.
     """
+    if request.method == b"CONNECT":
+        raise RequestInvalid("a CONNECT inside a connection that CONNECT has opened")
     hosts = [value.decode("latin-1") for value in request.values(b"host")]
     if len(hosts) > 1:
         raise RequestInvalid("more than one Host header")

@@ -410,3 +410,13 @@ def test_what_the_proxy_itself_answers_is_the_same(proxy: Proxy, api_server: Api
         assert re.fullmatch("[0-9]+", head.header("Content-Length") or "")
         assert wire_.request("GET", "/", host).status == 424
     assert api_server.requests == []
+
+
+def test_no_tunnel_within_a_tunnel(proxy: Proxy, api_server: ApiServer):
+    """Where TLS ends here, a CONNECT is no request: a server that took it would leave HTTP, and we would not."""
+    # SEC-155
+    there = f"{HOST}:{api_server.port}"
+    for target in ("/", there, f"https://{there}/"):
+        with proxy.open(HOST, api_server.port) as wire_:
+            assert wire_.request("CONNECT", target, f"Host: {there}").status == 400
+    assert api_server.requests == []
