@@ -13,7 +13,7 @@ from typing import Final
 
 from authsome.errors import StorageFailed, UsageError
 from authsome.home import Home, make_private_directory, open_private, read_private, write_private
-from authsome.proxy import trust
+from authsome.proxy import environment, trust
 from authsome.proxy.trust import Record, Sources, Trust
 
 _KEPT: Final = timedelta(days=60)  # twice an authority's life: no child can still use an older bundle
@@ -106,6 +106,8 @@ def _bundle(home: Home, sources: Iterable[str], own: tuple[str, ...], extra: str
         wanted = os.path.realpath(extra) if extra else ""
         blocks = dict.fromkeys(block for path in paths for block in _certificates(Path(path), is_wanted=path == wanted))
         blocks.update(dict.fromkeys(text.encode().strip() for text in own))
+        if own:  # a child's
+            write_private(Path(environment.wgetrc(str(bundle))), os.fsencode(f"ca_certificate = {bundle}\n"))
         write_private(bundle, b"\n".join(blocks) + b"\n")
         _sweep(home, now)
     except OSError as error:
@@ -139,3 +141,4 @@ def _sweep(home: Home, now: datetime) -> None:
         with suppress(OSError):
             if now.timestamp() - bundle.stat().st_mtime > _KEPT.total_seconds():
                 bundle.unlink()
+                Path(environment.wgetrc(str(bundle))).unlink(missing_ok=True)

@@ -101,11 +101,17 @@ def for_child(
     child["NO_PROXY"] = child["no_proxy"] = exempt
     for name in REPLACED_ROOTS | ADDED_ROOTS:
         child[name] = bundle
+    child["SYSTEM_WGETRC"] = wgetrc(bundle)
     child["NODE_USE_ENV_PROXY"] = "1"  # Node 24 and later
     child["NODE_OPTIONS"] = _node_options(environ.get("NODE_OPTIONS", ""), node_preload)
     child["GIT_HTTP_PROXY_AUTHMETHOD"] = "basic"  # else git asks without the credential first
     child[RUN] = grant.run
     return child
+
+
+def wgetrc(bundle: str) -> str:
+    """The file beside a bundle that tells wget of it; wget takes roots from no variable, only from its files."""
+    return f"{bundle.removesuffix('.pem')}.wgetrc"
 
 
 def caller_proxy(environ: "Mapping[str, str]", name: str) -> str:

@@ -130,15 +130,28 @@ if (proxyUrl && !hasOwnSupport) {
   const direct = globalThis.fetch;
   if (typeof direct === 'function') {
     let isReady = false;
-    const fetch = function fetch(input, init) {
-      if (!isReady) {
-        isReady = true;
-        void direct('data:,'); // loads undici, which sets its dispatcher; nothing is sent
-        const current = globalThis[dispatcher];
-        if (current && current.constructor.name === 'Agent') {
-          globalThis[dispatcher] = new current.constructor({ connect });
-        }
+    const prepare = () => {
+      if (isReady) return;
+      Reflect.deleteProperty(globalThis, dispatcher); // the accessor below; what undici has put there stays
+      (async () => direct('data:,'))().catch(() => {}); // loads undici, which sets its dispatcher; nothing is sent
+      const current = globalThis[dispatcher];
+      isReady = current !== undefined;
+      if (isReady && current.constructor.name === 'Agent') {
+        globalThis[dispatcher] = new current.constructor({ connect });
       }
+    };
+    // The package undici takes the dispatcher that it finds, and makes one of its own only where there is none.
+    Object.defineProperty(globalThis, dispatcher, {
+      get() {
+        prepare();
+        if (!isReady) queueMicrotask(prepare); // Node's undici is being loaded just now, for Response or another global
+        return Object.getOwnPropertyDescriptor(globalThis, dispatcher)?.value;
+      },
+      enumerable: false,
+      configurable: true,
+    });
+    const fetch = function fetch(input, init) {
+      prepare();
       return direct(input, init);
     };
     Object.defineProperty(globalThis, 'fetch', { value: fetch, writable: true, enumerable: true, configurable: true });

@@ -58,6 +58,11 @@ def test_roots_override_what_was_inherited(name):
     assert child({name: "/company.pem"})[name] == BUNDLE
 
 
+def test_wget_has_its_settings_from_a_file_beside_the_bundle():
+    """Whatever file of a system's settings was named before."""
+    assert child({"SYSTEM_WGETRC": "/company"})["SYSTEM_WGETRC"] == "/h/bundle.wgetrc"
+
+
 def test_single_tools_settings_do_not_win():
     """npm, pip and cargo have proxy variables of their own, which would lead around ours."""
     given = {"npm_config_https_proxy": "x", "NPM_CONFIG_PROXY": "x", "PIP_PROXY": "x", "CARGO_HTTP_PROXY": "x"}

@@ -139,12 +139,15 @@ def test_a_foreign_authority_is_refused(place: Home, system):
 
 
 def test_old_bundles_are_swept(place: Home, system, rogue: Authority):
-    """A bundle that nobody has used for sixty days goes when a new one is made."""
+    """A bundle that nobody has used for sixty days goes when a new one is made, and wget's settings with it."""
     old = bundles.prepare(place, system, None, NOW)
+    settings = Path(old.child).with_suffix(".wgetrc")
+    assert settings.read_text() == f"ca_certificate = {old.child}\n"
     long_ago = (NOW - timedelta(days=61)).timestamp()
     os.utime(old.child, (long_ago, long_ago))
     bundles.prepare(place, {"SSL_CERT_FILE": str(rogue.certificate)}, None, NOW)
     assert not Path(old.child).exists()
+    assert not settings.exists()
     assert Path(old.upstream).exists()
 
 
