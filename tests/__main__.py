@@ -34,14 +34,19 @@ WORKERS: Final = 2 * (os.cpu_count() or 1)  # most tests wait for other programs
 PROGRAMS: Final[Mapping[str, str]] = {
     "chromium": "chromium",
     "curl": "curl",
+    "gcc": "gcc",  # Go links the system's resolver
+    "gh": "gh",
     "git": "git",
+    "go": "golang-go",
     "ip": "iproute2",
+    "javac": "default-jdk-headless",
     "nginx": "nginx",
     "node": "nodejs",
     "npm": "npm",
     "openssl": "openssl",
     "setsid": "util-linux",
     "strace": "strace",
+    "wget": "wget",
 }
 """What the tests run beside Python, and the Debian package that has it."""
 

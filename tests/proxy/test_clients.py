@@ -1,4 +1,7 @@
-"""Real programs as children: each uses the proxy by its environment alone, and none of them sees the credential."""
+"""Real programs as children: each uses the proxy by its environment alone, and none of them sees the credential.
+
+Rule: a test names the clients that it runs (`CLIENT curl`), and docs/clients.md has a row for each.
+"""
 
 import hashlib
 import io
@@ -11,6 +14,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
 from fakes import daemon_api
 from fakes.authority import Authority
@@ -18,6 +23,7 @@ from proxy import git_server, websocket_server
 from proxy.conftest import ENGINES
 from proxy.support import HOST, PLACEHOLDER, TOKEN, Runner
 
+NODE_PACKAGES = str(Path(daemon_api.__file__).with_name("node_modules"))
 SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
 
 
@@ -45,12 +51,19 @@ PYTHON_CLIENTS = {
         "    async with httpx.AsyncClient() as c: print((await c.get(sys.argv[1])).text)\n"
         "asyncio.run(main())"
     ),
+    "aiohttp": (
+        "import sys, aiohttp, asyncio\n"
+        "async def main():\n"
+        "    async with aiohttp.ClientSession(trust_env=True) as c, c.get(sys.argv[1]) as r: print(await r.text())\n"
+        "asyncio.run(main())"
+    ),
 }
 
 
 @pytest.mark.parametrize("name", PYTHON_CLIENTS)
 def test_python(runner: Runner, name: str):
     """Python's HTTP libraries, synchronous and not."""
+    # CLIENT urllib, requests, httpx, aiohttp
     # SEC-167
     code = f"import os; H = 'Bearer ' + os.environ['EXAMPLE_API_KEY']\n{PYTHON_CLIENTS[name]}"
     url = runner.server.url("/echo?x=1", host=HOST)
@@ -62,19 +75,148 @@ def test_python(runner: Runner, name: str):
 @pytest.mark.parametrize("options", [("--http1.1",), ("--http2",), ("-H", f"Authorization: Bearer {PLACEHOLDER}")])
 def test_curl(runner: Runner, options: tuple[str, ...]):
     """Curl, whatever it offers."""
+    # CLIENT curl
     url = runner.server.url("/echo", host=HOST)
     runner.output("curl", "-sS", "--fail", *options, url)
     assert authorized(runner) == {(f"Bearer {TOKEN}",)}
 
 
-def test_wget_fails_closed(runner: Runner):
-    """A program that takes no roots from its environment sends nothing."""
+def test_wget(runner: Runner):
+    """Wget has its roots from a file of ours, whatever TLS library it was built with."""
+    # CLIENT wget
+    runner.output("wget", "-q", "-O-", "--tries=1", runner.server.url("/echo", host=HOST))
+    assert authorized(runner) == {(f"Bearer {TOKEN}",)}
+
+
+def test_wget_with_roots_of_its_own_fails_closed(runner: Runner, rogue: Authority):
+    """A program that trusts only what its own settings name sends nothing."""
+    # CLIENT wget
     # SEC-168
+    (runner.directory / ".wgetrc").write_text(f"ca_certificate = {rogue.certificate}\nca_directory = /none\n")
     done = runner("wget", "-q", "-O-", "--tries=1", runner.server.url("/echo", host=HOST))
-    if done.returncode:  # GnuTLS builds
-        assert runner.server.requests == []
-    else:  # OpenSSL builds read SSL_CERT_FILE
-        assert authorized(runner) == {(f"Bearer {TOKEN}",)}
+    assert done.returncode == 5, done.stderr  # its word for a certificate that does not verify
+    assert runner.server.requests == []
+
+
+def test_gh(runner: Runner):
+    """GitHub's program, at a host of one's own and with a placeholder as its token."""
+    # CLIENT gh
+    runner.daemon.environment = {"GH_ENTERPRISE_TOKEN": PLACEHOLDER, "GH_TOKEN": PLACEHOLDER}
+    out = runner.output("gh", "api", runner.server.url("/api/v3/user", host=HOST))
+    assert json.loads(out)["target"] == "/api/v3/user"
+    assert authorized(runner) == {(f"Bearer {TOKEN}",)}
+
+
+GO = """
+package main
+
+import (
+	"io"
+	"net/http"
+	"os"
+)
+
+func main() {
+	response, err := http.Get(os.Args[1])
+	if err != nil {
+		panic(err)
+	}
+	io.Copy(os.Stdout, response.Body)
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def go_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that Go's own compiler made, with the standard library and nothing else."""
+    directory = tmp_path_factory.mktemp("go")
+    (directory / "main.go").write_text(GO)
+    environ = {"PATH": os.environ["PATH"], "HOME": str(directory), "GOPROXY": "off"}
+    subprocess.run(["go", "build", "-o", "client", "main.go"], cwd=directory, env=environ, check=True)
+    return directory / "client"
+
+
+def test_go(runner: Runner, go_program: Path):
+    """Go's net/http."""
+    # CLIENT Go net/http
+    answer = json.loads(runner.output(str(go_program), runner.server.url("/echo", host=HOST)))
+    assert answer["target"] == "/echo"
+    assert authorized(runner) == {(f"Bearer {TOKEN}",)}
+
+
+JAVA = """
+import java.io.FileInputStream;
+import java.net.*;
+import java.net.http.*;
+import java.security.KeyStore;
+import java.security.cert.*;
+import javax.net.ssl.*;
+
+class Client {
+    public static void main(String[] arguments) throws Exception {
+        HttpClient.Builder builder = HttpClient.newBuilder().version(HttpClient.Version.HTTP_1_1);
+        if (arguments.length > 1) configure(builder);
+        HttpRequest request = HttpRequest.newBuilder(URI.create(arguments[0]))
+            .header("Authorization", "Bearer " + System.getenv("EXAMPLE_API_KEY")).build();
+        System.out.println(builder.build().send(request, HttpResponse.BodyHandlers.ofString()).body());
+    }
+
+    static void configure(HttpClient.Builder builder) throws Exception {
+        System.setProperty("jdk.http.auth.tunneling.disabledSchemes", "");
+        URI proxy = URI.create(System.getenv("HTTPS_PROXY"));
+        String[] pair = proxy.getUserInfo().split(":", 2);
+        builder.proxy(ProxySelector.of(new InetSocketAddress(proxy.getHost(), proxy.getPort())));
+        builder.authenticator(new Authenticator() {
+            protected PasswordAuthentication getPasswordAuthentication() {
+                if (getRequestorType() != RequestorType.PROXY) return null;
+                return new PasswordAuthentication(pair[0], pair[1].toCharArray());
+            }
+        });
+        KeyStore roots = KeyStore.getInstance(KeyStore.getDefaultType());
+        roots.load(null);
+        try (FileInputStream file = new FileInputStream(System.getenv("SSL_CERT_FILE"))) {
+            for (Certificate each : CertificateFactory.getInstance("X.509").generateCertificates(file))
+                roots.setCertificateEntry("root " + roots.size(), each);
+        }
+        TrustManagerFactory trust = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
+        trust.init(roots);
+        SSLContext context = SSLContext.getInstance("TLS");
+        context.init(null, trust.getTrustManagers(), null);
+        builder.sslContext(context);
+    }
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def java_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a compiled class `Client`."""
+    directory = tmp_path_factory.mktemp("java")
+    (directory / "Client.java").write_text(JAVA)
+    subprocess.run(["javac", "Client.java"], cwd=directory, check=True)
+    return directory
+
+
+def test_java_by_its_own_code(runner: Runner, java_program: Path):
+    """Java takes no proxy and no roots from the environment; a program that reads the variables itself gets along."""
+    # CLIENT Java
+    url = runner.server.url("/echo", host=HOST)
+    answer = json.loads(runner.output("java", "-cp", str(java_program), "Client", url, "configure"))
+    assert answer["target"] == "/echo"
+    assert authorized(runner) == {(f"Bearer {TOKEN}",)}
+
+
+def test_java_fails_closed(runner: Runner, java_program: Path, authority: Authority, tmp_path: Path):
+    """Any other goes to its server directly, and has nothing but a placeholder to send."""
+    # CLIENT Java
+    # SEC-168
+    root = x509.load_pem_x509_certificate(authority.certificate.read_bytes())
+    store = pkcs12.serialize_java_truststore([pkcs12.PKCS12Certificate(root, b"root")], NoEncryption())
+    (tmp_path / "roots.p12").write_bytes(store)
+    (tmp_path / "hosts").write_text(f"127.0.0.1 {HOST}\n")
+    options = (f"-Djdk.net.hosts.file={tmp_path}/hosts", f"-Djavax.net.ssl.trustStore={tmp_path}/roots.p12")
+    runner.output("java", *options, "-cp", str(java_program), "Client", runner.server.url("/echo", host=HOST))
+    assert authorized(runner) == {(f"Bearer {PLACEHOLDER}",)}
 
 
 NODE_CLIENTS = {
@@ -84,12 +226,26 @@ NODE_CLIENTS = {
     "https": "console.log(await get(url, {}))",
     "https own agent": "console.log(await get(url, {agent: new https.Agent({keepAlive: true})}))",
     "https headers": "console.log(await get(url, {headers: {Authorization: key}}))",
+    "undici": "console.log(await (await require('undici').request(url)).body.text())",
+    "undici fetch": "console.log(await (await require('undici').fetch(url)).text())",
+    "undici after Response": (
+        "new Response(''); await null; console.log(await (await require('undici').request(url)).body.text())"
+    ),
+    "undici after fetch": (
+        "await (await fetch(url)).text(); console.log(await (await require('undici').request(url)).body.text())"
+    ),
+    "undici own dispatcher": (
+        "const { request, EnvHttpProxyAgent } = require('undici');"
+        "console.log(await (await request(url, {dispatcher: new EnvHttpProxyAgent()})).body.text())"
+    ),
+    "axios": "console.log(JSON.stringify((await require('axios').get(url)).data))",
 }
 
 
 @pytest.mark.parametrize("name", NODE_CLIENTS)
 def test_node(runner: Runner, name: str):
-    """Node's own clients, in a version that ignores HTTPS_PROXY too, and a program's own agent."""
+    """Node's own clients, in a version that ignores HTTPS_PROXY too, a program's own agent, and packages."""
+    # CLIENT Node fetch, Node https, undici, axios
     # SEC-167 SEC-168
     code = (
         "const https = require('https'); const url = process.argv[1]; const key = process.env.EXAMPLE_API_KEY;"
@@ -98,7 +254,8 @@ def test_node(runner: Runner, name: str):
         f"(async () => {{ {NODE_CLIENTS[name]}; process.exit(0); }})()"
         ".catch((e) => { console.error(e, e.cause); process.exit(1); });"
     )
-    answer = json.loads(runner.output("node", "-e", code, runner.server.url("/echo", host=HOST)))
+    url = runner.server.url("/echo", host=HOST)
+    answer = json.loads(runner.output("node", "-e", code, url, environ={"NODE_PATH": NODE_PACKAGES}))
     assert answer["target"] == "/echo"
     assert authorized(runner) == {(f"Bearer {TOKEN}",)}
 
@@ -123,6 +280,7 @@ def test_node_keeps_its_options(runner: Runner):
 
 def test_git(runner: Runner, authority: Authority, tmp_path: Path):
     """Clone, commit four megabytes, push, clone again: Basic by the proxy, nothing in git's hands."""
+    # CLIENT git
     # SEC-179
     root = tmp_path / "repositories"
     environ = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "GIT_CONFIG_NOSYSTEM": "1"}
@@ -153,6 +311,7 @@ def test_git(runner: Runner, authority: Authority, tmp_path: Path):
 
 def test_pip(runner: Runner, tmp_path: Path):
     """Pip installs from a private index."""
+    # CLIENT pip
     # SEC-179
     wheel = tmp_path / "files" / "thing-1.0-py3-none-any.whl"
     wheel.parent.mkdir()
@@ -177,6 +336,7 @@ def test_pip(runner: Runner, tmp_path: Path):
 
 def test_npm(runner: Runner, tmp_path: Path):
     """Npm installs from a private registry."""
+    # CLIENT npm
     # SEC-179
     manifest = {"name": "thing", "version": "1.0.0", "main": "index.js"}
     packed = io.BytesIO()
@@ -207,10 +367,8 @@ def test_npm(runner: Runner, tmp_path: Path):
     assert (project / "node_modules" / "thing" / "index.js").read_text() == "module.exports = 42;\n"
 
 
-def test_websocket(runner: Runner, authority: Authority):
-    """Text, 70 kB of bytes, ping and close through an upgraded connection whose handshake got the credential."""
-    # SEC-166
-    code = (
+WEBSOCKET_CLIENTS = {
+    "websocket-client": (
         "import sys, websocket\n"
         "ws = websocket.create_connection(sys.argv[1], header=['Authorization: Bearer mine'], timeout=20)\n"
         "ws.send('hello'); assert ws.recv() == 'hello'\n"
@@ -218,10 +376,47 @@ def test_websocket(runner: Runner, authority: Authority):
         "ws.send_binary(data); assert ws.recv() == data\n"
         "ws.ping(b'x'); op, frame = ws.recv_data_frame(control_frame=True); assert op == 10, op\n"
         "ws.close(); print('done')"
-    )
+    ),
+    "websockets": (
+        "import sys, asyncio, websockets\n"
+        "async def main():\n"
+        "    async with websockets.connect(sys.argv[1], additional_headers={'Authorization': 'Bearer mine'}) as ws:\n"
+        "        await ws.send('hello'); assert await ws.recv() == 'hello'\n"
+        "        data = bytes(range(256)) * 280\n"
+        "        await ws.send(data); assert await ws.recv() == data\n"
+        "        await (await ws.ping())\n"
+        "    print('done')\n"
+        "asyncio.run(main())"
+    ),
+    "websockets without asyncio": (
+        "import sys\n"
+        "from websockets.sync.client import connect\n"
+        "with connect(sys.argv[1]) as ws:\n"
+        "    ws.send('hello'); assert ws.recv() == 'hello'\n"
+        "print('done')"
+    ),
+    "aiohttp": (
+        "import sys, aiohttp, asyncio\n"
+        "async def main():\n"
+        "    async with aiohttp.ClientSession(trust_env=True) as c, c.ws_connect(sys.argv[1]) as ws:\n"
+        "        await ws.send_str('hello'); assert await ws.receive_str() == 'hello'\n"
+        "        data = bytes(range(256)) * 280\n"
+        "        await ws.send_bytes(data); assert await ws.receive_bytes() == data\n"
+        "    print('done')\n"
+        "asyncio.run(main())"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WEBSOCKET_CLIENTS)
+def test_websocket(runner: Runner, authority: Authority, name: str):
+    """Text, 70 kB of bytes, ping and close through an upgraded connection whose handshake got the credential."""
+    # CLIENT websocket-client, websockets, aiohttp
+    # SEC-166
     with websocket_server.serve(authority.issue(HOST)) as server:
         runner.daemon.routes = [daemon_api.route(HOST, port=server.port)]
-        out = runner.output(runner.python, "-c", code, f"wss://{HOST}:{server.port}/socket")
+        url = f"wss://{HOST}:{server.port}/socket"
+        out = runner.output(runner.python, "-c", WEBSOCKET_CLIENTS[name], url)
     assert out == b"done\n"
     assert [fields["authorization"] for fields in server.handshakes] == [f"Bearer {TOKEN}"]
 
