@@ -83,6 +83,18 @@ def test_node_clients(program, logged_in, client):
     assert logged_in.requests[-1].header("authorization") == f"Bearer {KEY}"
 
 
+def test_programs_of_a_script(program, logged_in):
+    """Nor do the programs that shell scripts call, one by its token's variable and one by its settings' file."""
+    url = logged_in.url("/v1/x", host="api.example.localhost")
+    script = f"wget -q -O /dev/null {url} && GH_ENTERPRISE_TOKEN=$KEYED_API_KEY GH_TOKEN=$KEYED_API_KEY gh api {url}"
+    done = program("run", "--", "sh", "-c", script)
+    assert done.returncode == 0, done.stderr
+    wget, gh = logged_in.requests[-2:]
+    assert [each.header("authorization") for each in (wget, gh)] == [f"Bearer {KEY}"] * 2
+    assert (wget.header("user-agent") or "").startswith("Wget/")
+    assert (gh.header("user-agent") or "").startswith("GitHub CLI")
+
+
 def test_logging_out_takes_effect_at_once(program, start, logged_in):
     """A child that is running gets an answer that names the command, not an unauthenticated request. # SEC-162"""
     url = logged_in.url("/", host="api.example.localhost")

@@ -51,6 +51,8 @@ PYTHON_CLIENTS = {
         "    async with httpx.AsyncClient() as c: print((await c.get(sys.argv[1])).text)\n"
         "asyncio.run(main())"
     ),
+    "httpx2": "import sys, httpx2; print(httpx2.get(sys.argv[1], headers={'Authorization': H}).text)",
+    "httpx2 http2": "import sys, httpx2; print(httpx2.Client(http2=True).get(sys.argv[1]).text)",
     "aiohttp": (
         "import sys, aiohttp, asyncio\n"
         "async def main():\n"
@@ -63,7 +65,7 @@ PYTHON_CLIENTS = {
 @pytest.mark.parametrize("name", PYTHON_CLIENTS)
 def test_python(runner: Runner, name: str):
     """Python's HTTP libraries, synchronous and not."""
-    # CLIENT urllib, requests, httpx, aiohttp
+    # CLIENT urllib, requests, httpx, httpx2, aiohttp
     # SEC-167
     code = f"import os; H = 'Bearer ' + os.environ['EXAMPLE_API_KEY']\n{PYTHON_CLIENTS[name]}"
     url = runner.server.url("/echo?x=1", host=HOST)
