@@ -88,6 +88,7 @@ class Engine:
                 time.sleep(_RESPITE_SECONDS)  # out of descriptors, until some connection ends
                 continue
             child = Child(self, connection)
+            self.tenants.strangers.meet(child.end_soon)
             try:
                 threading.Thread(target=self._serve, args=(child,), name="child", daemon=True).start()
             except RuntimeError:  # out of threads
@@ -156,6 +157,7 @@ class Child:
 
     def release(self) -> None:
         """Let go of everything."""
+        self._engine.tenants.strangers.part(self.end_soon)
         if self._tenancy is not None:
             self._tenancy.detach(self.end_soon)
         self._side.abort()
@@ -252,6 +254,7 @@ class Child:
         if self._tenancy is None:
             tenancy.attach(self.end_soon)
             self._tenancy = tenancy
+            self._engine.tenants.strangers.part(self.end_soon)
         elif self._tenancy is not tenancy:
             raise RequestInvalid("this connection belongs to another run")
         return tenancy

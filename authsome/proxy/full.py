@@ -92,9 +92,11 @@ class Engine:
         # asyncio does this only for sockets that it has made itself.
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         child = Child(self, reader, writer)
+        self.tenants.strangers.meet(child.end_soon)
         try:
             await child.handle_client()
         finally:
+            self.tenants.strangers.part(child.end_soon)
             if child.tenancy is not None:
                 child.tenancy.detach(child.end_soon)
 
@@ -271,6 +273,7 @@ class Child(LiveConnectionHandler):
         if self.tenancy is None:
             tenancy.attach(self.end_soon)
             self.tenancy = tenancy
+            self.engine.tenants.strangers.part(self.end_soon)
         elif self.tenancy is not tenancy:
             raise RequestInvalid("this connection belongs to another run")
         return tenancy

@@ -13,6 +13,7 @@ import logging
 import secrets
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 TUNNEL_POLICY: Final = AddressPolicy(allow_intranet=True)
 """What a tunnel may reach: what the child could reach by itself, but not this machine through us."""
+MOST_STRANGERS: Final = 512
+"""More than all children of a busy machine begin within the time that one takes to send its first request."""
 _RETRY_SECONDS: Final = 1.0  # how long the last known routes serve when the daemon could not be asked
 
 
@@ -206,6 +209,33 @@ class Tenancy:
             log.warning("%s: refused, and not refreshed: %s", credential.provider, error.message)
 
 
+class Strangers:
+    """Connections that have shown no run's credential yet, and how each is closed.
+
+    Any user of this machine can make them, and each costs a descriptor, with some engines a thread: so there are only
+    so many, and of too many the one that has waited longest goes.
+    """
+
+    def __init__(self) -> None:
+        self._closers: OrderedDict[Callable[[], None], None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def meet(self, close: Callable[[], None]) -> None:
+        """Note a connection; `close` may be called from any thread, once."""
+        longest: Callable[[], None] | None = None
+        with self._lock:
+            self._closers[close] = None
+            if len(self._closers) > MOST_STRANGERS:
+                longest, _ = self._closers.popitem(last=False)
+        if longest is not None:
+            longest()
+
+    def part(self, close: Callable[[], None]) -> None:
+        """Note that it is a run's from now on, or gone."""
+        with self._lock:
+            self._closers.pop(close, None)
+
+
 class Tenants:
     """The runs that a worker serves."""
 
@@ -213,6 +243,8 @@ class Tenants:
         """Take the ports that the daemon listens on; an engine reserves its own."""
         self.own_ports = own_ports
         """Where Authsome itself listens on this machine: nobody is led there."""
+        self.strangers = Strangers()
+        """Who has come to an engine and belongs to no run yet."""
         self._by_run: dict[str, Tenancy] = {}
         self._lock = threading.Lock()
         # Compared with when the run is unknown, so that this takes as long as a wrong password.

@@ -79,6 +79,27 @@ def test_idle_connections_delay_nobody(proxy: Proxy, api_server: ApiServer):
             each.close()
 
 
+def test_strangers_are_bounded(proxy: Proxy, api_server: ApiServer):
+    """Who shows no run's credential takes the place of others who have not: a run's connections stay, and get through.
+
+    Each costs the worker a thread and a descriptor, and any user of this machine can make them.
+    """
+    # SEC-192
+    own = proxy.open(HOST, api_server.port)
+    strangers = [proxy.connect() for _ in range(700)]
+    try:
+        assert eventually(lambda: len(list(Path(f"/proc/{proxy.pid}/task").iterdir())) < 560)
+        for each in strangers[:150]:
+            each.socket.settimeout(10)
+            assert each.socket.recv(1) == b""
+        with own, proxy.open(HOST, api_server.port) as another:
+            for wire_ in (own, another):
+                assert wire_.request("GET", "/echo", f"Host: {HOST}:{api_server.port}").status == 200
+    finally:
+        for each in strangers:
+            each.close()
+
+
 # ---- memory ------------------------------------------------------------------------------------------------
 
 
