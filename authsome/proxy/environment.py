@@ -43,12 +43,14 @@ _TOOL_PROXIES: "Final" = (
     "NPM_CONFIG_HTTPS_PROXY",
     "NPM_CONFIG_NOPROXY",
     "NPM_CONFIG_PROXY",
-    "PIP_PROXY",
+    "PIP_PROXY",  # with it, pip takes no notice of NO_PROXY
     "npm_config_https_proxy",
     "npm_config_noproxy",
     "npm_config_proxy",
 )
 """Variables of single tools that would win over the common ones."""
+_NPM_PROXIES: "Final" = ("npm_config_https_proxy", "npm_config_proxy")
+"""Without them, a proxy in an npmrc wins over the common variables."""
 _DIRECT: "Final" = ("localhost", "127.0.0.1", "::1")
 _OURS: "Final" = frozenset({"AUTHSOME_MASTER_KEY", "AUTHSOME_MASTER_KEY_FILE", "AUTHSOME_IDENTITY_KEY"})
 
@@ -98,7 +100,9 @@ def for_child(
     for name in _PROXIES:
         child[name] = child[name.lower()] = proxy
     exempt = no_proxy((environ.get("NO_PROXY", ""), environ.get("no_proxy", "")), grant.hosts)
-    child["NO_PROXY"] = child["no_proxy"] = exempt
+    child["NO_PROXY"] = child["no_proxy"] = child["npm_config_noproxy"] = exempt
+    child.update(dict.fromkeys(_NPM_PROXIES, proxy))
+    child.update(_git_settings(environ, proxy))
     for name in REPLACED_ROOTS | ADDED_ROOTS:
         child[name] = bundle
     child["SYSTEM_WGETRC"] = wgetrc(bundle)
@@ -133,6 +137,17 @@ def _exempts_route(entry: str, hosts: "Iterable[tuple[str, bool]]") -> bool:
     name = entry.rpartition(":")[0] if entry.rpartition(":")[2].isdigit() and entry.count(":") == 1 else entry
     name = name.lower().strip(".")
     return any(host.endswith(name) or (is_suffix and name.endswith("." + host)) for host, is_suffix in hosts)
+
+
+def _git_settings(environ: "Mapping[str, str]", proxy: str) -> dict[str, str]:
+    """A setting after those that the caller gave in the same way: it wins over any `http.proxy` in a file of git's."""
+    given = environ.get("GIT_CONFIG_COUNT", "")
+    count = int(given) if given.isascii() and given.isdigit() else 0
+    return {
+        "GIT_CONFIG_COUNT": str(count + 1),
+        f"GIT_CONFIG_KEY_{count}": "http.proxy",
+        f"GIT_CONFIG_VALUE_{count}": proxy,
+    }
 
 
 def _node_options(inherited: str, preload: str) -> str:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
 from fakes import daemon_api
 from fakes.authority import Authority
+from fakes.program import NOWHERE
 from proxy import git_server, websocket_server
 from proxy.conftest import ENGINES
 from proxy.support import HOST, PLACEHOLDER, TOKEN, Runner
@@ -294,6 +295,7 @@ def test_git(runner: Runner, authority: Authority, tmp_path: Path):
     git("init", "--bare", str(root / "thing.git"))
     git("config", "http.receivepack", "true", cwd=root / "thing.git")
     runner.environ["GIT_TERMINAL_PROMPT"] = "0"
+    git("config", "--global", "http.proxy", NOWHERE)  # as a company's setup leaves it; the run's wins
     with git_server.serve(root, authority.issue(HOST), username="x-access-token", password=TOKEN) as server:
         runner.daemon.routes = [daemon_api.route(HOST, port=server.port)]
         runner.daemon.credentials[HOST] = daemon_api.basic("x-access-token", TOKEN)
@@ -359,6 +361,7 @@ def test_npm(runner: Runner, tmp_path: Path):
     (files / "thing").write_text(json.dumps(document))
     runner.server.files = tmp_path / "files"
     runner.server.protected["/files"] = ("Authorization", f"Bearer {TOKEN}")
+    (tmp_path / ".npmrc").write_text(f"proxy={NOWHERE}\nhttps-proxy={NOWHERE}\n")  # the run's wins
     project = tmp_path / "project"
     project.mkdir()
     (project / "package.json").write_text('{"name": "project", "version": "1.0.0"}')

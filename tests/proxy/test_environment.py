@@ -65,8 +65,24 @@ def test_wget_has_its_settings_from_a_file_beside_the_bundle():
 
 def test_single_tools_settings_do_not_win():
     """npm, pip and cargo have proxy variables of their own, which would lead around ours."""
-    given = {"npm_config_https_proxy": "x", "NPM_CONFIG_PROXY": "x", "PIP_PROXY": "x", "CARGO_HTTP_PROXY": "x"}
+    # SEC-167
+    given = {"NPM_CONFIG_PROXY": "x", "NPM_CONFIG_HTTPS_PROXY": "x", "PIP_PROXY": "x", "CARGO_HTTP_PROXY": "x"}
     assert not child(given).keys() & given.keys()
+    npm = dict.fromkeys(("npm_config_proxy", "npm_config_https_proxy", "npm_config_noproxy"), "x")
+    found = child({**npm, "NO_PROXY": "a.net"})
+    assert [found[name] for name in npm] == [found["HTTPS_PROXY"], found["HTTPS_PROXY"], f"{DIRECT},a.net"]
+
+
+@pytest.mark.parametrize(("given", "place"), [({}, 0), ({"GIT_CONFIG_COUNT": "2"}, 2), ({"GIT_CONFIG_COUNT": "x"}, 0)])
+def test_git_has_the_proxy_after_the_callers_settings(given, place):
+    """Git takes settings from the environment, numbered, and of two for one name the last."""
+    # SEC-167
+    caller = {**given, "GIT_CONFIG_KEY_1": "http.proxy", "GIT_CONFIG_VALUE_1": "http://elsewhere"}
+    found = child(caller)
+    assert found["GIT_CONFIG_COUNT"] == str(place + 1)
+    assert found[f"GIT_CONFIG_KEY_{place}"] == "http.proxy"
+    assert found[f"GIT_CONFIG_VALUE_{place}"] == found["HTTPS_PROXY"]
+    assert found["GIT_CONFIG_VALUE_1"] == "http://elsewhere"
 
 
 def test_secrets_are_gone_and_placeholders_stand():
