@@ -4,18 +4,20 @@ Rule: only the provider's own no is a no. Whatever else goes wrong (no network, 
 credential, so it costs nobody a login.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlencode
 
 from authsome.broker.context import Context
 from authsome.errors import AuthsomeError
-from authsome.message import HttpRequest, HttpResponse, clean_line, json_object, member
+from authsome.message import HttpRequest, HttpResponse, json_object, member
 from authsome.models import injection, url
-from authsome.models.connection import Kind, Secrets
+from authsome.models.connection import CLIENT_ID, Kind, Secrets
 from authsome.models.oauth import resolve
 from authsome.models.provider import Provider, Verify
+from authsome.oauth import token
+from authsome.secret import Secret
 
 _ACCOUNT_LIMIT: Final = 100  # characters
 _REFUSED: Final = frozenset({401, 403})
@@ -60,7 +62,7 @@ def attempt(
         return Unclear(reason=error.message)
     except ValueError as error:
         return Unclear(reason=f"verify.url: {error}")
-    return parse_response(verify, response, host=request.url.split("/")[2])
+    return parse_response(verify, response, host=request.url.split("/")[2], sent=_secrets(provider, kind, held))
 
 
 def request_for(
@@ -90,18 +92,33 @@ def request_for(
     return HttpRequest(method=verify.method, url=target, headers=tuple(headers.items()), body=body)
 
 
-def parse_response(verify: Verify, response: HttpResponse, *, host: str) -> Outcome:
-    """What an answer says of the credential."""
+def parse_response(verify: Verify, response: HttpResponse, *, host: str, sent: Collection[Secret[str]] = ()) -> Outcome:
+    """What an answer says of the credential.
+
+    Args:
+        verify: the request that was made.
+        response: the answer.
+        host: whose it is.
+        sent: the credential: blotted out of what the answer says.
+    """
     if response.status in _REFUSED:
         return Refused(reason=f"{host} refuses it ({response.status})")
     if not 200 <= response.status < 300:
         return Unclear(reason=f"{host} answered {response.status}")
     if verify.account is None and verify.ok is None:
         return Proven(account=None)
-    return _read(verify, response.body, host)
+    return _read(verify, response.body, host, sent)
 
 
-def _read(verify: Verify, body: bytes, host: str) -> Outcome:
+def _secrets(provider: Provider, kind: Kind, held: Secrets) -> list[Secret[str]]:
+    """What of a credential nobody is to see: not a user's name, which is often just what the answer says."""
+    shown = {CLIENT_ID}
+    if kind is Kind.API_KEY and provider.api_key is not None:
+        shown = {each.name for each in provider.api_key.fields if not each.secret}
+    return [value for name, value in held.items() if name not in shown]
+
+
+def _read(verify: Verify, body: bytes, host: str, sent: Collection[Secret[str]]) -> Outcome:
     """What the body of a good answer says: some providers say no in it, most say whose credential it is."""
     try:
         data = json_object(body)
@@ -109,9 +126,9 @@ def _read(verify: Verify, body: bytes, host: str) -> Outcome:
         return Unclear(reason=f"{host} answered with something that is not a JSON object")
     if verify.ok is not None and member(data, verify.ok) is not True:
         error = data.get("error")
-        said = f": {clean_line(error, 60)}" if isinstance(error, str) and error else ""
+        said = f": {token.blotted(error, sent, 60)}" if isinstance(error, str) and error else ""
         return Refused(reason=f"{host} refuses it{said}")
     account = member(data, verify.account) if verify.account is not None else None
     if isinstance(account, bool) or not isinstance(account, str | int):
         return Proven(account=None)
-    return Proven(account=clean_line(str(account), _ACCOUNT_LIMIT) or None)
+    return Proven(account=token.blotted(str(account), sent, _ACCOUNT_LIMIT) or None)

@@ -9,7 +9,7 @@ Rule 3: what the provider says of an error is shown as one clean line, without w
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -185,12 +185,13 @@ def _describe(data: Mapping[str, object], error: object, sent: Sequence[Secret[s
         name, detail = error.get("type") or error.get("code"), error.get("message")
     else:
         name, detail = error, data.get("error_description") or data.get("message")
-    name = _blot(name, sent, 60) if isinstance(name, str) else ""
-    detail = _blot(detail, sent, 200) if isinstance(detail, str) else ""
+    name = blotted(name, sent, 60) if isinstance(name, str) else ""
+    detail = blotted(detail, sent, 200) if isinstance(detail, str) else ""
     return name, f"{name} ({detail})" if name and detail else name or detail
 
 
-def _blot(text: str, sent: Sequence[Secret[str]], limit: int) -> str:
+def blotted(text: str, sent: Iterable[Secret[str]], limit: int) -> str:
+    """A provider's words as one clean line, without the secrets that were sent to it."""
     for secret in sent:
         for shown in {secret.reveal(), quote_plus(secret.reveal())} - {""}:
             text = text.replace(shown, "…")

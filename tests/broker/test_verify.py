@@ -160,6 +160,24 @@ def test_a_key_is_tried_and_its_account_kept(keyed, api):
     assert (sent.method, sent.target, sent.all("authorization")) == ("GET", "/me", ("Bearer a-key",))
 
 
+def test_an_answer_that_repeats_the_key_repeats_it_to_nobody(house, keyed, api):
+    """Neither the account, which lies in clear and is listed, nor a refusal holds the key that was sent."""
+    # SEC-143
+    key = "kk-a/secret+key"
+    api.script = endpoint.answer(json.dumps({"login": f"owner of {key}"}).encode())
+    assert log_in(keyed, key).connection.account == "owner of …"
+    house.define(
+        {**BASE, "api_url": f"https://keyed.example.localhost:{api.port}"}
+        | {
+            "verify": {"url": f"https://keyed.example.localhost:{api.port}/me", "ok": "ok"},
+        }
+    )
+    api.script = endpoint.answer(json.dumps({"ok": False, "error": f"{key} is not known"}).encode())
+    refused = log_in(keyed, key, force=True)
+    assert "… is not known" in refused.problem
+    assert key not in refused.problem
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_a_refused_key_is_not_stored(keyed, api, status):
     """The login says so and waits for a better one."""
