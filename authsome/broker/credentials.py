@@ -70,16 +70,35 @@ class Revealed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Stale:
+class Question:
+    """A request that wants a credential, and whoever sends it."""
+
+    admit: Admit
+    """Settles who asks, inside the transaction that everything else happens in."""
+    target: Target
+    rejected: bool
+    """Whether the API has just answered 401 to this credential."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stale:
+    """A token is to be refreshed first."""
+
     claimant: Claimant
     decision: routing.Decision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Denied:
+class Denied:
+    """There is no credential for this request."""
+
     error: AuthsomeError
     ended: Connection | None
     """The connection that has run out, if that is why."""
+
+
+Outcome = Resolved | Stale | Denied
+"""What a request gets, as far as the vault can tell."""
 
 
 class Credentials:
@@ -135,26 +154,43 @@ class Credentials:
         return Revealed(connection=connection, fields=held, environment=environment)
 
     def resolve(self, admit: Admit, target: Target, *, rejected: bool) -> Resolved:
-        """The credential for one request, with its audit entry committed.
-
-        Args:
-            admit: settles who asks, inside the transaction that everything else happens in.
-            target: the request.
-            rejected: the API has just answered 401 to this credential.
+        """The credential for one request, with its audit entry committed; the arguments are those of `Question`.
 
         Raises:
             AuthenticationFailed: nobody who may ask.
             NotFound, RouteAmbiguous: no connection, or no single one, claims the request.
             CredentialUnavailable: it has expired, or could not be refreshed.
         """
-        first = self._attempt(admit, target, may_refresh=True, rejected=rejected)
-        if isinstance(first, Resolved):
-            return first
-        claimant, decision = first.claimant, first.decision
-        self._refresher.fresh(claimant.caller, decision.provider, decision.connection, rejected=rejected)
-        second = self._attempt(lambda _: claimant, target, may_refresh=False, rejected=False)
-        assert isinstance(second, Resolved)
-        return second
+        question = Question(admit=admit, target=target, rejected=rejected)
+        return self.settle(question, self._context.database.combined(self.attempt(question)))
+
+    def attempt(self, question: Question) -> Callable[[Transaction], Outcome]:
+        """What a request gets as far as the vault can tell, to be run by `Database.combined`."""
+
+        def body(tx: Transaction) -> Outcome:
+            claimant = question.admit(tx)
+            return self._decide(tx, claimant, question.target, may_refresh=True, rejected=question.rejected)
+
+        return body
+
+    def settle(self, question: Question, outcome: Outcome) -> Resolved:
+        """What a request gets in the end; waits for a provider where a token is to be refreshed first.
+
+        Raises:
+            as `resolve`.
+        """
+        if isinstance(outcome, Stale):
+            claimant, decision = outcome.claimant, outcome.decision
+            self._refresher.fresh(claimant.caller, decision.provider, decision.connection, rejected=question.rejected)
+            outcome = self._context.database.combined(
+                lambda tx: self._decide(tx, claimant, question.target, may_refresh=False, rejected=False)
+            )
+        if isinstance(outcome, Denied):
+            if outcome.ended is not None:
+                self._context.notify(Notice.of(outcome.ended, Occasion.LOGIN_NEEDED, outcome.error))
+            raise outcome.error
+        assert isinstance(outcome, Resolved)
+        return outcome
 
     def explain(self, caller: Caller, choice: routing.Choice, target: Target) -> Explanation:
         """What `resolve` would do, told and not done.
@@ -188,34 +224,25 @@ class Credentials:
                 return Explanation(opens=opens, unconnected=unconnected)
             except AuthsomeError as error:
                 return Explanation(opens=opens, unconnected=unconnected, problem=error)
-        connection, provider = decision.connection, decision.provider
+        connection = decision.connection
         problem: AuthsomeError | None = None
         if connection.status is Status.INVALID:
             problem = LoginRequired(**login_again(connection))
         refreshes = problem is None and self._freshness.is_due(connection, now)
         if problem is None and not refreshes and not self._freshness.is_usable(connection, now):
             problem = _expired(connection)
-        rules = provider.injections(
-            connection.kind, connection.variables, host=target.host, path=target.path, port=target.port
-        )
         return Explanation(
-            route=decision.route, connection=connection, rules=rules, opens=opens, refreshes=refreshes, problem=problem
+            route=decision.route,
+            connection=connection,
+            rules=decision.rules,
+            opens=opens,
+            refreshes=refreshes,
+            problem=problem,
         )
-
-    def _attempt(self, admit: Admit, target: Target, *, may_refresh: bool, rejected: bool) -> Resolved | _Stale:
-        def body(tx: Transaction) -> Resolved | _Stale | _Denied:
-            return self._decide(tx, admit(tx), target, may_refresh=may_refresh, rejected=rejected)
-
-        outcome = self._context.database.combined(body)
-        if isinstance(outcome, _Denied):
-            if outcome.ended is not None:
-                self._context.notify(Notice.of(outcome.ended, Occasion.LOGIN_NEEDED, outcome.error))
-            raise outcome.error
-        return outcome
 
     def _decide(
         self, tx: Transaction, claimant: Claimant, target: Target, *, may_refresh: bool, rejected: bool
-    ) -> Resolved | _Stale | _Denied:
+    ) -> Resolved | Stale | Denied:
         """What a request gets, with the entry that says so; an error is returned, for its entry is to be kept."""
         context, ended = self._context, None
         vault_id = claimant.caller.vault_id
@@ -228,18 +255,15 @@ class Credentials:
             if connection.status is Status.INVALID:
                 raise LoginRequired(**login_again(connection))
             if (self._freshness.use(connection, now) or rejected) and may_refresh:
-                return _Stale(claimant=claimant, decision=decision)
+                return Stale(claimant=claimant, decision=decision)
             if not self._freshness.is_usable(connection, now):
                 ended = connection
                 raise _expired(connection)
             held = connections.secrets(tx, context.sealers.for_vault(vault_id), connection)
-            rules = decision.provider.injections(
-                connection.kind, connection.variables, host=target.host, path=target.path, port=target.port
-            )
-            resolved = Resolved(connection=connection, injected=injection.apply(rules, held))
+            resolved = Resolved(connection=connection, injected=injection.apply(decision.rules, held))
         except AuthsomeError as error:
             audit.append(tx, _request_entry(Event.DENIED, claimant, target, now, detail=error.message))
-            return _Denied(error=error, ended=ended)
+            return Denied(error=error, ended=ended)
         audit.append(tx, _request_entry(Event.RESOLVE, claimant, target, now, connection=connection))
         return resolved
 

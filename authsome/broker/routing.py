@@ -12,6 +12,7 @@ from typing import Final
 from authsome.broker.catalog import Catalog
 from authsome.errors import AuthsomeError, ConnectionNotFound, NotAllowed, NotFound, RouteAmbiguous
 from authsome.models.connection import Connection
+from authsome.models.injection import Rules
 from authsome.models.provider import Provider
 from authsome.models.route import Route, RouteTable
 from authsome.models.run import Run
@@ -83,6 +84,8 @@ class Decision:
     provider: Provider
     connection: Connection
     route: Route
+    rules: Rules
+    """What is done with the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +158,7 @@ def decide(  # noqa: PLR0913  # a request's address is three values
     if route == "ambiguous":
         names = ", ".join(sorted(f"{each} ({name})" for each, name in address.chosen))
         raise RouteAmbiguous(f"more than one connection claims {host}: {names}")
-    provider, connection = address.chosen[route.provider, route.connection]
-    return Decision(provider=provider, connection=connection, route=route)
+    return _decision(*address.chosen[route.provider, route.connection], route, (host, port), path)
 
 
 def _address(
@@ -186,7 +188,15 @@ def _sole(
         return None
     route = routes.decide(*address, "/")
     ((provider, connection),) = chosen.values()
-    return None if isinstance(route, str) else Decision(provider=provider, connection=connection, route=route)
+    return None if isinstance(route, str) else _decision(provider, connection, route, address, "/")
+
+
+def _decision(
+    provider: Provider, connection: Connection, route: Route, address: tuple[str, int], path: str
+) -> Decision:
+    host, port = address
+    rules = provider.injections(connection.kind, connection.variables, host=host, path=path, port=port)
+    return Decision(provider=provider, connection=connection, route=route, rules=rules)
 
 
 def _not_named(choice: Choice, host: str, providers: Iterable[str]) -> AuthsomeError:

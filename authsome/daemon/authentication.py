@@ -61,6 +61,36 @@ class _Bucket:
         return True
 
 
+class Proven:
+    """The identity behind a proof: checked outside the transaction, and settled in it."""
+
+    __slots__ = ("_authentication", "_checked", "_claimed", "_key", "_request")
+
+    def __init__(
+        self, authentication: "Authentication", request: Request, claimed: proof.Claimed, key: proof.PublicKey | None
+    ) -> None:
+        self._authentication = authentication
+        self._request = request
+        self._claimed = claimed
+        self._key = key
+        self._checked: proof.Proof | AuthenticationFailed | None = None
+
+    def check(self) -> None:
+        """Do what takes long, and needs neither the database nor, for the most part, the interpreter."""
+        self._checked = self._authentication.check(self._request, self._claimed, self._key)
+
+    def __call__(self, tx: Transaction) -> Admitted:
+        """Spend the proof.
+
+        Raises:
+            AuthenticationFailed: it proves nothing, or was spent, or its identity may not act.
+        """
+        if self._checked is None:
+            self.check()
+        assert self._checked is not None
+        return self._authentication.settle(tx, self._request, self._claimed, self._key, self._checked)
+
+
 class Authentication:
     """Checks the Authorization header of a request."""
 
@@ -72,35 +102,39 @@ class Authentication:
         self._denied = _Bucket()
         self._keys: dict[str, proof.PublicKey] = {}  # by handle; checked against the registry each time
 
-    def identity(self, request: Request) -> Admit:
-        """The identity behind a proof.
+    def identity(self, request: Request) -> Proven:
+        """The identity behind a proof, yet to be checked.
 
         Raises:
             AuthenticationFailed: there is no proof of the one form.
         """
         claimed = proof.parse(_credentials(request, PROOF_SCHEME))
-        key = self._key(claimed.handle)
-        checked = self._check(request, claimed, key)
+        return Proven(self, request, claimed, self._key(claimed.handle))
 
-        def admit(tx: Transaction) -> Admitted:
-            caller = self._principals.caller(tx, claimed.handle)
-            known = caller.identity if caller else principals.identity_by_handle(tx, claimed.handle)
-            verified = checked
-            if (known.did if known else None) != (key.did if key else None):  # registered, or forgotten, meanwhile
-                self._keys.pop(claimed.handle, None)
-                verified = self._check(request, claimed, _public_key(known.did) if known else None)
-            if isinstance(verified, AuthenticationFailed):
-                raise verified
-            if caller is None:
-                is_revoked = known is not None and known.revoked_at is not None
-                raise AuthenticationFailed(reason="revoked identity" if is_revoked else "unclaimed identity")
-            if not _remember(tx, verified):
-                raise AuthenticationFailed(reason="replayed")
-            return Admitted(caller, None)
+    def settle(
+        self,
+        tx: Transaction,
+        request: Request,
+        claimed: proof.Claimed,
+        key: proof.PublicKey | None,
+        verified: proof.Proof | AuthenticationFailed,
+    ) -> Admitted:
+        """Who it is that has proven to be somebody, as the registry says now; see `Proven`."""
+        caller = self._principals.caller(tx, claimed.handle)
+        known = caller.identity if caller else principals.identity_by_handle(tx, claimed.handle)
+        if (known.did if known else None) != (key.did if key else None):  # registered, or forgotten, meanwhile
+            self._keys.pop(claimed.handle, None)
+            verified = self.check(request, claimed, _public_key(known.did) if known else None)
+        if isinstance(verified, AuthenticationFailed):
+            raise verified
+        if caller is None:
+            is_revoked = known is not None and known.revoked_at is not None
+            raise AuthenticationFailed(reason="revoked identity" if is_revoked else "unclaimed identity")
+        if not _remember(tx, verified):
+            raise AuthenticationFailed(reason="replayed")
+        return Admitted(caller, None)
 
-        return admit
-
-    def _check(
+    def check(
         self, request: Request, claimed: proof.Claimed, key: proof.PublicKey | None
     ) -> proof.Proof | AuthenticationFailed:
         """What a proof proves; an error is returned, for the registry has the last word on whose key it is."""

@@ -69,6 +69,7 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
         gc.freeze()  # what is loaded by now lives as long as the daemon: no collection has to look at it again
         gc.enable()  # off in short commands, and until here
         gate.open(api.handle)
+        server.answer_together(api)
         _log.info("listening at %s, home %s", server.url, settings.home.root)
         on_ready(server.url)
         listening.join()
@@ -140,7 +141,8 @@ def _build(
         master_key_source=vaults.source(database),
     )
     audiences = frozenset(server.origins.values())
-    return broker, Api(broker, audiences=audiences, nameplate=nameplate, stop=server.begin_stop)
+    api = Api(broker, audiences=audiences, nameplate=nameplate, stop=server.begin_stop, step_aside=server.step_aside)
+    return broker, api
 
 
 def _sender(settings: Settings, server: Server, environ: Mapping[str, str]) -> "Send":

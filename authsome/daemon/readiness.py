@@ -2,6 +2,10 @@
 
 import select
 import sys
+from typing import Final
+
+MOST: Final = 16
+"""Descriptors that are told at once."""
 
 if sys.platform == "linux":
 
@@ -23,11 +27,11 @@ if sys.platform == "linux":
             """Tell every thread that waits, as long as the descriptor can be read."""
             self._epoll.register(descriptor, select.EPOLLIN)
 
-        def wait(self) -> int:
-            """The next descriptor that can be read, or has ended."""
+        def wait(self) -> list[int]:
+            """Descriptors that can be read, or have ended: one at least, and what is ready with it."""
             while True:
-                for descriptor, _ in self._epoll.poll(maxevents=1):
-                    return descriptor
+                if found := self._epoll.poll(maxevents=MOST):
+                    return [descriptor for descriptor, _ in found]
 
         @property
         def closed(self) -> bool:
@@ -58,11 +62,11 @@ else:
             """Tell every thread that waits, as long as the descriptor can be read."""
             self._change(descriptor, select.KQ_EV_ADD)
 
-        def wait(self) -> int:
-            """The next descriptor that can be read, or has ended."""
+        def wait(self) -> list[int]:
+            """Descriptors that can be read, or have ended: one at least, and what is ready with it."""
             while True:
-                for event in self._queue.control(None, 1):
-                    return event.ident
+                if found := self._queue.control(None, MOST):
+                    return [event.ident for event in found]
 
         @property
         def closed(self) -> bool:

@@ -15,24 +15,36 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from socketserver import TCPServer, ThreadingMixIn
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
 from authsome import clock
 from authsome.daemon import head, messages
-from authsome.daemon.head import Refused
+from authsome.daemon.head import Head, Refused
 from authsome.daemon.messages import Request, Response
-from authsome.daemon.readiness import Readiness
+from authsome.daemon.readiness import MOST, Readiness
 from authsome.daemon.workers import Workers
 from authsome.errors import AuthsomeError, DaemonBusy, DaemonUnavailable, RequestInvalid, RequestTooLarge
 
 Handle = Callable[[Request], Response]
+
+
+class Group(Protocol):
+    """Requests that are cheaper to answer together than one by one."""
+
+    def begin(self, request: Request) -> object | None:
+        """What `carry_out` takes for this request; None, or an error of ours: it is to be answered by itself."""
+
+    def carry_out(self, begun: Sequence[Any]) -> Sequence[Response | Handle]:
+        """The answers, in order: each one itself, or what makes it of its request and may take long."""
+
 
 BACKLOG: Final = 512  # connections the kernel keeps for us; 64 clients at once overran the default of 5
 STACK: Final = (
@@ -128,6 +140,8 @@ class Server(ThreadingMixIn, TCPServer):
         self._conversations: dict[int, _Conversation] = {}  # by descriptor
         self._sweep_at = _NEVER
         self._ready = Readiness()
+        self._turn: deque[_Conversation] = deque()  # what has something to say, for whichever worker is free
+        self._group: Group | None = None
         self._workers = Workers(self._next_work)
         self._accepting = threading.Event()
         self._date = (0, "")
@@ -156,6 +170,10 @@ class Server(ThreadingMixIn, TCPServer):
         threading.stack_size(STACK)
         self._workers.start()
         self._accepting.set()  # not by `serve_forever`: who stops waits for its end, even if it has yet to begin
+
+    def answer_together(self, group: "Group") -> None:
+        """From now on have requests that come at the same time answered together, where that can be."""
+        self._group = group
 
     def serve_forever(self, poll_interval: float | None = None) -> None:
         """Accept connections until `begin_stop`; without any, nothing wakes up in between."""
@@ -220,10 +238,10 @@ class Server(ThreadingMixIn, TCPServer):
         self._wake_writer.close()
         self._wake_reader.close()
 
-    def answer(self, request: Request) -> Response:
+    def answer(self, request: Request, handle: Handle | None = None) -> Response:
         """The response to a request, whatever happens on the way to it."""
         try:
-            return self._handle(request)
+            return (handle or self._handle)(request)
         except AuthsomeError as error:
             return messages.problem(error)
         except Exception:  # noqa: BLE001  # the request handler's last line: the client gets no more than `unexpected`
@@ -355,13 +373,56 @@ class Server(ThreadingMixIn, TCPServer):
 
     def _next_work(self) -> Callable[[], None] | None:
         """What a worker does next, once there is something; None when the server has ended."""
-        while True:
-            descriptor = self._ready.wait()
-            if descriptor == self._wake_reader.fileno():
+        while not self._turn:
+            descriptors = self._ready.wait()
+            self._turn.extend(found for each in descriptors if (found := self._conversations.get(each)) is not None)
+            if self._wake_reader.fileno() in descriptors and not self._turn:
                 return None
-            conversation = self._conversations.get(descriptor)
-            if conversation is not None:
-                return conversation.go_on
+        return self._serve_turn
+
+    def _serve_turn(self) -> None:
+        """Go on with one conversation, or with several whose requests can be answered together.
+
+        What comes after one that may take long stays in `_turn`, for the worker that takes this one's place.
+        """
+        alone, together = self._begin_together()
+        if together:
+            self._answer_all(together)
+        if alone is not None:
+            alone.go_on()
+
+    def _begin_together(self) -> "tuple[_Conversation | None, list[tuple[_Conversation, object]]]":
+        """The conversations whose requests are answered together, and the first one that cannot be among them."""
+        together: list[tuple[_Conversation, object]] = []
+        while len(together) < MOST:
+            try:
+                conversation = self._turn.popleft()
+            except IndexError:
+                break
+            is_alone = self._group is None or not (together or self._turn)
+            begun = None if is_alone or self._group is None else conversation.begin(self._group)
+            if begun is None:
+                return conversation, together
+            together.append((conversation, begun))
+        return None, together
+
+    def _answer_all(self, together: "list[tuple[_Conversation, object]]") -> None:
+        assert self._group is not None
+        answers: Sequence[Response | Handle]
+        try:
+            answers = self._group.carry_out([begun for _, begun in together])
+        except Exception:  # noqa: BLE001  # as in `answer`
+            _log.exception("unexpected error")
+            answers = [messages.problem(AuthsomeError())] * len(together)
+        at_once: list[_Conversation] = []
+        for (conversation, _), answer in zip(together, answers, strict=True):
+            conversation.owe(answer)
+            if isinstance(answer, Response):
+                at_once.append(conversation)
+            else:
+                self._turn.append(conversation)
+        # Not sent from here: whoever does not read his answer keeps nobody else's back.
+        self._turn.extendleft(reversed(at_once))
 
     def _evict(self) -> bool:
         """Give up the connection that has waited longest; a worker then closes it. Call with the lock held."""
@@ -375,7 +436,7 @@ class Server(ThreadingMixIn, TCPServer):
 class _Conversation:
     """One connection: requests and their answers in turn."""
 
-    __slots__ = ("_peer", "_received", "_server", "_socket", "_waits_aside")
+    __slots__ = ("_next", "_owed", "_peer", "_received", "_server", "_socket", "_waits_aside")
 
     def __init__(self, connection: socket.socket, peer: object, server: Server) -> None:
         self._socket = connection
@@ -383,6 +444,33 @@ class _Conversation:
         self._server = server
         self._received = b""
         self._waits_aside = False
+        self._next: tuple[Request, bool] | None = None
+        self._owed: Response | Handle | None = None
+
+    def begin(self, group: Group) -> object | None:
+        """The next request, begun, when all of it has come; None when it is for `go_on`. Never blocks."""
+        if self._owed is not None:
+            return None
+        try:
+            if not self._received:
+                self._received = self._socket.recv(_RECEIVE, socket.MSG_DONTWAIT)
+            end = self._received.find(b"\r\n\r\n")
+            if not 0 <= end <= head.HEAD_LIMIT:
+                return None
+            parsed, origin, length = self._judged(self._received[:end])
+            start, end = end + 4, end + 4 + length
+            if len(self._received) < end:
+                return None
+            body, self._received = self._received[start:end], self._received[end:]
+            self._next = (self._request(parsed, origin, body), parsed.keeps_alive)
+            begun = group.begin(self._next[0])
+        except Exception:  # noqa: BLE001  # `go_on` meets it again, and tells
+            return None
+        return begun if begun is not None and self._server.end_waiting(self._socket) else None
+
+    def owe(self, answer: Response | Handle) -> None:
+        """Keep the answer to the request that was begun, or what makes it, for `go_on`."""
+        self._owed = answer
 
     def go_on(self) -> None:
         """Serve what has come, then wait again, or end."""
@@ -399,7 +487,7 @@ class _Conversation:
     def _exchange(self) -> bool:
         """Take one request and answer it; whether another may follow."""
         try:
-            request, keeps_alive = self._read()
+            request, keeps_alive = self._next or self._read()
         except Refused as refusal:
             self._refuse(refusal)
             return False
@@ -407,10 +495,11 @@ class _Conversation:
             return False
         except BlockingIOError:  # woken for nothing
             return True
-        if not self._server.end_waiting(self._socket):
+        owed, self._next, self._owed = self._owed, None, None
+        if owed is None and not self._server.end_waiting(self._socket):
             return False
         started = time.monotonic()
-        response = self._server.answer(request)
+        response = owed if isinstance(owed, Response) else self._server.answer(request, owed)
         keeps_alive = keeps_alive and not self._server.stopping.is_set()
         try:
             self._send(response, keeps_alive=keeps_alive, with_body=request.method != "HEAD")
@@ -429,13 +518,24 @@ class _Conversation:
             Refused: it is not one that we take.
             EOFError: the client has no more, or was given up.
         """
-        parsed = head.parse(self._read_head())
+        parsed, origin, length = self._judged(self._read_head())
+        body = self._read_body(length, asks=head.expects_continue(parsed))
+        return self._request(parsed, origin, body), parsed.keeps_alive
+
+    def _judged(self, block: bytes) -> tuple[Head, str, int]:
+        """A head that we take, the origin that it was sent to, and how many bytes of body follow.
+
+        Raises:
+            Refused: we do not.
+        """
+        parsed = head.parse(block)
         origin = head.check_host(parsed, self._server.origins)
         head.check_form(parsed)
-        length = head.body_length(parsed)
-        body = self._read_body(length, asks=head.expects_continue(parsed))
+        return parsed, origin, head.body_length(parsed)
+
+    def _request(self, parsed: Head, origin: str, body: bytes) -> Request:
         path, _, query = parsed.target.partition("?")
-        request = Request(
+        return Request(
             method=parsed.method,
             path=path,
             query=query,
@@ -446,7 +546,6 @@ class _Conversation:
             received_over=origin,
             stopping=self._server.stopping,
         )
-        return request, parsed.keeps_alive
 
     def _read_head(self) -> bytes:
         if not self._received:

@@ -13,9 +13,9 @@ from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Final
 
-USUAL: Final = 2
-"""Threads that take work. Most of a request is Python, of which one thread runs at a time; a second one uses what the
-first leaves while it verifies a signature or is in the kernel, and a third is only in the way of both."""
+USUAL: Final = 1
+"""Threads that take work. Most of a request is Python, of which one thread runs at a time; a second one costs more in
+waking the other and being woken than it gains while that is in the kernel."""
 _TICK: Final = 0.01  # seconds that work may block unforeseen before others stop waiting for it
 _QUIET_TICKS: Final = 20  # without work, after which the watchman sleeps until there is some
 
@@ -119,7 +119,10 @@ class Workers:
                 if self._asleep:
                     self._asleep = False
                     self._alarm.put(None)
-                work()
+                try:
+                    work()
+                except Exception:  # noqa: BLE001  # the one that serves everybody does not end with one of them
+                    _log.exception("unexpected error")
                 worker.at_work = False
         finally:
             with self._changed:

@@ -11,7 +11,7 @@ Rules:
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Final, Generic, TypeVar
 
@@ -77,6 +77,21 @@ class Combiner:
         if job.error is not None:
             raise job.error
         return job.result  # type: ignore[return-value]  # the body has returned
+
+    def run_all(self, bodies: Sequence[Callable[[Transaction], Result]]) -> list[Result | Exception]:
+        """What becomes of several bodies of one caller: each one's result, or what it raised.
+
+        They share a transaction, unless one fails: then each has one of its own.
+        """
+        try:
+            return list(self.run(lambda tx: [body(tx) for body in bodies]))
+        except Exception as error:  # noqa: BLE001  # whose it was shows below
+            if len(bodies) == 1:
+                return [error]
+        found: list[Result | Exception] = []
+        for body in bodies:
+            found += self.run_all([body])
+        return found
 
     def _lead(self, jobs: list[_Job[object]]) -> None:
         """Carry out jobs, one's own first, and pass the lead on."""

@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 import stat
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
@@ -114,6 +114,10 @@ class Database:
             StorageFailed: also at once, when the home is read-only.
         """
         return self._combiner.run(body)
+
+    def combined_all(self, bodies: Sequence[Callable[[Transaction], Result]]) -> list[Result | Exception]:
+        """Run bodies such as `combined` takes, all in one transaction: each one's result, or what it raised."""
+        return self._combiner.run_all(bodies)
 
     @contextmanager
     def read(self) -> Iterator[Reader]:

@@ -171,3 +171,34 @@ def test_a_reader_recalls_nothing(store):
     with store.database.read() as reader:
         assert reader.recall("x", lambda: 1) == 1
         assert reader.recall("x", lambda: 2) == 2
+
+
+def test_all_of_one_caller_share_a_transaction(database):
+    """Each has its result, and all are committed by one COMMIT."""
+    seen = []
+
+    def body(number: int):
+        def run(tx):
+            seen.append(tx)
+            return remembering(number)(tx)
+
+        return run
+
+    assert database.combined_all([body(number) for number in range(5)]) == [(number, True) for number in range(5)]
+    assert len(set(map(id, seen))) == 1
+    assert count(database) == 5
+    assert database.combined_all([]) == []
+
+
+def test_of_all_that_one_caller_asks_the_failing_ones_fail_alone(database):
+    """What was asked twice succeeds once, in whichever order; a mistake keeps nobody's write back. # SEC-8"""
+
+    def failing(tx):
+        replay.remember(tx, 1000, (99).to_bytes(16))
+        raise NotAllowed("no")
+
+    outcomes = database.combined_all([remembering(1), failing, remembering(2), remembering(1)])
+    assert outcomes[0] == (1, True)
+    assert isinstance(outcomes[1], NotAllowed)
+    assert outcomes[2:] == [(2, True), (1, False)]
+    assert count(database) == 2

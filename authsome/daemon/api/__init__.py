@@ -1,20 +1,24 @@
 """The HTTP API: which endpoint serves a request, after its caller has shown who it is."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from authsome import __version__
 from authsome.broker.broker import Broker
+from authsome.broker.credentials import Outcome, Resolved
 from authsome.daemon import openapi
 from authsome.daemon.api.admin import AdminApi
 from authsome.daemon.api.call import Call, Handler
 from authsome.daemon.api.connections import Connections
+from authsome.daemon.api.joint import Joint
 from authsome.daemon.api.logins import LoginsApi
 from authsome.daemon.api.providers import ProvidersApi
 from authsome.daemon.api.runs import RunsApi
 from authsome.daemon.api.scan import ScanApi
 from authsome.daemon.api.system import Nameplate, System
-from authsome.daemon.authentication import Authentication
+from authsome.daemon.assistant import Assistant
+from authsome.daemon.authentication import Admit, Authentication, Proven
 from authsome.daemon.dashboard import assets
 from authsome.daemon.messages import Request, Response, problem
 from authsome.daemon.router import Access, Endpoint, Match, Router
@@ -34,15 +38,18 @@ class Api:
         audiences: frozenset[str],
         nameplate: Nameplate,
         stop: Callable[[], None],
+        step_aside: Callable[[], None],
     ) -> None:
         self._broker = broker
+        self._runs = RunsApi(broker)
+        self._assistant = Assistant()
         self._authentication = Authentication(broker.context, broker.principals, broker.runs, audiences)
         endpoints: tuple[Endpoint[Handler], ...] = (
             *System(broker, self._authentication, nameplate, stop).endpoints(),
             *Connections(broker).endpoints(),
             *ProvidersApi(broker).endpoints(),
-            *LoginsApi(broker, base_url=nameplate.url).endpoints(),
-            *RunsApi(broker).endpoints(),
+            *LoginsApi(broker, base_url=nameplate.url, step_aside=step_aside).endpoints(),
+            *self._runs.endpoints(),
             *AdminApi(broker).endpoints(),
             *ScanApi(broker).endpoints(),
             Endpoint(
@@ -74,12 +81,44 @@ class Api:
         try:
             return match.endpoint.handler(self._call(request, match))
         except AuthenticationFailed as error:
-            if error.reason is None:  # a page's own words, not a refused caller
-                raise
-            self._authentication.record(request, error)
-            return problem(AuthenticationFailed())
+            return self._refused(request, error)
 
-    def _call(self, request: Request, match: Match[Handler]) -> Call:
+    def begin(self, request: Request) -> Joint | None:
+        """What a request is among those that `carry_out` takes; None: it is for `handle`.
+
+        Raises:
+            AuthsomeError: it is for `handle`, which will say so.
+        """
+        if request.path != SELF_ADMITTING or request.method != "POST":
+            return None
+        match = self.router.match(request.method, request.path)
+        return self._runs.begin_resolve(self._call(request, match, checks=False))
+
+    def carry_out(self, begun: Sequence[Joint]) -> list[Response | Callable[[Request], Response]]:
+        """The answers to requests that have begun: each one itself, or what makes it and may take long."""
+        self._assistant.share([joint.admit.check for joint in begun if isinstance(joint.admit, Proven)])
+        outcomes = self._broker.context.database.combined_all([joint.body for joint in begun])
+        return [
+            joint.answer(outcome) if isinstance(outcome, Resolved) else partial(self._late, joint, outcome)
+            for joint, outcome in zip(begun, outcomes, strict=True)
+        ]
+
+    def _late(self, joint: Joint, outcome: Outcome | Exception, request: Request) -> Response:
+        try:
+            if isinstance(outcome, Exception):
+                raise outcome
+            return joint.answer(outcome)
+        except AuthenticationFailed as error:
+            return self._refused(request, error)
+
+    def _refused(self, request: Request, error: AuthenticationFailed) -> Response:
+        if error.reason is None:  # a page's own words, not a refused caller
+            raise error
+        self._authentication.record(request, error)
+        return problem(AuthenticationFailed())
+
+    def _call(self, request: Request, match: Match[Handler], *, checks: bool = True) -> Call:
+        admit: Admit
         match match.endpoint.access:
             case Access.OPEN | Access.BROWSER:
                 return Call(request=request, values=match.values)
@@ -89,6 +128,8 @@ class Api:
                 admit = self._authentication.either(request)
             case Access.PROOF:
                 admit = self._authentication.identity(request)
+        if isinstance(admit, Proven) and checks:
+            admit.check()  # before anybody waits for it in the transaction
         if match.endpoint.template == SELF_ADMITTING:
             return Call(request=request, values=match.values, admit=admit)
         with self._broker.context.database.transaction(durable=False) as tx:

@@ -49,9 +49,11 @@ _ONE: Final = "/auth/sessions/{id}"
 class LoginsApi:
     """What can be asked of logins."""
 
-    def __init__(self, broker: Broker, *, base_url: str) -> None:
+    def __init__(self, broker: Broker, *, base_url: str, step_aside: Callable[[], None]) -> None:
+        """Take the use cases, the daemon's URL, and what lets others be served while this thread waits."""
         self._broker = broker
         self._base_url = base_url
+        self._step_aside = step_aside
 
     def endpoints(self) -> tuple[Endpoint[Handler], ...]:
         """The table's rows."""
@@ -203,6 +205,8 @@ class LoginsApi:
         wait = query.integer("wait", minimum=0, maximum=LONGEST_POLL) or 0
         status = query.optional_text("status")
         query.done()
+        if wait:
+            self._step_aside()
         login = self._broker.logins.wait(
             call.caller,
             call.values["id"],

@@ -5,9 +5,10 @@ from functools import partial
 
 from authsome.broker import routing
 from authsome.broker.broker import Broker
-from authsome.broker.credentials import Claimant, Target
+from authsome.broker.credentials import Claimant, Outcome, Question, Resolved, Target
 from authsome.daemon.api import views
 from authsome.daemon.api.call import Call, Handler
+from authsome.daemon.api.joint import Joint
 from authsome.daemon.fields import Fields
 from authsome.daemon.messages import Response, json_response
 from authsome.daemon.router import Access, Endpoint
@@ -169,13 +170,28 @@ class RunsApi:
     def resolve(self, call: Call) -> Response:
         """POST /proxy/resolve."""
         try:
-            target, rejected, named = _question(call)
+            question = _question(call)
         except RequestInvalid:
             with self._broker.context.database.transaction(durable=False) as tx:
                 _claimant(call, tx)  # who may not ask is told that first
             raise
-        resolved = self._broker.credentials.resolve(partial(_claimant, call, named=named), target, rejected=rejected)
-        return json_response(views.resolved(resolved.connection, resolved.injected, target.path))
+        resolved = self._broker.credentials.resolve(question.admit, question.target, rejected=question.rejected)
+        return _told(question, resolved)
+
+    def begin_resolve(self, call: Call) -> Joint:
+        """POST /proxy/resolve, together with others.
+
+        Raises:
+            RequestInvalid: for `resolve` to tell.
+        """
+        question = _question(call)
+        credentials = self._broker.credentials
+
+        def answer(outcome: Outcome) -> Response:
+            return _told(question, credentials.settle(question, outcome))
+
+        assert call.admit is not None
+        return Joint(admit=call.admit, body=credentials.attempt(question), answer=answer)
 
     def explain(self, call: Call) -> Response:
         """POST /proxy/explain."""
@@ -188,13 +204,17 @@ class RunsApi:
         return json_response(views.explanation(self._broker.credentials.explain(call.caller, choice, target)))
 
 
-def _question(call: Call) -> tuple[Target, bool, str | None]:
+def _question(call: Call) -> Question:
     body = call.request.json()
     target = _target(body, method=body.text("method")[:32])
     rejected = body.boolean("rejected")
     named = body.optional_text("connection")
     body.done()
-    return target, rejected, named
+    return Question(admit=partial(_claimant, call, named=named), target=target, rejected=rejected)
+
+
+def _told(question: Question, resolved: Resolved) -> Response:
+    return json_response(views.resolved(resolved.connection, resolved.injected, question.target.path))
 
 
 def _target(body: Fields, *, method: str) -> Target:
