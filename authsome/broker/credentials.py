@@ -78,6 +78,8 @@ class Question:
     target: Target
     rejected: bool
     """Whether the API has just answered 401 to this credential."""
+    again: Admit | None = None
+    """The same after a wait, where a proof is spent by then: who may no longer act gets nothing. None: `admit`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,15 +155,14 @@ class Credentials:
         environment = definition.export.values(connection.kind, held, connection.variables)
         return Revealed(connection=connection, fields=held, environment=environment)
 
-    def resolve(self, admit: Admit, target: Target, *, rejected: bool) -> Resolved:
-        """The credential for one request, with its audit entry committed; the arguments are those of `Question`.
+    def resolve(self, question: Question) -> Resolved:
+        """The credential for one request, with its audit entry committed.
 
         Raises:
             AuthenticationFailed: nobody who may ask.
             NotFound, RouteAmbiguous: no connection, or no single one, claims the request.
             CredentialUnavailable: it has expired, or could not be refreshed.
         """
-        question = Question(admit=admit, target=target, rejected=rejected)
         return self.settle(question, self._context.database.combined(self.attempt(question)))
 
     def attempt(self, question: Question) -> Callable[[Transaction], Outcome]:
@@ -183,7 +184,9 @@ class Credentials:
             claimant, decision = outcome.claimant, outcome.decision
             self._refresher.fresh(claimant.caller, decision.provider, decision.connection, rejected=question.rejected)
             outcome = self._context.database.combined(
-                lambda tx: self._decide(tx, claimant, question.target, may_refresh=False, rejected=False)
+                lambda tx: self._decide(
+                    tx, (question.again or question.admit)(tx), question.target, may_refresh=False, rejected=False
+                )
             )
         if isinstance(outcome, Denied):
             if outcome.ended is not None:

@@ -90,6 +90,14 @@ class Proven:
         assert self._checked is not None
         return self._authentication.settle(tx, self._request, self._claimed, self._key, self._checked)
 
+    def again(self, tx: Transaction) -> Admitted:
+        """The same later on, when the proof is spent: whether its identity may still act.
+
+        Raises:
+            AuthenticationFailed: it may not.
+        """
+        return self._authentication.still(tx, self._claimed.handle)
+
 
 class Authentication:
     """Checks the Authorization header of a request."""
@@ -132,6 +140,13 @@ class Authentication:
             raise AuthenticationFailed(reason="revoked identity" if is_revoked else "unclaimed identity")
         if not _remember(tx, verified):
             raise AuthenticationFailed(reason="replayed")
+        return Admitted(caller, None)
+
+    def still(self, tx: Transaction, handle: str) -> Admitted:
+        """An identity that has shown who it is before; see `Proven.again`."""
+        caller = self._principals.caller(tx, handle)
+        if caller is None:
+            raise AuthenticationFailed(reason="the identity may no longer act")
         return Admitted(caller, None)
 
     def check(

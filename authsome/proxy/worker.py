@@ -172,6 +172,8 @@ class Worker:
             issuer = Issuer(load(self._authority))
             engines.engine(self._engine_choice, self._tenants, issuer, clock=clock.now).listen(self._listener)
         except Exception:
+            if self._is_told_to_leave:  # which closes what it was to listen on
+                return
             logger.exception("the engine did not start")
             self._remove_socket()
             os._exit(AuthsomeError.exit_status)  # the children's connections are refused, and the next run starts anew
@@ -353,7 +355,8 @@ class Worker:
         for tenancy in self._tenants.end_all():
             logger.info("run %s: ended with its proxy", tenancy.lease.run)
             self._ends.put(Broker(self._line, tenancy.lease))
-        self._ends.finish()
+        if not self._station.is_supervised or self._daemon is not None:  # one that has ended has forgotten all runs
+            self._ends.finish()
         logger.info("left")
         # Threads may still wait for a slow daemon or name server; the secrets in this memory do not wait for them.
         os._exit(0)

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 import pytest
 
 from authsome.broker.catalog import bundled_directory
-from authsome.broker.credentials import Claimant, Target
+from authsome.broker.credentials import Claimant, Question, Target
 from authsome.broker.logins import Wanted
 from authsome.errors import AuthsomeError, NotFound
 from authsome.models.connection import Kind
@@ -66,7 +66,9 @@ def resolve(house, url: str) -> dict[str, str]:
     """What the proxy would do to a request for this URL, in the row's words."""
     parts = urlsplit(url)
     target = Target(method="GET", host=parts.hostname or "", port=parts.port or 443, path=parts.path)
-    injected = house.broker.credentials.resolve(lambda _: Claimant(caller=house.owner), target, rejected=False).injected
+    injected = house.broker.credentials.resolve(
+        Question(admit=lambda _: Claimant(caller=house.owner), target=target, rejected=False)
+    ).injected
     found = {name.lower(): value.reveal() for name, value in injected.headers}
     found |= {f"+{name.lower()}": value for name, value in injected.defaults}
     found |= {f"?{name}": value.reveal() for name, value in injected.query}

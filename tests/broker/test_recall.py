@@ -10,7 +10,7 @@ from datetime import timedelta
 
 import pytest
 
-from authsome.broker.credentials import Claimant, Target
+from authsome.broker.credentials import Claimant, Question, Target
 from authsome.errors import AuthenticationFailed, AuthsomeError
 from authsome.models.audit import Event
 from authsome.models.connection import ACCESS_TOKEN
@@ -45,7 +45,7 @@ def outcome(house: House) -> tuple[str, ...]:
         return Claimant(caller=caller)
 
     try:
-        found = house.broker.credentials.resolve(admit, TARGET, rejected=False)
+        found = house.broker.credentials.resolve(Question(admit=admit, target=TARGET, rejected=False))
     except AuthsomeError as error:
         return (error.code, error.message)
     return (found.connection.name, *(value.reveal() for _, value in found.injected.headers))

@@ -11,10 +11,11 @@ from itertools import pairwise
 
 import pytest
 
-from authsome.broker.credentials import Claimant, Credentials, Target
+from authsome.broker.credentials import Claimant, Credentials, Question, Target
 from authsome.broker.freshness import Freshness, margin
 from authsome.broker.refresh import STORE_PAUSE, Refresher
 from authsome.errors import (
+    AuthenticationFailed,
     AuthsomeError,
     CredentialUnavailable,
     DaemonBusy,
@@ -36,7 +37,9 @@ NONSENSE = ("html", "empty", "array", "no token", "null token", "number token", 
 def resolve(house, *, rejected: bool = False) -> str:
     """What the proxy would put on a request."""
     target = Target(method="GET", host="acme.example.localhost", port=443, path="/")
-    found = house.broker.credentials.resolve(lambda _: Claimant(caller=house.owner), target, rejected=rejected)
+    found = house.broker.credentials.resolve(
+        Question(admit=lambda _: Claimant(caller=house.owner), target=target, rejected=rejected)
+    )
     (header,) = found.injected.headers
     return header[1].reveal()
 
@@ -282,6 +285,27 @@ def test_a_late_answer_does_not_bring_back_a_logout(expired, hostile, hold_back)
     assert expired.broker.credentials.list_all(expired.owner) == []
 
 
+def test_who_may_no_longer_act_gets_nothing_after_a_wait(expired, hostile, hold_back):
+    """An identity or run that is revoked while its request waits for a refresh is refused. # SEC-17 # SEC-169"""
+    revoked = threading.Event()
+
+    def again(_tx) -> Claimant:
+        if revoked.is_set():
+            raise AuthenticationFailed(reason="revoked")
+        return Claimant(caller=expired.owner)
+
+    target = Target(method="GET", host="acme.example.localhost", port=443, path="/")
+    question = Question(admit=lambda _: Claimant(caller=expired.owner), again=again, target=target, rejected=False)
+    with hold_back(hostile) as held, ThreadPoolExecutor(1) as pool:
+        late = pool.submit(expired.broker.credentials.resolve, question)
+        held.wait()
+        revoked.set()
+        held.release()
+        with pytest.raises(AuthenticationFailed):
+            late.result(10)
+    assert expired.secrets("acme")["access_token"] == "an-access-token"  # the refresh itself is kept
+
+
 def test_a_valid_token_is_used_while_another_caller_refreshes_it(house, hostile, hold_back):
     """Nobody waits for a provider that takes its time as long as the token has some seconds left. # SEC-83"""
     house.oauth("acme", hostile.url())
@@ -430,7 +454,9 @@ def test_one_provider_that_hangs_delays_no_other(house, hostile, hold_back):
         slow = pool.submit(resolve, house)
         held.wait()
         target = Target(method="GET", host="api.openai.com", port=443, path="/v1/models")
-        house.broker.credentials.resolve(lambda _: Claimant(caller=house.owner), target, rejected=False)
+        house.broker.credentials.resolve(
+            Question(admit=lambda _: Claimant(caller=house.owner), target=target, rejected=False)
+        )
         assert not slow.done()
         held.release()
         slow.result(10)

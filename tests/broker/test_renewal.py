@@ -10,7 +10,7 @@ import pytest
 
 from authsome import clock
 from authsome.broker.broker import wire
-from authsome.broker.credentials import Claimant, Target
+from authsome.broker.credentials import Claimant, Question, Target
 from authsome.errors import LoginRequired
 from authsome.models.audit import Event
 from authsome.models.connection import Status
@@ -44,7 +44,9 @@ class At:
         target = Target(method="GET", host="acme.example.localhost", port=443, path="/")
         claimant = Claimant(caller=self.house.owner)
         return (
-            self.broker.credentials.resolve(lambda _: claimant, target, rejected=False).injected.headers[0][1].reveal()
+            self.broker.credentials.resolve(Question(admit=lambda _: claimant, target=target, rejected=False))
+            .injected.headers[0][1]
+            .reveal()
         )
 
 

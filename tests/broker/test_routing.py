@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from authsome.broker.credentials import Claimant, Resolved, Target
+from authsome.broker.credentials import Claimant, Question, Resolved, Target
 from authsome.broker.routing import Choice
 from authsome.daemon.api import views
 from authsome.errors import AuthsomeError, ConnectionNotFound, NotAllowed, NotFound, RouteAmbiguous
@@ -33,7 +33,7 @@ def forge(house: House) -> House:
 def resolve(house: House, choice: Choice, wanted: Target) -> Resolved:
     """The credential for one request of a run with that choice."""
     claimant = Claimant(caller=house.owner, choice=choice, run="run-1")
-    return house.broker.credentials.resolve(lambda _: claimant, wanted, rejected=False)
+    return house.broker.credentials.resolve(Question(admit=lambda _: claimant, target=wanted, rejected=False))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from authsome.broker.credentials import Claimant, Target
+from authsome.broker.credentials import Claimant, Question, Target
 from authsome.broker.logins import Wanted
 from authsome.errors import AuthsomeError
 from authsome.models.login import AwaitingCallback, AwaitingInput, Completed, Failed, Login
@@ -33,7 +33,9 @@ def submit(house, login: Login, **given: str) -> Login:
 
 def resolve(house, host: str) -> dict[str, str]:
     target = Target(method="GET", host=host, port=443, path="/")
-    found = house.broker.credentials.resolve(lambda _: Claimant(caller=house.owner), target, rejected=False)
+    found = house.broker.credentials.resolve(
+        Question(admit=lambda _: Claimant(caller=house.owner), target=target, rejected=False)
+    )
     return {name: value.reveal() for name, value in found.injected.headers}
 
 

@@ -26,7 +26,7 @@ from authsome.address import AddressPolicy
 from authsome.broker.broker import Broker, wire
 from authsome.broker.catalog import Catalog, bundled_directory
 from authsome.broker.context import Context
-from authsome.broker.credentials import Claimant, Target
+from authsome.broker.credentials import Claimant, Question, Target
 from authsome.errors import AuthsomeError, LoginRequired
 from authsome.home import Home
 from authsome.message import HttpRequest, HttpResponse
@@ -144,7 +144,9 @@ def resolve(order: Order, broker: Broker, owner: Caller, now: Running) -> None:
     left = order.resolves
     while left is None or left > 0:
         try:
-            found = broker.credentials.resolve(lambda _: Claimant(caller=owner), target, rejected=False)
+            found = broker.credentials.resolve(
+                Question(admit=lambda _: Claimant(caller=owner), target=target, rejected=False)
+            )
         except LoginRequired as error:
             say("lost", error.message)
             return

@@ -9,6 +9,7 @@ from authsome.broker.credentials import Claimant, Outcome, Question, Resolved, T
 from authsome.daemon.api import views
 from authsome.daemon.api.call import Call, Handler
 from authsome.daemon.api.joint import Joint
+from authsome.daemon.authentication import Admit, Proven
 from authsome.daemon.fields import Fields
 from authsome.daemon.messages import Response, json_response
 from authsome.daemon.router import Access, Endpoint
@@ -173,10 +174,10 @@ class RunsApi:
             question = _question(call)
         except RequestInvalid:
             with self._broker.context.database.transaction(durable=False) as tx:
-                _claimant(call, tx)  # who may not ask is told that first
+                assert call.admit is not None
+                _claimant(call.admit, tx)  # who may not ask is told that first
             raise
-        resolved = self._broker.credentials.resolve(question.admit, question.target, rejected=question.rejected)
-        return _told(question, resolved)
+        return _told(question, self._broker.credentials.resolve(question))
 
     def begin_resolve(self, call: Call) -> Joint:
         """POST /proxy/resolve, together with others.
@@ -210,7 +211,14 @@ def _question(call: Call) -> Question:
     rejected = body.boolean("rejected")
     named = body.optional_text("connection")
     body.done()
-    return Question(admit=partial(_claimant, call, named=named), target=target, rejected=rejected)
+    assert call.admit is not None
+    again = call.admit.again if isinstance(call.admit, Proven) else call.admit
+    return Question(
+        admit=partial(_claimant, call.admit, named=named),
+        again=partial(_claimant, again, named=named),
+        target=target,
+        rejected=rejected,
+    )
 
 
 def _told(question: Question, resolved: Resolved) -> Response:
@@ -230,9 +238,8 @@ def _run(call: Call) -> Run | None:
     return call.admitted.run if call.admitted is not None else None
 
 
-def _claimant(call: Call, tx: Transaction, *, named: str | None = None) -> Claimant:
-    assert call.admit is not None
-    admitted = call.admit(tx)
+def _claimant(admit: Admit, tx: Transaction, *, named: str | None = None) -> Claimant:
+    admitted = admit(tx)
     run = admitted.run
     if run is None:
         return Claimant(caller=admitted.caller, choice=routing.Choice(pinned={}, named=named))
