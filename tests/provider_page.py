@@ -26,7 +26,9 @@ definition](provider-files.md) says what there is in one.
 with `TOKEN` where the credential stands. Every header by which a provider takes a credential is taken off the child's
 own request first.
 
-{count} providers:
+{count} providers. A login to {named} of them says whose the credential is (to some by one kind of login only), a login
+to {tried} only tries it, and for {untried} no request is known that costs nothing and that every good credential may
+make: theirs is stored untried.
 
 | name | what it is | logs in by | its credential goes to | as | variables of its SDKs |
 | --- | --- | --- | --- | --- | --- |
@@ -64,11 +66,19 @@ Where two of these name one host, the more specific one is used (Jira's before A
 
 def page() -> str:
     """The whole page."""
-    rows = [
-        _row(parse_definition(json.loads(path.read_bytes()), source=path.name))
+    providers = [
+        parse_definition(json.loads(path.read_bytes()), source=path.name)
         for path in sorted(bundled_directory().glob("*.json"))
     ]
-    return _HEAD.format(count=len(rows)) + "".join(rows) + _TAIL
+    named = sum(_names_account(each) for each in providers)
+    tried = sum(bool(each.verify) for each in providers if not _names_account(each))
+    counts = {"count": len(providers), "named": named, "tried": tried, "untried": len(providers) - named - tried}
+    return _HEAD.format(**counts) + "".join(map(_row, providers)) + _TAIL
+
+
+def _names_account(provider: Provider) -> bool:
+    told = provider.oauth is not None and provider.oauth.response.account is not None
+    return told or any(each.account for each in provider.verify)
 
 
 def _row(provider: Provider) -> str:
