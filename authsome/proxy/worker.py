@@ -46,6 +46,7 @@ IDLE_MINUTES: Final = 10.0
 _LOOK_SECONDS: Final = 60.0  # how often an idle worker looks whether it is still wanted
 _ASSIGN_SECONDS: Final = 90.0  # a caller connects, and then asks the daemon, which may take it 30 to start
 _SHORTEST_SECONDS: Final = 0.1  # between two looks
+_DOUBT_SECONDS: Final = 0.2  # until the next look, while somebody may be about to need a worker that would leave
 _RETRY_SECONDS: Final = 15.0  # how soon a daemon that could not be told of a run's end is told again
 _PROBE_SECONDS: Final = 0.2  # a worker that lives takes a connection at once
 _BACKLOG: Final = 512
@@ -118,6 +119,7 @@ class Worker:
         self._daemon: Watch | None = None
         self._ends = Ends()
         self._is_told_to_leave = False
+        self._is_in_doubt = False
         self._idle_since = time.monotonic()
         self._place: tuple[int, int] | None = None
         self._build_file = _build_file()
@@ -285,6 +287,8 @@ class Worker:
         waits = [_LOOK_SECONDS]
         if any(process.fileno() < 0 for process in self._runs.values()):
             waits.append(watch.POLL_SECONDS)
+        if self._is_in_doubt:
+            waits.append(_DOUBT_SECONDS)
         if not self._runs:
             waits.append(max(self._idle_since + self._idle_seconds - time.monotonic(), _SHORTEST_SECONDS))
         return min(waits)
@@ -340,8 +344,11 @@ class Worker:
             self._accept()
             # Whoever found the socket before it went is served; the next run has a worker of its own.
             self._is_told_to_leave = not self._callers
-        except BlockingIOError:
-            pass  # somebody is looking for a worker: the next look decides
+            self._is_in_doubt = False
+        except (
+            BlockingIOError
+        ):  # somebody is looking for a worker, of this home or of another that shares the directory
+            self._is_in_doubt = True
         finally:
             os.close(lock)
 

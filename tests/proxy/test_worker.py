@@ -1,6 +1,7 @@
 """A worker's life: the first run starts it, all share it, and without it nothing goes out."""
 
 import base64
+import fcntl
 import json
 import os
 import signal
@@ -311,6 +312,20 @@ def test_a_patience_that_is_not_understood_is_told(runner: Runner, setting):
     assert (done.returncode, done.stdout) == (125, b"")
     assert b'"proxy" in' in done.stderr
     assert b"idle_minutes" in done.stderr
+
+
+def test_it_leaves_once_nobody_is_looking_for_it(runner: Runner):
+    """While a start, of this home or of another that shares the directory, holds the lock, it waits a moment only."""
+    with runner.proxy() as proxy:
+        pid = proxy.pid
+        (place,) = runner.sockets()
+        lock = os.open(place.with_name("worker.lock"), os.O_RDWR)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        place.unlink()
+    time.sleep(0.5)
+    assert pid in runner.workers()
+    os.close(lock)
+    assert eventually(lambda: pid not in runner.workers(), timeout=5)
 
 
 def test_it_leaves_when_its_place_is_gone(runner: Runner):
