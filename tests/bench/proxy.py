@@ -74,7 +74,7 @@ def connect(program: Program, url: str) -> None:
 def _streams(program: Program, server: api.ApiServer, authority: Authority, rounds: int) -> list[Row]:
     url = server.url(f"/sse?events=4&interval={_INTERVAL}", host=HOST)
     command = (sys.executable, str(_CLIENT), "events", url, str(_STREAMS))
-    direct = {"SSL_CERT_FILE": str(authority.certificate)}
+    direct = {"SSL_CERT_FILE": str(authority.certificate), "HTTPS_PROXY": None}
     fresh, opened, lasted = Samples(), Samples(), Samples()
     for _ in range(rounds):
         for name, words, more in ((_DIRECT, command, direct), ("ours", program.argv("run", "--", *command), None)):
