@@ -67,7 +67,7 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
         threading.Thread(target=_upkeep, args=(broker.context, server.stopping), name="upkeep", daemon=True).start()
         stack.callback(_start_renewal(broker))
         gc.freeze()  # what is loaded by now lives as long as the daemon: no collection has to look at it again
-        gc.set_threshold(10_000)  # a request leaves no cycles: to look for them every third one finds nothing
+        gc.set_threshold(10_000)  # counted in objects; at the usual 700 every few requests pay for a look
         gc.enable()  # off in short commands, and until here
         gate.open(api.handle)
         server.answer_together(api)
