@@ -315,7 +315,7 @@ def _request_entry(  # noqa: PLR0913  # one line of the log
         at=now,
         vault_id=caller.vault_id,
         principal=caller.principal.id,
-        identity=caller.identity.handle,
+        identity=caller.handle,
         provider=connection.provider if connection else None,
         connection=connection.name if connection else None,
         method=target.method,

@@ -107,7 +107,7 @@ class Logins:
         request = LoginRequest(
             id=secrets.token_urlsafe(16),
             vault_id=caller.vault_id,
-            identity=caller.identity.handle,
+            identity=caller.handle,
             provider=provider.name,
             connection=_checked_name(wanted.connection),
             flow=flow,
@@ -257,7 +257,7 @@ class Logins:
             AuthenticationFailed: the address is no answer to this login, which goes on waiting.
         """
         login = self.get(caller, login_id)
-        if login.request.identity != caller.identity.handle:
+        if login.request.identity != caller.handle:
             raise LoginNotFound
         text = address.reveal().strip()
         query = (text.partition("?")[2] if "?" in text else text).partition("#")[0]
@@ -485,13 +485,11 @@ class Logins:
             return
         context = self._context
         with context.database.read() as reader:
-            identity, principal = principals.caller(reader, request.identity) or (None, None)
-        if identity is None or principal is None:
-            raise NotAllowed("the identity that began this login is no longer there")
+            caller = _beginner(reader, request)
         written = json.dumps(definition_to_json(request.definition)).encode()
         try:
             self._providers.register(
-                Caller(identity=identity, principal=principal),
+                caller,
                 written,
                 source=request.provider,
                 allow_private_addresses=request.definition.allow_private_addresses,
@@ -533,27 +531,40 @@ class Logins:
             variables=request.variables,
             now=now,
         )
-        audit.append(tx, self._entry(Event.LOGIN, request, f"by {request.flow}"))
+        audit.append(tx, self._entry(tx, Event.LOGIN, request, f"by {request.flow}"))
         unverified = proof.reason if isinstance(proof, verify.Refused | verify.Unclear) else None
         return Completed(request=request, connection=connection, unverified=unverified)
 
     def _fail(self, tx: Transaction, request: LoginRequest, error: AuthsomeError) -> Failed:
         outcome = Failed(request=request, code=error.code, message=error.message, hint=error.hint)
         logins.put(tx, self._context.sealers.for_vault(request.vault_id), outcome)
-        audit.append(tx, self._entry(Event.LOGIN_FAILED, request, error.message))
+        audit.append(tx, self._entry(tx, Event.LOGIN_FAILED, request, error.message))
         self._changed.notify_all()
         return outcome
 
-    def _entry(self, event: Event, request: LoginRequest, detail: str) -> Entry:
+    def _entry(self, tx: Transaction, event: Event, request: LoginRequest, detail: str) -> Entry:
+        owner = principals.principal_of_vault(tx, request.vault_id)
         return Entry(
             event=event,
             at=self._context.clock(),
             vault_id=request.vault_id,
+            principal=owner.id if owner else None,
             identity=request.identity,
             provider=request.provider,
             connection=request.connection,
             detail=detail,
         )
+
+
+def _beginner(reader: Reader, request: LoginRequest) -> Caller:
+    """Who began a login, as far as that one may still act."""
+    if request.identity is None:
+        identity, principal = None, principals.principal_of_vault(reader, request.vault_id)
+    else:
+        identity, principal = principals.caller(reader, request.identity) or (None, None)
+    if principal is None or (identity is not None and identity.revoked_at is not None):
+        raise NotAllowed("whoever began this login is no longer there")
+    return Caller(identity=identity, principal=principal)
 
 
 def _usual_scopes(provider: Provider, flow: Flow) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ def about(
         at=now,
         vault_id=connection.vault_id,
         principal=caller.principal.id if caller else None,
-        identity=caller.identity.handle if caller else None,
+        identity=caller.handle if caller else None,
         provider=connection.provider,
         connection=connection.name,
         detail=detail,
@@ -30,7 +30,7 @@ def about_provider(event: Event, caller: Caller, provider: str, now: datetime, d
         at=now,
         vault_id=caller.vault_id,
         principal=caller.principal.id,
-        identity=caller.identity.handle,
+        identity=caller.handle,
         provider=provider,
         detail=detail,
     )

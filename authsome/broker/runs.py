@@ -57,11 +57,13 @@ class Runs:
             inside: the run that this one is begun in: it may use no more than that one, and no longer.
 
         Raises:
-            NotAllowed: it would, or that run is over.
+            NotAllowed: it would, or that run is over; or nobody but a principal is there to act.
             ProviderNotFound: a provider named in `choice` does not exist.
             ConnectionNotFound: it exists, but not that connection of it.
         """
         context = self._context
+        if caller.handle is None:
+            raise NotAllowed("a run needs an identity")
         now = context.clock()
         latest = now + min(lifetime or LONGEST, LONGEST)
         with context.database.read() as reader:
@@ -74,7 +76,7 @@ class Runs:
             id=secrets.token_hex(8),
             secret_hash=hashlib.sha256(secret.encode()).digest(),
             vault_id=caller.vault_id,
-            identity=caller.identity.handle,
+            identity=caller.handle,
             pinned=dict(choice.pinned),
             only=choice.only,
             created_at=now,

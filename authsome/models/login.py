@@ -32,7 +32,8 @@ class LoginRequest:
 
     id: str
     vault_id: str
-    identity: str
+    identity: str | None
+    """Who began it; None: the vault's principal itself, in its browser."""
     provider: str
     connection: str
     flow: Flow

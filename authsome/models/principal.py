@@ -35,10 +35,16 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A proven, claimed identity and whom it acts for."""
+    """Who acts: a principal by itself, in a browser that is signed in, or a proven, claimed identity of its."""
 
-    identity: Identity
+    identity: Identity | None
+    """None: the principal itself."""
     principal: Principal
+
+    @property
+    def handle(self) -> str | None:
+        """The identity's handle; None for the principal itself."""
+        return self.identity.handle if self.identity else None
 
     @property
     def vault_id(self) -> str:

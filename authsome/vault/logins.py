@@ -252,7 +252,7 @@ def _request_from_json(data: _Json) -> LoginRequest:
     return LoginRequest(
         id=_text(data["id"]),
         vault_id=_text(data["vault_id"]),
-        identity=_text(data["identity"]),
+        identity=_text_or_none(data["identity"]),
         provider=_text(data["provider"]),
         connection=_text(data["connection"]),
         flow=Flow(_text(data["flow"])),

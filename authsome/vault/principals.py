@@ -43,6 +43,12 @@ def principal_by_id(reader: Reader, principal_id: str) -> Principal | None:
     return None if row is None else _principal(row)
 
 
+def principal_of_vault(reader: Reader, vault_id: str) -> Principal | None:
+    """The principal who owns that vault."""
+    row = reader.execute(f"SELECT {_PRINCIPAL} FROM principals p WHERE p.vault_id = ?", (vault_id,)).fetchone()
+    return None if row is None else _principal(row)
+
+
 def count(reader: Reader) -> int:
     """How many principals there are."""
     return int(reader.execute("SELECT count(*) FROM principals").fetchone()[0])

@@ -225,6 +225,7 @@ def identity(value: Identity) -> JsonObject:
 def caller(value: Caller) -> JsonObject:
     """Who is calling, and whom that acts for."""
     principal = value.principal
+    assert value.identity is not None  # whoever proves itself is one
     return {
         "identity": identity(value.identity),
         "principal": {"id": principal.id, "name": principal.name, "role": principal.role},
