@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from authsome.models.connection import AuthMethod, Connection
 from authsome.secret import Secret
@@ -24,6 +24,17 @@ class Flow(StrEnum):
     DEVICE_CODE = "device_code"
     CLIENT_CREDENTIALS = "client_credentials"
     API_KEY = "api_key"
+
+
+class Stage(StrEnum):
+    """What a login is waiting for, or how it ended, in a word."""
+
+    INPUT = "input"
+    CALLBACK = "callback"
+    DEVICE = "device"
+    EXCHANGING = "exchanging"
+    COMPLETED = "completed"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +69,7 @@ class LoginRequest:
 class AwaitingInput:
     """Fields are missing (client id and secret, or the API key); the form or the terminal will give them."""
 
+    stage: ClassVar[Stage] = Stage.INPUT
     request: LoginRequest
     problem: str | None
     """Why the last input was refused, for the form to show."""
@@ -67,6 +79,7 @@ class AwaitingInput:
 class AwaitingCallback:
     """The browser is at the provider; the callback brings the code (RFC 6749 §4.1.2)."""
 
+    stage: ClassVar[Stage] = Stage.CALLBACK
     request: LoginRequest
     state: Secret[str]
     code_verifier: Secret[str]
@@ -82,6 +95,7 @@ class AwaitingCallback:
 class AwaitingDevice:
     """A code is to be entered at the provider, on whatever device; we ask again and again whether it was (RFC 8628)."""
 
+    stage: ClassVar[Stage] = Stage.DEVICE
     request: LoginRequest
     device_code: Secret[str]
     user_code: str
@@ -99,6 +113,7 @@ class AwaitingDevice:
 class Exchanging:
     """The callback or the key came, once; the code is being exchanged, or the key tried on its provider."""
 
+    stage: ClassVar[Stage] = Stage.EXCHANGING
     request: LoginRequest
 
 
@@ -106,6 +121,7 @@ class Exchanging:
 class Completed:
     """The credential is stored."""
 
+    stage: ClassVar[Stage] = Stage.COMPLETED
     request: LoginRequest
     connection: Connection
     unverified: str | None
@@ -116,6 +132,7 @@ class Completed:
 class Failed:
     """The login ended without a credential; nothing that was stored has changed."""
 
+    stage: ClassVar[Stage] = Stage.FAILED
     request: LoginRequest
     code: str
     """The error's code in `authsome.errors`."""

@@ -8,7 +8,6 @@ Rules:
 
 import hashlib
 import json
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -23,6 +22,7 @@ from authsome.models.login import (
     Flow,
     Login,
     LoginRequest,
+    Stage,
 )
 from authsome.models.oauth import AUTH_METHODS
 from authsome.models.provider import Provider, definition_to_json, parse_definition
@@ -34,14 +34,6 @@ from authsome.vault.vaults import Sealer, Sealers
 MOST: Final = 64
 """More than anybody has open at once; a login is about 2 KB."""
 
-_STAGES: Final[Mapping[type, str]] = {
-    AwaitingInput: "input",
-    AwaitingCallback: "callback",
-    AwaitingDevice: "device",
-    Exchanging: "exchanging",
-    Completed: "completed",
-    Failed: "failed",
-}
 _MICROSECOND: Final = timedelta(microseconds=1)
 _Json = dict[str, object]
 
@@ -58,7 +50,7 @@ def put(transaction: Transaction, sealer: Sealer, login: Login) -> None:
         (
             request.id,
             request.vault_id,
-            _STAGES[type(login)],
+            login.stage.value,
             state_hash,
             sealer.seal_login(request.id, text),
             from_moment(request.created_at),
@@ -103,12 +95,12 @@ def by_state(reader: Reader, sealers: Sealers, state: str) -> AwaitingCallback |
 
 def list_exchanging(reader: Reader, sealers: Sealers) -> list[Exchanging]:
     """The logins whose code was being exchanged when they were last heard of."""
-    return [login for login in _list(reader, sealers, Exchanging) if isinstance(login, Exchanging)]
+    return [login for login in _list(reader, sealers, Stage.EXCHANGING) if isinstance(login, Exchanging)]
 
 
 def list_devices(reader: Reader, sealers: Sealers) -> list[AwaitingDevice]:
     """The logins whose provider is to be asked whether their code was entered."""
-    return [login for login in _list(reader, sealers, AwaitingDevice) if isinstance(login, AwaitingDevice)]
+    return [login for login in _list(reader, sealers, Stage.DEVICE) if isinstance(login, AwaitingDevice)]
 
 
 def purge(transaction: Transaction, now: datetime) -> int:
@@ -121,8 +113,8 @@ def delete(transaction: Transaction, login_id: str) -> bool:
     return transaction.execute("DELETE FROM logins WHERE id = ?", (login_id,)).rowcount == 1
 
 
-def _list(reader: Reader, sealers: Sealers, stage: type[Login]) -> list[Login]:
-    rows = reader.execute("SELECT id, vault_id, sealed FROM logins WHERE stage = ?", (_STAGES[stage],)).fetchall()
+def _list(reader: Reader, sealers: Sealers, stage: Stage) -> list[Login]:
+    rows = reader.execute("SELECT id, vault_id, sealed FROM logins WHERE stage = ?", (stage.value,)).fetchall()
     return [_open(sealers.for_vault(vault_id), login_id, sealed) for login_id, vault_id, sealed in rows]
 
 
@@ -139,7 +131,7 @@ def _open(sealer: Sealer, login_id: str, sealed: bytes) -> Login:
 
 def _to_json(login: Login) -> _Json:
     """A login with all its secrets in clear, for sealing at once."""
-    stage: _Json = {"stage": _STAGES[type(login)], "request": _request_to_json(login.request)}
+    stage: _Json = {"stage": login.stage.value, "request": _request_to_json(login.request)}
     match login:
         case AwaitingInput():
             return stage | {"problem": login.problem}
@@ -175,21 +167,21 @@ def _to_json(login: Login) -> _Json:
 def _from_json(data: _Json) -> Login:
     request = _request_from_json(_object(data["request"]))
     match data["stage"]:
-        case "input":
+        case Stage.INPUT:
             return AwaitingInput(request=request, problem=_text_or_none(data["problem"]))
-        case "callback":
+        case Stage.CALLBACK:
             return _awaiting_callback(request, data)
-        case "device":
+        case Stage.DEVICE:
             return _awaiting_device(request, data)
-        case "exchanging":
+        case Stage.EXCHANGING:
             return Exchanging(request=request)
-        case "completed":
+        case Stage.COMPLETED:
             return Completed(
                 request=request,
                 connection=_connection_from_json(_object(data["connection"])),
                 unverified=_text_or_none(data.get("unverified")),
             )
-        case "failed":
+        case Stage.FAILED:
             return Failed(
                 request=request,
                 code=_text(data["code"]),

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-from authsome.broker.broker import Broker
 from authsome.broker.upstream import Report
 from authsome.daemon.api import views
-from authsome.daemon.api.call import Call, Handler
+from authsome.daemon.api.call import Call, Endpoints, Handler
 from authsome.daemon.messages import Response, json_response
 from authsome.daemon.router import Access, Endpoint
 from authsome.errors import NotAllowed, RequestInvalid, UnsafeFile, VaultUnusable
@@ -21,14 +20,11 @@ _ITEM = views.shape(
 )
 
 
-class AdminApi:
+class AdminApi(Endpoints):
     """What an admin can have done."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-
     def endpoints(self) -> tuple[Endpoint[Handler], ...]:
-        """The table's rows."""
+        """See `Endpoints`."""
         return (
             Endpoint(
                 method="POST",

@@ -1,10 +1,13 @@
 """One call of the API: the request, the values in its path, and who makes it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from authsome.broker.broker import Broker
 from authsome.daemon.authentication import Admit, Admitted
 from authsome.daemon.messages import Request, Response
+from authsome.daemon.router import Endpoint
 from authsome.errors import NotAllowed
 from authsome.models.principal import Caller
 
@@ -28,3 +31,14 @@ class Call:
 
 
 Handler = Callable[[Call], Response]
+
+
+class Endpoints(ABC):
+    """Endpoints that belong together, and the use cases behind them."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    @abstractmethod
+    def endpoints(self) -> tuple[Endpoint[Handler], ...]:
+        """The table's rows."""

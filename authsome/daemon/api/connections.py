@@ -1,8 +1,7 @@
 """Endpoints for stored credentials."""
 
-from authsome.broker.broker import Broker
 from authsome.daemon.api import views
-from authsome.daemon.api.call import Call, Handler
+from authsome.daemon.api.call import Call, Endpoints, Handler
 from authsome.daemon.messages import Response, json_response
 from authsome.daemon.router import Access, Endpoint
 from authsome.errors import (
@@ -20,14 +19,11 @@ _PURPOSES = {"export": Event.EXPORT, "show": Event.SHOW}
 _ONE = "/connections/{provider}/{connection}"
 
 
-class Connections:
+class Connections(Endpoints):
     """What can be asked of and done to connections."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-
     def endpoints(self) -> tuple[Endpoint[Handler], ...]:
-        """The table's rows."""
+        """See `Endpoints`."""
         return (
             Endpoint(
                 method="GET",

@@ -13,7 +13,7 @@ from authsome.broker.broker import Broker
 from authsome.broker.logins import CALLBACK_PATH, Wanted
 from authsome.daemon import cross_origin
 from authsome.daemon.api import views
-from authsome.daemon.api.call import Call, Handler
+from authsome.daemon.api.call import Call, Endpoints, Handler
 from authsome.daemon.dashboard import bridge
 from authsome.daemon.dashboard.bridge import DeviceCode, FormField, InputForm
 from authsome.daemon.messages import Request, Response, html_response, json_response, redirect
@@ -46,17 +46,17 @@ TOKEN: Final = "form_token"  # noqa: S105  # a form field's name
 _ONE: Final = "/auth/sessions/{id}"
 
 
-class LoginsApi:
+class LoginsApi(Endpoints):
     """What can be asked of logins."""
 
     def __init__(self, broker: Broker, *, base_url: str, step_aside: Callable[[], None]) -> None:
         """Take the use cases, the daemon's URL, and what lets others be served while this thread waits."""
-        self._broker = broker
+        super().__init__(broker)
         self._base_url = base_url
         self._step_aside = step_aside
 
     def endpoints(self) -> tuple[Endpoint[Handler], ...]:
-        """The table's rows."""
+        """See `Endpoints`."""
         session = views.SESSION
         return (
             Endpoint(
@@ -210,7 +210,7 @@ class LoginsApi:
         login = self._broker.logins.wait(
             call.caller,
             call.values["id"],
-            lambda login: views.login_status(login) != status,
+            lambda login: login.stage != status,
             timedelta(seconds=wait),
             call.request.stopping,
         )

@@ -2,10 +2,9 @@
 
 from typing import Final
 
-from authsome.broker.broker import Broker
 from authsome.broker.providers import Review
 from authsome.daemon.api import views
-from authsome.daemon.api.call import Call, Handler
+from authsome.daemon.api.call import Call, Endpoints, Handler
 from authsome.daemon.messages import Response, json_response
 from authsome.daemon.router import Access, Endpoint
 from authsome.errors import ConnectionExists, NotAllowed, ProviderExists, ProviderInvalid, ProviderNotFound
@@ -32,14 +31,11 @@ _REVIEW: Final = views.shape(
 )
 
 
-class ProvidersApi:
+class ProvidersApi(Endpoints):
     """What can be asked of and done to definitions."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-
     def endpoints(self) -> tuple[Endpoint[Handler], ...]:
-        """The table's rows."""
+        """See `Endpoints`."""
         return (
             Endpoint(
                 method="GET",

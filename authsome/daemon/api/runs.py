@@ -4,10 +4,9 @@ from datetime import timedelta
 from functools import partial
 
 from authsome.broker import routing
-from authsome.broker.broker import Broker
 from authsome.broker.credentials import Claimant, Outcome, Question, Resolved, Target
 from authsome.daemon.api import views
-from authsome.daemon.api.call import Call, Handler
+from authsome.daemon.api.call import Call, Endpoints, Handler
 from authsome.daemon.api.joint import Joint
 from authsome.daemon.authentication import Admit, Proven
 from authsome.daemon.fields import Fields
@@ -29,14 +28,11 @@ LONGEST_RUN = 30 * 24 * 3600  # seconds
 _HOST_LIMIT = 253
 
 
-class RunsApi:
+class RunsApi(Endpoints):
     """What the proxy and `run` ask."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-
     def endpoints(self) -> tuple[Endpoint[Handler], ...]:
-        """The table's rows."""
+        """See `Endpoints`."""
         return (
             Endpoint(
                 method="POST",

@@ -4,10 +4,9 @@ import base64
 import binascii
 from typing import Final
 
-from authsome.broker.broker import Broker
 from authsome.broker.scan import Candidate, KeyForm
 from authsome.daemon.api import views
-from authsome.daemon.api.call import Call, Handler
+from authsome.daemon.api.call import Call, Endpoints, Handler
 from authsome.daemon.messages import Response, json_response
 from authsome.daemon.router import Access, Endpoint
 from authsome.errors import RequestInvalid
@@ -28,14 +27,11 @@ _FORM: Final = views.shape(
 _CANDIDATE: Final = views.shape({"provider": views.TEXT, "likeness": views.TEXT})
 
 
-class ScanApi:
+class ScanApi(Endpoints):
     """What a scan asks."""
 
-    def __init__(self, broker: Broker) -> None:
-        self._broker = broker
-
     def endpoints(self) -> tuple[Endpoint[Handler], ...]:
-        """The table's rows."""
+        """See `Endpoints`."""
         return (
             Endpoint(
                 method="GET",

@@ -9,7 +9,7 @@ from authsome import __version__
 from authsome.broker.broker import Broker
 from authsome.daemon import gate
 from authsome.daemon.api import views
-from authsome.daemon.api.call import Call, Handler
+from authsome.daemon.api.call import Call, Endpoints, Handler
 from authsome.daemon.authentication import Authentication
 from authsome.daemon.messages import Response, json_response
 from authsome.daemon.router import Access, Endpoint
@@ -32,19 +32,19 @@ class Nameplate:
     master_key_source: str
 
 
-class System:
+class System(Endpoints):
     """Health, identities, the audit log, and the end."""
 
     def __init__(
         self, broker: Broker, authentication: Authentication, nameplate: Nameplate, stop: Callable[[], None]
     ) -> None:
-        self._broker = broker
+        super().__init__(broker)
         self._authentication = authentication
         self._nameplate = nameplate
         self._stop = stop
 
     def endpoints(self) -> tuple[Endpoint[Handler], ...]:
-        """The table's rows."""
+        """See `Endpoints`."""
         build = {"version": views.TEXT, "build": views.TEXT}
         daemon = views.shape({"url": views.TEXT, "pid": views.INTEGER, **build})
         principal = views.shape({"id": views.TEXT, "name": views.TEXT, "role": views.TEXT})

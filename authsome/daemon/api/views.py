@@ -16,10 +16,10 @@ from authsome.models.login import (
     AwaitingDevice,
     AwaitingInput,
     Completed,
-    Exchanging,
     Failed,
     Flow,
     Login,
+    Stage,
 )
 from authsome.models.principal import Caller, Identity
 from authsome.models.route import RouteTable
@@ -76,7 +76,7 @@ DEVICE: Final = shape({"user_code": TEXT, "verification_uri": TEXT, "verificatio
 SESSION: Final = shape(
     {
         "id": TEXT,
-        "status": {"type": "string", "enum": ["input", "callback", "device", "exchanging", "completed", "failed"]},
+        "status": {"type": "string", "enum": list(Stage)},
         "provider": TEXT,
         "connection": TEXT,
         "flow": TEXT,
@@ -156,23 +156,6 @@ def error(value: AuthsomeError) -> JsonObject:
     return {"code": value.code, "message": value.message, "hint": value.hint}
 
 
-def login_status(login: Login) -> str:
-    """What a login is waiting for, or how it ended, in a word."""
-    match login:
-        case AwaitingInput():
-            return "input"
-        case AwaitingCallback():
-            return "callback"
-        case AwaitingDevice():
-            return "device"
-        case Exchanging():
-            return "exchanging"
-        case Completed():
-            return "completed"
-        case Failed():
-            return "failed"
-
-
 def session(
     login: Login, fields: Iterable[InputField], browser_url: str, flows: Iterable[Flow], now: datetime
 ) -> JsonObject:
@@ -180,7 +163,7 @@ def session(
     request = login.request
     return {
         "id": request.id,
-        "status": login_status(login),
+        "status": login.stage,
         "provider": request.provider,
         "connection": request.connection,
         "flow": request.flow,
