@@ -15,7 +15,7 @@ from authsome.errors import AuthenticationFailed, AuthsomeError, CredentialUnava
 from authsome.message import HttpResponse, clean_line, json_object
 from authsome.models.route import RouteTable
 from authsome.proxy import inject, rules
-from authsome.proxy.rules import Lease, Target
+from authsome.proxy.rules import Lease, Question
 
 _RESOLVE_SECONDS: Final = 45.0  # the daemon may have to refresh first, which may take it 30
 _REFRESH_SECONDS: Final = 10.0  # how long a 401 waits for the refresh that it caused
@@ -73,40 +73,33 @@ class Broker:
         self._run = lease.run
         self._secret = lease.secret
 
-    def resolve(  # noqa: PLR0913  # each by name
-        self,
-        method: str,
-        target: Target,
-        path: str,
-        *,
-        provider: str,
-        connection: str | None = None,
-        is_rejected: bool = False,
-    ) -> inject.Credential:
+    def resolve(self, question: Question, *, is_rejected: bool = False) -> inject.Credential:
         """What goes on a request.
 
         Args:
-            method: the request's method, for the audit.
-            target: where it goes.
-            path: its path, without the query.
-            provider: the provider whose route it takes, to be named in an error.
-            connection: the one that the child asks for; None for the run's own choice.
+            question: the request.
             is_rejected: the server has just refused the credential: refresh it first, once.
 
         Raises:
             AuthsomeError: there is no credential for it; the request must not be sent.
         """
-        question: dict[str, object] = {"method": method, "host": target.host, "port": target.port, "path": path}
+        target, connection = question.target, question.connection
+        body: dict[str, object] = {
+            "method": question.method,
+            "host": target.host,
+            "port": target.port,
+            "path": question.path,
+        }
         if connection is not None:
-            question["connection"] = connection
+            body["connection"] = connection
         if is_rejected:
-            question["rejected"] = True
+            body["rejected"] = True
         seconds = _REFRESH_SECONDS if is_rejected else _RESOLVE_SECONDS
         try:
-            answer = self._ask("POST", "/proxy/resolve", question, seconds)
+            answer = self._ask("POST", "/proxy/resolve", body, seconds)
         except (errors.NotFound, errors.ConnectionNotFound) as error:
             named = f" --connection {connection}" if connection is not None else ""
-            hint = f"log in with `authsome login {provider}{named}`"
+            hint = f"log in with `authsome login {question.provider}{named}`"
             raise CredentialUnavailable(error.message, hint=hint) from error
         return inject.credential_from_json(answer)
 

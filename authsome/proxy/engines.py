@@ -4,17 +4,17 @@
 comes; `full` is the full one for all.
 """
 
-import socket
 import threading
 from collections.abc import Callable
 from enum import StrEnum
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from authsome.clock import Clock
 from authsome.errors import UsageError
 from authsome.home import Home, read_config
 from authsome.proxy import stubs
+from authsome.proxy.engine import Engine
 from authsome.proxy.tenancy import Tenants
 
 if TYPE_CHECKING:
@@ -27,13 +27,6 @@ class Choice(StrEnum):
 
     AUTO = "auto"
     FULL = "full"
-
-
-class Engine(Protocol):
-    """Serves the children of all tenants on one port."""
-
-    def listen(self, listener: socket.socket | None = None) -> int:
-        """Serve on a socket that listens already, or on a free port of 127.0.0.1; returns the port."""
 
 
 def choice(home: Home) -> Choice:
@@ -51,7 +44,7 @@ def choice(home: Home) -> Choice:
         raise UsageError(message, hint='as in {"proxy": {"engine": "auto"}}, or "full"') from error
 
 
-def engine(wanted: Choice, tenants: Tenants, issuer: "Issuer", *, clock: Clock) -> Engine:
+def engine(wanted: Choice, tenants: Tenants, issuer: "Issuer", *, clock: Clock) -> Engine[object]:
     """The engine of a worker, ready to listen."""
     # TLS and mitmproxy: a worker says that it is there before it loads them.
     from authsome.proxy import exchange  # noqa: PLC0415
@@ -62,20 +55,20 @@ def engine(wanted: Choice, tenants: Tenants, issuer: "Issuer", *, clock: Clock) 
         return full()
     from authsome.proxy import express  # noqa: PLC0415
 
-    return express.Engine(tenants, issuer, clock=clock, memory=memory, handover=Late(full).port)
+    return express.Express(tenants, issuer, clock=clock, memory=memory, handover=Late(full).port)
 
 
-def _full(tenants: Tenants, issuer: "Issuer", *, clock: Clock, memory: "Memory") -> Engine:
+def _full(tenants: Tenants, issuer: "Issuer", *, clock: Clock, memory: "Memory") -> Engine[object]:
     stubs.install()
     from authsome.proxy import full  # noqa: PLC0415  # mitmproxy: after the stubs, and only where it is needed
 
-    return full.Engine(tenants, issuer, clock=clock, memory=memory)
+    return full.Full(tenants, issuer, clock=clock, memory=memory)
 
 
 class Late:
     """The full engine behind the express one, from when it is first needed."""
 
-    def __init__(self, make: Callable[[], Engine]) -> None:
+    def __init__(self, make: Callable[[], Engine[object]]) -> None:
         self._make = make
         self._port = 0
         self._lock = threading.Lock()

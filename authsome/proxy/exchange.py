@@ -16,7 +16,7 @@ from authsome.errors import AuthsomeError, EndpointUnreachable, RequestInvalid
 from authsome.proxy import answers, inject, rules, scrub
 from authsome.proxy.answers import Answer
 from authsome.proxy.inject import Credential, Fields, Head
-from authsome.proxy.rules import Target
+from authsome.proxy.rules import Question, Target
 from authsome.proxy.scrub import Filter, Needles
 from authsome.proxy.tenancy import Tenancy
 
@@ -154,8 +154,8 @@ class Intercepted(Exchange):
         super().__init__(tenancy, target)
         self._memory = memory
         self._credential: Credential | None = None
-        self._question: tuple[str, str, str | None] = ("", "", None)
-        """Method and path as the child sent them, and the connection that it asked for."""
+        self._question: Question | None = None
+        """What was asked to get the credential."""
         self._needles = _NONE
         self._accepted = frozenset[bytes]()
 
@@ -182,10 +182,10 @@ class Intercepted(Exchange):
         provider = self._tenancy.provider(self.target, path, wanted=wanted)
         if provider is not None:
             self._provider = provider
-            self._question = method, path, wanted
-            self._credential = self._tenancy.source.resolve(
-                method, self.target, path, provider=provider, connection=wanted
+            self._question = Question(
+                method=method, target=self.target, path=path, provider=provider, connection=wanted
             )
+            self._credential = self._tenancy.source.resolve(self._question)
         self._needles = self._memory.needles(self._tenancy, self.target.host, self._credential)
         if self._needles:
             fields, self._accepted = scrub.narrowed(head.fields)
@@ -201,9 +201,8 @@ class Intercepted(Exchange):
 
     def response(self, status: int, reason: bytes, fields: Fields, *, has_body: bool) -> Passed:
         """See `Exchange`; a 401 to our credential has that refreshed for the next request, and blocks meanwhile."""
-        if status == _UNAUTHORIZED and self._credential is not None:
-            method, path, wanted = self._question
-            self._tenancy.rejected(method, self.target, path, self._credential, wanted=wanted)
+        if status == _UNAUTHORIZED and self._question is not None and self._credential is not None:
+            self._tenancy.rejected(self._question, self._credential)
         fields = self._checked(status, fields, inject.response_fields)
         if not self._needles:
             return Passed(reason=reason, fields=fields, filter=None)

@@ -11,10 +11,8 @@ import socket
 import ssl
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
-from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from authsome.clock import Clock
 from authsome.errors import AuthsomeError, EndpointUnreachable, RequestInvalid
@@ -22,6 +20,7 @@ from authsome.proxy import answers, http1, rules, secure, targets
 from authsome.proxy.answers import Answer
 from authsome.proxy.authority import Issuer
 from authsome.proxy.dial import connect
+from authsome.proxy.engine import Engine
 from authsome.proxy.exchange import Exchange, Intercepted, Memory
 from authsome.proxy.http1 import Body, Request
 from authsome.proxy.inject import Head
@@ -32,11 +31,9 @@ from authsome.proxy.transfer import Outcome, Stale, Transfer, Unanswered, relay
 
 log = logging.getLogger(__name__)
 
-BACKLOG: Final = 512
 _FIRST_SECONDS: Final = 60.0  # how long a stranger may take to show a run's credential
 _HANDSHAKE_SECONDS: Final = 30.0
 _RESPITE_SECONDS: Final = 0.05
-_CONTEXTS: Final = 256
 _OPENED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _REASONS: Final = {
     400: b"Bad Request",
@@ -52,32 +49,25 @@ _REASONS: Final = {
 _REPEATABLE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """Methods that may be sent again when nobody knows whether they arrived (RFC 9110 §9.2.2), and have no body."""
 
-Key = TypeVar("Key", str, Path)
 Handover = Callable[[], int]
 """The port of an engine that speaks HTTP/2, which is started when it is first asked for."""
 
 
-class Engine:
-    """Serves the children of all tenants on one port."""
+class Express(Engine[ssl.SSLContext]):
+    """Serves the children of all tenants on one port, each connection in a thread of its own."""
 
     def __init__(self, tenants: Tenants, issuer: Issuer, *, clock: Clock, memory: Memory, handover: Handover) -> None:
-        self.tenants = tenants
-        self.clock = clock
-        self.memory = memory
+        super().__init__(
+            tenants,
+            clock=clock,
+            memory=memory,
+            to_children=lambda host: secure.child_context(issuer.issue(host)),
+            to_servers=secure.server_context,
+        )
         self.handover = handover
-        self._issuer = issuer
-        self._lock = threading.Lock()
-        self._to_children: OrderedDict[str, ssl.SSLContext] = OrderedDict()
-        self._to_servers: OrderedDict[Path, ssl.SSLContext] = OrderedDict()
 
-    def listen(self, listener: socket.socket | None = None) -> int:
-        """Serve on a socket that listens already, or on a free port of 127.0.0.1; returns the port."""
-        if listener is None:
-            listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
-        port: int = listener.getsockname()[1]
-        self.tenants.reserve(port)
+    def _start(self, listener: socket.socket) -> None:
         threading.Thread(target=self._accept, args=(listener,), name="express", daemon=True).start()
-        return port
 
     def _accept(self, listener: socket.socket) -> None:
         while True:
@@ -104,30 +94,11 @@ class Engine:
         finally:
             child.release()
 
-    def server_context(self, host: str) -> ssl.SSLContext:
-        """The TLS context that stands in for a host."""
-        return self._remembered(self._to_children, host, lambda: secure.child_context(self._issuer.issue(host)))
-
-    def client_context(self, trust: Path) -> ssl.SSLContext:
-        """The TLS context that verifies servers against these roots."""
-        return self._remembered(self._to_servers, trust, lambda: secure.server_context(trust))
-
-    def _remembered(
-        self, contexts: OrderedDict[Key, ssl.SSLContext], key: Key, make: Callable[[], ssl.SSLContext]
-    ) -> ssl.SSLContext:
-        with self._lock:
-            context = contexts.get(key)
-            if context is None:
-                context = contexts[key] = make()
-                if len(contexts) > _CONTEXTS:
-                    contexts.popitem(last=False)
-            return context
-
 
 class Child:
     """One connection of a child, and the server that it leads to."""
 
-    def __init__(self, engine: Engine, connection: socket.socket) -> None:
+    def __init__(self, engine: Express, connection: socket.socket) -> None:
         self._engine = engine
         self._side = Side(connection)
         self._target: Target | None = None

@@ -12,7 +12,6 @@ import logging
 import socket
 import sys
 import threading
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -35,6 +34,7 @@ from authsome.errors import AuthsomeError, RequestInvalid
 from authsome.proxy import answers, layers, rules
 from authsome.proxy.authority import Issuer
 from authsome.proxy.dial import dial
+from authsome.proxy.engine import Engine
 from authsome.proxy.exchange import Exchange, Intercepted, Memory
 from authsome.proxy.inject import Head
 from authsome.proxy.rules import Opening, Target
@@ -49,41 +49,33 @@ _WITHOUT_BODY: Final = frozenset({101, 204, 304})
 _QUESTIONS: Final = 32  # that wait for the daemon at the same time
 _LOOKUPS: Final = 32  # names that are looked up at the same time
 _WINDOW_LIMIT: Final = 4 * 1024 * 1024  # bytes that may wait for a slow HTTP/2 peer before its partner is read on
-_CONTEXTS: Final = 256
 _HTTP_PROTOCOLS: Final = (b"h2", b"http/1.1")
-BACKLOG: Final = 512
 
 Answered = TypeVar("Answered")
-Key = TypeVar("Key", str, Path)
 
 
-class Engine:
+class Full(Engine[SSL.Context]):
     """Serves the children of all tenants on one port, by one event loop in a thread of its own."""
 
     def __init__(self, tenants: Tenants, issuer: Issuer, *, clock: Clock, memory: Memory) -> None:
         layers.install()
-        self.tenants = tenants
-        self.clock = clock
-        self.memory = memory
-        self._issuer = issuer
+        super().__init__(
+            tenants,
+            clock=clock,
+            memory=memory,
+            to_children=partial(_child_context, issuer),
+            to_servers=_upstream_context,
+        )
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_unhandled)
         self._threads = ThreadPoolExecutor(max_workers=_QUESTIONS, thread_name_prefix="daemon")
         self._loop.set_default_executor(ThreadPoolExecutor(max_workers=_LOOKUPS, thread_name_prefix="lookup"))
         self._thread = threading.Thread(target=self._loop.run_forever, name="full", daemon=True)
         self._server: asyncio.Server | None = None
-        self._contexts: OrderedDict[str, SSL.Context] = OrderedDict()
-        self._upstream: OrderedDict[Path, SSL.Context] = OrderedDict()
 
-    def listen(self, listener: socket.socket | None = None) -> int:
-        """Serve on a socket that listens already, or on a free port of 127.0.0.1; returns the port."""
-        if listener is None:
-            listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
-        port: int = listener.getsockname()[1]
-        self.tenants.reserve(port)
+    def _start(self, listener: socket.socket) -> None:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._listen(listener), self._loop).result()
-        return port
 
     async def _listen(self, listener: socket.socket) -> None:
         self._server = await asyncio.start_server(self._serve, sock=listener)
@@ -109,23 +101,6 @@ class Engine:
         """Make a call that asks the daemon, without holding up the loop."""
         return await self._loop.run_in_executor(self._threads, partial(call, *args, **named))
 
-    def server_context(self, host: str) -> SSL.Context:
-        """The TLS context that stands in for a host."""
-        return _remembered(self._contexts, host, lambda: _child_context(self._issuer, host))
-
-    def client_context(self, trust: Path) -> SSL.Context:
-        """The TLS context that verifies servers against these roots."""
-        return _remembered(self._upstream, trust, lambda: _upstream_context(trust))
-
-
-def _remembered(contexts: OrderedDict[Key, SSL.Context], key: Key, make: Callable[[], SSL.Context]) -> SSL.Context:
-    context = contexts.get(key)
-    if context is None:
-        context = contexts[key] = make()
-        if len(contexts) > _CONTEXTS:
-            contexts.popitem(last=False)
-    return context
-
 
 def _unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
     """What a task left behind: logged by kind only, asyncio's own text quotes objects."""
@@ -137,7 +112,7 @@ def _unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> 
 class Child(LiveConnectionHandler):
     """One connection of the child, and the servers that it leads to."""
 
-    def __init__(self, engine: Engine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, engine: Full, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.engine = engine
         self.options = layers.Options()
         super().__init__(reader, writer, self.options.for_mitmproxy(), mode_specs.ProxyMode.parse("regular"))

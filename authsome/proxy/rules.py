@@ -60,6 +60,21 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One request, as the daemon is asked for its credential."""
+
+    method: str
+    """For the audit."""
+    target: Target
+    path: str
+    """Without the query."""
+    provider: str
+    """The provider whose route it takes, to be named in an error."""
+    connection: str | None = None
+    """The one that the child asks for; None: the run's own choice."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
     """What a worker knows of its run."""
 

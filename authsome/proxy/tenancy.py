@@ -25,7 +25,7 @@ from authsome.address import AddressPolicy
 from authsome.errors import AuthsomeError, CredentialUnavailable, NotAllowed, RouteAmbiguous
 from authsome.models.route import Route, RouteTable
 from authsome.proxy.inject import Credential
-from authsome.proxy.rules import Lease, Opening, Target
+from authsome.proxy.rules import Lease, Opening, Question, Target
 from authsome.secret import Secret
 from authsome.transport import DIRECT, Outbound
 
@@ -41,16 +41,7 @@ _RETRY_SECONDS: Final = 1.0  # how long the last known routes serve when the dae
 class Source(Protocol):
     """Where a run's routes and credentials come from: the daemon, asked with the run's own secret."""
 
-    def resolve(  # noqa: PLR0913  # each by name
-        self,
-        method: str,
-        target: Target,
-        path: str,
-        *,
-        provider: str,
-        connection: str | None = None,
-        is_rejected: bool = False,
-    ) -> Credential:
+    def resolve(self, question: Question, *, is_rejected: bool = False) -> Credential:
         """What goes on a request."""
 
     def routes(self) -> RouteTable:
@@ -194,17 +185,15 @@ class Tenancy:
         naming = [route.provider for route in routes if route.pattern.matches_address(target.host, target.port)]
         return naming[0] if naming else "its provider"
 
-    def rejected(
-        self, method: str, target: Target, path: str, credential: Credential, *, wanted: str | None = None
-    ) -> None:
-        """A server has answered 401 to a credential: have it refreshed, once per credential; asks the daemon."""
+    def rejected(self, question: Question, credential: Credential) -> None:
+        """A server has answered 401 to this credential: have it refreshed, once per credential; asks the daemon."""
         key = (credential.provider, credential.connection)
         with self._lock:
             if self._rejected.get(key) == credential.credential_id:
                 return
             self._rejected[key] = credential.credential_id
         try:
-            self.source.resolve(method, target, path, provider=credential.provider, connection=wanted, is_rejected=True)
+            self.source.resolve(question, is_rejected=True)
         except AuthsomeError as error:
             log.warning("%s: refused, and not refreshed: %s", credential.provider, error.message)
 

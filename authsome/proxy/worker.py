@@ -33,6 +33,7 @@ from authsome.proxy import bundles, engines, log, peer, watch
 from authsome.proxy.assignment import LIMIT, Station, assignment_from_json, station_from_json
 from authsome.proxy.broker import Broker, Line
 from authsome.proxy.ends import Ends
+from authsome.proxy.engine import BACKLOG
 from authsome.proxy.tenancy import TUNNEL_POLICY, Ground, Tenancy, Tenants
 from authsome.transport import outbound_from
 
@@ -49,7 +50,6 @@ _SHORTEST_SECONDS: Final = 0.1  # between two looks
 _DOUBT_SECONDS: Final = 0.2  # until the next look, while somebody may be about to need a worker that would leave
 _RETRY_SECONDS: Final = 15.0  # how soon a daemon that could not be told of a run's end is told again
 _PROBE_SECONDS: Final = 0.2  # a worker that lives takes a connection at once
-_BACKLOG: Final = 512
 _PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
 _FIRST_SPARE_DESCRIPTOR: Final = 3
 
@@ -124,7 +124,7 @@ class Worker:
         self._place: tuple[int, int] | None = None
         self._build_file = _build_file()
         self._control = self._claim()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
         self._port: int = self._listener.getsockname()[1]
         self._tenants.reserve(self._port)
 
@@ -160,7 +160,7 @@ class Worker:
             status = path.lstat()
         except OSError as error:
             raise StorageFailed(f"{path} cannot be made: {error.strerror}") from error
-        control.listen(_BACKLOG)
+        control.listen(BACKLOG)
         control.settimeout(0)
         self._place = (status.st_dev, status.st_ino)
         return control

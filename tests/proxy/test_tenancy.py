@@ -19,7 +19,7 @@ from authsome.errors import (
 )
 from authsome.models.route import HostPattern, Route, RouteTable
 from authsome.proxy.inject import Credential
-from authsome.proxy.rules import Lease, Opening, Target, Unmatched
+from authsome.proxy.rules import Lease, Opening, Question, Target, Unmatched
 from authsome.proxy.tenancy import Ground, Tenancy, Tenants
 from authsome.secret import Secret
 
@@ -42,18 +42,10 @@ class Daemon:
     asked: int = 0
     rejected: list[str] = field(default_factory=list)
 
-    def resolve(
-        self,
-        method: str,
-        target: Target,
-        path: str,
-        *,
-        provider: str,
-        connection: str | None = None,
-        is_rejected: bool = False,
-    ) -> Credential:
+    def resolve(self, question: Question, *, is_rejected: bool = False) -> Credential:
         assert is_rejected
-        self.rejected.append(f"{method} {target.authority}{path} {provider} {connection or '-'}")
+        asked = f"{question.method} {question.target.authority}{question.path}"
+        self.rejected.append(f"{asked} {question.provider} {question.connection or '-'}")
         raise RefreshFailed("it was revoked")
 
     def routes(self) -> RouteTable:
@@ -242,8 +234,9 @@ def test_a_refused_credential_is_reported_once():
     """A refresh that fails is logged, and the 401 goes to the child."""
     daemon = Daemon()
     run = tenancy(daemon)
+    question = Question(method="GET", target=API, path="/x", provider="p", connection="work")
     for revision in ("1", "1", "2"):
-        run.rejected("GET", API, "/x", Credential(provider="p", connection="c", credential_id=revision), wanted="work")
+        run.rejected(question, Credential(provider="p", connection="c", credential_id=revision))
     assert daemon.rejected == ["GET api.example.com/x p work"] * 2
 
 
