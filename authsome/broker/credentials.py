@@ -4,7 +4,7 @@ Rule: a secret leaves only after the audit entry that says so is committed.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -309,13 +309,8 @@ def _request_entry(  # noqa: PLR0913  # one line of the log
     connection: Connection | None = None,
     detail: str | None = None,
 ) -> Entry:
-    caller = claimant.caller
-    return Entry(
-        event=event,
-        at=now,
-        vault_id=caller.vault_id,
-        principal=caller.principal.id,
-        identity=caller.handle,
+    return replace(
+        record.by_caller(event, claimant.caller, now),
         provider=connection.provider if connection else None,
         connection=connection.name if connection else None,
         method=target.method,

@@ -1,5 +1,6 @@
 """Entries of the audit log as the use cases write them."""
 
+from dataclasses import replace
 from datetime import datetime
 
 from authsome.models.audit import Entry, Event
@@ -25,12 +26,15 @@ def about(
 
 def about_provider(event: Event, caller: Caller, provider: str, now: datetime, detail: str) -> Entry:
     """Something that a caller did that concerns a provider as a whole."""
+    return replace(by_caller(event, caller, now), provider=provider, detail=detail)
+
+
+def by_caller(event: Event, caller: Caller, now: datetime) -> Entry:
+    """Something that a caller did; the rest is to be filled in."""
     return Entry(
         event=event,
         at=now,
         vault_id=caller.vault_id,
         principal=caller.principal.id,
         identity=caller.handle,
-        provider=provider,
-        detail=detail,
     )

@@ -7,11 +7,11 @@ import hashlib
 import hmac
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-from authsome.broker import routing
+from authsome.broker import record, routing
 from authsome.broker.context import Context
 from authsome.broker.principals import Principals
 from authsome.errors import AuthenticationFailed, ConnectionNotFound, NotAllowed
@@ -161,11 +161,4 @@ class Runs:
         return placeholders
 
     def _entry(self, event: Event, run: Run, caller: Caller) -> Entry:
-        return Entry(
-            event=event,
-            at=self._context.clock(),
-            vault_id=run.vault_id,
-            principal=caller.principal.id,
-            identity=run.identity,
-            run=run.id,
-        )
+        return replace(record.by_caller(event, caller, self._context.clock()), run=run.id)

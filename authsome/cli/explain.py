@@ -11,6 +11,7 @@ from authsome.cli.output import Output
 from authsome.errors import AddressRefused, UsageError
 from authsome.models.route import canonical_host
 from authsome.proxy import tenancy
+from authsome.proxy.rules import Target
 
 _PORTS: Final = {"https": 443, "http": 80}
 _WIDTH: Final = 10
@@ -28,14 +29,12 @@ class Url:
     """Where the request goes."""
 
     scheme: str
-    host: str
-    port: int
+    target: Target
     path: str
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        port = "" if self.port == _PORTS[self.scheme] else f":{self.port}"
-        return f"{self.scheme}://{host}{port}{self.path}"
+        where = self.target.authority if self.scheme == "https" else self.target.http_host
+        return f"{self.scheme}://{where}{self.path}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,17 +63,16 @@ def parse_url(text: str) -> Url:
         raise UsageError("--explain takes an https or http URL", hint="as in https://api.github.com/user")
     return Url(
         scheme=parts.scheme,
-        host=canonical_host(host) or host,
-        port=_PORTS[parts.scheme] if port is None else port,
+        target=Target(host=canonical_host(host) or host, port=_PORTS[parts.scheme] if port is None else port),
         path=parts.path or "/",
     )
 
 
 def tell(question: Question, daemon: Daemon, output: Output) -> None:
     """Ask the daemon, and say what it says."""
-    url = question.url
+    url, target = question.url, question.url.target
     body: dict[str, object] = {"connections": dict(question.pinned), "only": list(question.only)}
-    told = daemon.call("POST", "/proxy/explain", {**body, "host": url.host, "port": url.port, "path": url.path})
+    told = daemon.call("POST", "/proxy/explain", {**body, "host": target.host, "port": target.port, "path": url.path})
     if url.scheme == "http":
         told = {**told, **_NOTHING, "outcome": "plain"}
     if told["outcome"] in {"plain", "tunnel"} and (problem := _refusal(question)) is not None:
@@ -95,12 +93,12 @@ _NOTHING: Final[Mapping[str, object]] = {
 
 def _refusal(question: Question) -> dict[str, object] | None:
     """Why a request without a credential would not be passed on."""
-    url = question.url
+    target = question.url.target
     if question.denies:
-        message = f"{url.host} belongs to no connected provider, and such hosts would be denied"
+        message = f"{target.host} belongs to no connected provider, and such hosts would be denied"
         return {"code": "not_allowed", "message": message, "hint": "leave out `--unmatched deny`"}
     try:
-        address.check_literal(url.host, url.port, tenancy.TUNNEL_POLICY)
+        address.check_literal(target.host, target.port, tenancy.TUNNEL_POLICY)
     except AddressRefused as error:
         return {"code": error.code, "message": error.message, "hint": error.hint}
     return None
