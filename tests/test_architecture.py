@@ -128,6 +128,7 @@ MAY_REVEAL: Final = frozenset(
         "proxy/scrub.py",
         "secret.py",
         "transport.py",
+        "vault/claims.py",
         "vault/clients.py",
         "vault/logins.py",
         "vault/master_key.py",

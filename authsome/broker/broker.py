@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from authsome.broker.claims import Claims
 from authsome.broker.context import Context
 from authsome.broker.credentials import Credentials
 from authsome.broker.freshness import Freshness
+from authsome.broker.identities import Identities
 from authsome.broker.logins import Logins
 from authsome.broker.principals import Principals
 from authsome.broker.providers import Providers
@@ -22,6 +24,8 @@ class Broker:
     """The use cases, by noun."""
 
     context: Context
+    identities: Identities
+    claims: Claims
     principals: Principals
     providers: Providers
     upstream: UpstreamImport
@@ -43,20 +47,22 @@ def wire(context: Context, home: Home, *, base_url: str) -> Broker:
         home: where the bootstrap secret lies.
         base_url: the daemon's URL as browsers and providers know it.
     """
-    principals = Principals(context, home)
+    identities = Identities(context, home)
     renewal = Renewal(context)
     freshness = Freshness(context.steady, renewal.watch)
     refresher = Refresher(context, freshness)
     providers = Providers(context, home)
     return Broker(
         context=context,
-        principals=principals,
+        identities=identities,
+        claims=Claims(context),
+        principals=Principals(context),
         providers=providers,
         upstream=UpstreamImport(context, providers),
         scan=Scan(context),
         logins=Logins(context, providers, base_url=base_url),
         credentials=Credentials(context, refresher, freshness),
-        runs=Runs(context, principals),
+        runs=Runs(context, identities),
         refresher=refresher,
         revocations=Revocations(context, refresher),
         renewal=renewal,

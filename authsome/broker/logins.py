@@ -19,7 +19,7 @@ from authsome.broker import discovery, questions, registration, verify
 from authsome.broker.attempt import Attempt, Earned, client_of
 from authsome.broker.context import Context
 from authsome.broker.device import Answer, Desk, Polls
-from authsome.broker.providers import Providers, require_admin
+from authsome.broker.providers import ADMINS_ONLY, Providers
 from authsome.broker.questions import InputField
 from authsome.errors import (
     AuthenticationFailed,
@@ -53,7 +53,7 @@ from authsome.models.provider import Provider, definition_digest, definition_to_
 from authsome.oauth import authorization, token
 from authsome.oauth.client_auth import ClientCredentials
 from authsome.secret import Secret
-from authsome.vault import audit, clients, connections, logins, principals
+from authsome.vault import audit, clients, connections, identities, logins, principals
 from authsome.vault.database import Reader, Transaction
 
 LIFETIME: Final = timedelta(minutes=10)
@@ -351,7 +351,7 @@ class Logins:
         known = discovery.provider_of(context.catalog, address)
         if known is not None:
             return known, False
-        require_admin(caller)
+        caller.require_admin(ADMINS_ONLY)
         found = json.dumps(discovery.definition_for(context, address)).encode()
         return self._providers.examine(caller, found, source=address.host).provider, True
 
@@ -543,7 +543,7 @@ class Logins:
         return outcome
 
     def _entry(self, tx: Transaction, event: Event, request: LoginRequest, detail: str) -> Entry:
-        owner = principals.principal_of_vault(tx, request.vault_id)
+        owner = principals.of_vault(tx, request.vault_id)
         return Entry(
             event=event,
             at=self._context.clock(),
@@ -559,9 +559,9 @@ class Logins:
 def _beginner(reader: Reader, request: LoginRequest) -> Caller:
     """Who began a login, as far as that one may still act."""
     if request.identity is None:
-        identity, principal = None, principals.principal_of_vault(reader, request.vault_id)
+        identity, principal = None, principals.of_vault(reader, request.vault_id)
     else:
-        identity, principal = principals.caller(reader, request.identity) or (None, None)
+        identity, principal = identities.caller(reader, request.identity) or (None, None)
     if principal is None or (identity is not None and identity.revoked_at is not None):
         raise NotAllowed("whoever began this login is no longer there")
     return Caller(identity=identity, principal=principal)

@@ -1,110 +1,275 @@
-"""Identities and the principals they act for: registration, the first claim, and who a caller is.
+"""Principals: who may have a vault here, by whom they were let in, and how they leave.
 
-Rule: a handle belongs to the key that registered it first, for good; and only the one who can read the home's
-bootstrap secret becomes its owner, once.
+Rule: there is always an admin; nobody but an admin lets anybody in; and who leaves takes all of theirs along at once:
+connections, logins, runs, identities, and the key that their secrets were sealed with.
 """
 
 import secrets
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from authsome.broker.context import Context
-from authsome.errors import NotAllowed, RequestInvalid
-from authsome.home import Home, read_private, write_private
-from authsome.identity import did
-from authsome.identity.handle import is_handle
+from authsome.errors import NotAllowed, NotFound
 from authsome.models.audit import Entry, Event
-from authsome.models.principal import Caller, Identity
+from authsome.models.principal import Caller, Invitation, Principal, Role, checked_name, normal_email
 from authsome.secret import Secret
-from authsome.vault import audit, principals
+from authsome.vault import audit, connections, identities, invitations, principals, runs
 from authsome.vault.database import Reader, Transaction
 
-UNCLAIMED_LIMIT: Final = 100  # registering needs no credential: what strangers can fill must be small
-UNCLAIMED_LIFETIME: Final = timedelta(hours=1)
+INVITATION_LIFETIME: Final = timedelta(days=7)
+INVITATION_PATH: Final = "/ui/join/"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Invited:
+    """A new invitation: its token is told once, here."""
+
+    invitation: Invitation
+    token: Secret[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """A principal that was removed, and what went with it."""
+
+    principal: Principal
+    connections: int
+    identities: int
+    runs: int
+
+
 class Principals:
-    """The use cases around identities."""
+    """The use cases around principals."""
 
-    context: Context
-    home: Home
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
-    def offer_bootstrap(self) -> None:
-        """Write the secret that claims the first identity, while nobody owns this home; remove it otherwise."""
-        with self.context.database.read() as reader:
-            owned = principals.count(reader) > 0
-        if owned:
-            self.home.bootstrap.unlink(missing_ok=True)
-        elif not self.home.bootstrap.exists():
-            write_private(self.home.bootstrap, secrets.token_urlsafe(32).encode())
-
-    def register(self, *, name: str, key: str, bootstrap: Secret[str] | None) -> tuple[Identity, bool]:
-        """Bind a handle to a key whose holder has just proven it.
-
-        Args:
-            name: the handle.
-            key: the did:key.
-            bootstrap: the home's bootstrap secret, when the caller could read it.
-
-        Returns:
-            The identity, and whether it is claimed.
+    def list_all(self, caller: Caller) -> list[Principal]:
+        """Every principal.
 
         Raises:
-            RequestInvalid: the handle or the key is malformed.
-            NotAllowed: the handle belongs to another key, or too many identities wait to be claimed.
+            NotAllowed: the caller is no admin.
         """
-        if not is_handle(name):
-            raise RequestInvalid(f"{name[:64]!r} is not a handle", hint="lower-case letters, digits and hyphens")
-        try:
-            did.public_key_from_did(key)
-        except ValueError as error:
-            raise RequestInvalid("the did is not one of an Ed25519 key") from error
-        now = self.context.clock()
-        with self.context.database.transaction() as tx:
-            is_owner = bootstrap is not None and principals.count(tx) == 0 and self._is_bootstrap(bootstrap)
-            known = principals.identity_by_handle(tx, name)
-            if known is not None and known.did != key:
-                raise NotAllowed(f"the handle {name} belongs to another key", hint="choose another handle")
-            if known is None:
-                principals.purge_unclaimed(tx, before=now - UNCLAIMED_LIFETIME)
-                if not is_owner and principals.count_unclaimed(tx) >= UNCLAIMED_LIMIT:
-                    raise NotAllowed("too many identities wait to be claimed", hint="try again in an hour")
-                principals.add_identity(tx, handle=name, did=key, now=now)
-            if is_owner:
-                self._claim_first(tx, name, now)
-            identity = principals.identity_by_handle(tx, name)
-        assert identity is not None
-        self.offer_bootstrap()
-        return identity, identity.principal_id is not None
+        caller.require_admin()
+        with self._context.database.read() as reader:
+            return principals.list_all(reader)
 
-    def caller(self, reader: Reader | Transaction, name: str) -> Caller | None:
-        """Whom a handle acts for: None unless it is registered, claimed and not revoked."""
-        return reader.recall(("caller", name), lambda: _caller(reader, name))
+    def list_invitations(self, caller: Caller) -> list[Invitation]:
+        """The invitations that were not taken up yet.
 
-    def _is_bootstrap(self, given: Secret[str]) -> bool:
-        try:
-            return Secret(read_private(self.home.bootstrap).decode("ascii", "replace")) == given
-        except FileNotFoundError:
-            return False
+        Raises:
+            NotAllowed: the caller is no admin.
+        """
+        caller.require_admin()
+        now = self._context.clock()
+        with self._context.database.read() as reader:
+            return [each for each in invitations.list_all(reader) if each.expires_at > now]
 
-    def _claim_first(self, tx: Transaction, name: str, now: datetime) -> None:
-        owner = principals.create_owner(tx, self.context.sealers, now=now)
-        principals.claim_identity(tx, handle=name, principal_id=owner.id)
-        entry = Entry(
-            event=Event.CLAIM,
-            at=now,
-            vault_id=owner.vault_id,
-            principal=owner.id,
-            identity=name,
-            detail="first identity, by the bootstrap secret",
+    def invite(self, caller: Caller, email: str, role: Role = Role.USER) -> Invited:
+        """Invite a person, in place of an earlier invitation to the same address.
+
+        Raises:
+            NotAllowed: the caller is no admin, or the address is a principal's already.
+            RequestInvalid: it is no address.
+        """
+        caller.require_admin()
+        now = self._context.clock()
+        token = Secret(secrets.token_urlsafe(32))
+        invitation = Invitation(
+            id=f"invitation_{secrets.token_hex(6)}",
+            email=normal_email(email),
+            role=role,
+            invited_by=caller.principal.id,
+            created_at=now,
+            expires_at=now + INVITATION_LIFETIME,
         )
-        audit.append(tx, entry)
+        with self._context.database.transaction() as tx:
+            if principals.by_email(tx, invitation.email) is not None:
+                raise NotAllowed(f"{invitation.email} is a principal already")
+            invitations.put(tx, invitation, token)
+            audit.append(tx, self._entry(Event.INVITE, caller, f"{invitation.email} as {role}"))
+        return Invited(invitation=invitation, token=token)
+
+    def withdraw(self, caller: Caller, invitation_id: str) -> None:
+        """Make an invitation worthless.
+
+        Raises:
+            NotAllowed: the caller is no admin.
+            NotFound: there is none.
+        """
+        caller.require_admin()
+        with self._context.database.transaction() as tx:
+            if not invitations.delete(tx, invitation_id):
+                raise NotFound("there is no such invitation", hint="`authsome admin principals list` shows them")
+            audit.append(tx, self._entry(Event.INVITE, caller, f"{invitation_id} withdrawn"))
+
+    def invitation(self, reader: Reader, token: Secret[str]) -> Invitation:
+        """The invitation that a link belongs to.
+
+        Raises:
+            NotFound: there is none, it was used or withdrawn, or it has expired.
+        """
+        found = invitations.by_token(reader, token)
+        if found is None or found.expires_at <= self._context.clock():
+            raise NotFound("this invitation has been used, or is too old", hint="ask whoever invited you for another")
+        return found
+
+    def accept(self, tx: Transaction, token: Secret[str], *, name: str) -> Principal:
+        """Let an invited person in; in the same transaction the account gets its password.
+
+        Raises:
+            NotFound: see `invitation`.
+            RequestInvalid: the name cannot be shown.
+        """
+        invitation = self.invitation(tx, token)
+        now = self._context.clock()
+        made = principals.create(
+            tx,
+            self._context.sealers,
+            now=now,
+            name=checked_name(name),
+            role=invitation.role,
+            email=invitation.email,
+        )
+        invitations.delete(tx, invitation.id)
+        audit.append(tx, self._joined(made, "by invitation"))
+        return made
+
+    def create_first(self, tx: Transaction, *, email: str, name: str) -> Principal:
+        """Make the first principal of all, an admin: once, however many try; its password comes with it.
+
+        Who may try is the caller's to check: `Identities.is_bootstrap` knows who can read the home.
+
+        Raises:
+            NotAllowed: there is one.
+            RequestInvalid: the address or the name is malformed.
+        """
+        if principals.count(tx) > 0:
+            raise NotAllowed("this daemon has an owner", hint="ask an admin for an invitation")
+        made = principals.create(
+            tx,
+            self._context.sealers,
+            now=self._context.clock(),
+            name=checked_name(name),
+            role=Role.ADMIN,
+            email=normal_email(email),
+        )
+        audit.append(tx, self._joined(made, "first account"))
+        return made
+
+    def add(self, caller: Caller, name: str, role: Role = Role.USER) -> Principal:
+        """Add a principal for programs: nobody signs in as it; an admin claims identities for it.
+
+        Raises:
+            NotAllowed: the caller is no admin, or the name is taken.
+            RequestInvalid: the name cannot be shown.
+        """
+        caller.require_admin()
+        name = checked_name(name)
+        with self._context.database.transaction() as tx:
+            if any(each.name == name for each in principals.list_all(tx)):
+                raise NotAllowed(f"there is a principal named {name} already")
+            made = principals.create(tx, self._context.sealers, now=self._context.clock(), name=name, role=role)
+            audit.append(tx, self._joined(made, f"added by {caller.principal.name}"))
+        return made
+
+    def set_role(self, caller: Caller, wanted: str, role: Role) -> Principal:
+        """Make a principal an admin, or no longer one, from its next request on.
+
+        Args:
+            caller: an admin.
+            wanted: the principal's id, e-mail address or name.
+            role: the new role.
+
+        Raises:
+            NotAllowed: the caller is no admin, or nobody would be left who is.
+            NotFound: there is no such principal.
+        """
+        caller.require_admin()
+        with self._context.database.transaction() as tx:
+            found = self.find(tx, wanted)
+            if found.role is not role:
+                if found.role is Role.ADMIN:
+                    _keep_an_admin(tx)
+                principals.set_role(tx, found.id, role)
+                audit.append(tx, self._entry(Event.ROLE, caller, f"{_known_as(found)} is {role}"))
+            changed = principals.by_id(tx, found.id)
+        assert changed is not None
+        return changed
+
+    def remove(self, caller: Caller, wanted: str) -> Left:
+        """Remove a principal with all that is its own, from its next request on; what it was granted elsewhere stays.
+
+        Args:
+            caller: an admin.
+            wanted: the principal's id, e-mail address or name.
+
+        Raises:
+            NotAllowed: the caller is no admin, or nobody would be left who is.
+            NotFound: there is no such principal.
+        """
+        caller.require_admin()
+        context, now = self._context, self._context.clock()
+        with context.database.transaction() as tx:
+            found = self.find(tx, wanted)
+            if found.role is Role.ADMIN:
+                _keep_an_admin(tx)
+            left = Left(
+                principal=found,
+                connections=len(connections.list_all(tx, found.vault_id)),
+                runs=runs.count_live(tx, found.vault_id, now=now),
+                identities=identities.revoke_all(tx, found.id, now=now),
+            )
+            principals.delete(tx, found)
+            detail = f"{_known_as(found)}: {left.connections} connections, {left.identities} identities"
+            audit.append(tx, self._entry(Event.PRINCIPAL_REMOVED, caller, detail))
+        context.sealers.forget(found.vault_id)
+        return left
+
+    def find(self, reader: Reader, wanted: str) -> Principal:
+        """The principal of this id, e-mail address or name.
+
+        Raises:
+            NotFound: there is none.
+            NotAllowed: several have this name.
+        """
+        fitting = [
+            each
+            for each in principals.list_all(reader)
+            if wanted in {each.id, each.name} or (each.email is not None and each.email == wanted.lower())
+        ]
+        if not fitting:
+            raise NotFound(f"there is no principal {wanted[:64]}", hint="`authsome admin principals list` shows them")
+        exact = [each for each in fitting if wanted in {each.id, each.email}]
+        if len(exact or fitting) > 1:
+            raise NotAllowed(f"several principals are named {wanted[:64]}", hint="say its id or its e-mail address")
+        return (exact or fitting)[0]
+
+    def _entry(self, event: Event, caller: Caller, detail: str) -> Entry:
+        return Entry(
+            event=event,
+            at=self._context.clock(),
+            vault_id=caller.vault_id,
+            principal=caller.principal.id,
+            identity=caller.handle,
+            detail=detail,
+        )
+
+    def _joined(self, made: Principal, detail: str) -> Entry:
+        return Entry(
+            event=Event.JOIN,
+            at=self._context.clock(),
+            vault_id=made.vault_id,
+            principal=made.id,
+            detail=f"{_known_as(made)}, {made.role}: {detail}",
+        )
 
 
-def _caller(reader: Reader, name: str) -> Caller | None:
-    identity, principal = principals.caller(reader, name) or (None, None)
-    if identity is None or principal is None or identity.revoked_at is not None:
-        return None
-    return Caller(identity=identity, principal=principal)
+def _keep_an_admin(reader: Reader) -> None:
+    if principals.count(reader, Role.ADMIN) <= 1:
+        raise NotAllowed("there has to be an admin", hint="make another principal one first")
+
+
+def _known_as(principal: Principal) -> str:
+    return principal.email or principal.name

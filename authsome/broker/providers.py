@@ -25,11 +25,12 @@ from authsome.errors import (
 from authsome.home import Home, make_private_directory, replacing_private, sync_directory
 from authsome.models.audit import Event
 from authsome.models.connection import Connection, Registration
-from authsome.models.principal import Caller, Role
+from authsome.models.principal import Caller
 from authsome.models.provider import Provider, definition_to_json
 from authsome.vault import audit, clients, connections
 from authsome.vault.database import Reader
 
+ADMINS_ONLY: Final = "definitions count for everybody, so only an admin may change them"
 _KINDS: Final[Mapping[Source, str]] = {
     "bundled": "bundled provider",
     "custom": "custom provider",
@@ -93,7 +94,7 @@ class Providers:
             ProviderExists: there is a provider of its name, and `force` is not given.
             NotAllowed: the caller is no admin.
         """
-        require_admin(caller)
+        caller.require_admin(ADMINS_ONLY)
         review = self._review(caller, self._context.catalog.examine(data, source=source))
         if review.replaced is not None and not force:
             raise ProviderExists(f"there is a {_KINDS[review.replaced]} named {review.provider.name} already")
@@ -155,7 +156,7 @@ class Providers:
             NotAllowed: it is a bundled one, or the caller is no admin.
             ConnectionExists: something is connected, and `forget` is not given.
         """
-        require_admin(caller)
+        caller.require_admin(ADMINS_ONLY)
         context = self._context
         with self._changing:
             entry = context.catalog.entry(name)
@@ -221,12 +222,6 @@ class Providers:
             new_hosts=tuple(entry for entry in provider.api_url if entry not in before),
             connections=tuple(stored),
         )
-
-
-def require_admin(caller: Caller) -> None:
-    """Raise NotAllowed unless the caller may change definitions."""
-    if caller.principal.role is not Role.ADMIN:
-        raise NotAllowed("definitions count for everybody, so only an admin may change them")
 
 
 def _connected(caller: Caller, provider: str, stored: tuple[Connection, ...]) -> str:

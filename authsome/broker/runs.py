@@ -13,7 +13,7 @@ from typing import Final
 
 from authsome.broker import record, routing
 from authsome.broker.context import Context
-from authsome.broker.principals import Principals
+from authsome.broker.identities import Identities
 from authsome.errors import AuthenticationFailed, ConnectionNotFound, NotAllowed
 from authsome.models.audit import Entry, Event
 from authsome.models.principal import Caller
@@ -41,9 +41,9 @@ class Begun:
 class Runs:
     """The use cases around runs."""
 
-    def __init__(self, context: Context, principals: Principals) -> None:
+    def __init__(self, context: Context, identities: Identities) -> None:
         self._context = context
-        self._principals = principals
+        self._identities = identities
 
     def begin(
         self, caller: Caller, choice: routing.Choice, *, lifetime: timedelta | None = None, inside: str | None = None
@@ -125,7 +125,7 @@ class Runs:
             raise AuthenticationFailed(reason="unknown run or wrong secret")
         if self._is_over(run):
             raise AuthenticationFailed(reason="the run has ended")
-        caller = self._principals.caller(reader, run.identity)
+        caller = self._identities.caller(reader, run.identity)
         if caller is None:
             raise AuthenticationFailed(reason="the run's identity may no longer act")
         return run, caller

@@ -15,10 +15,10 @@ from typing import Final, Literal
 from authsome.broker import record
 from authsome.broker.context import Context
 from authsome.broker.providers import Providers
-from authsome.errors import AuthsomeError, NotAllowed, ProviderExists, RequestInvalid
+from authsome.errors import AuthsomeError, ProviderExists, RequestInvalid
 from authsome.models.audit import Event
 from authsome.models.connection import Kind, Secrets
-from authsome.models.principal import Caller, Role
+from authsome.models.principal import Caller
 from authsome.models.provider import Provider
 from authsome.models.upstream_home import API_KEY, UpstreamClient, UpstreamConnection, UpstreamHome
 from authsome.models.variable import BASE_URL
@@ -90,8 +90,7 @@ class UpstreamImport:
             NotAllowed: the caller is no admin.
             RequestInvalid, UnsafeFile, VaultUnusable: the home cannot be read; nothing has changed.
         """
-        if caller.principal.role is not Role.ADMIN:
-            raise NotAllowed("the home is read with the daemon's rights, so only an admin may have it read")
+        caller.require_admin("the home is read with the daemon's rights, so only an admin may have it read")
         home = upstream.read(directory, master_key_file=master_key_file)
         taking = _Taking(home=home, caller=caller, force=force)
         items = [self._definition(taking, name, text, rehearse=rehearse) for name, text in home.definitions.items()]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from authsome.broker.context import Context
-from authsome.broker.principals import Principals
+from authsome.broker.identities import Identities
 from authsome.broker.runs import Runs
 from authsome.daemon.messages import Request
 from authsome.errors import AuthenticationFailed
@@ -19,7 +19,7 @@ from authsome.models.audit import Entry, Event
 from authsome.models.principal import Caller
 from authsome.models.run import Run
 from authsome.secret import Secret
-from authsome.vault import audit, principals, replay
+from authsome.vault import audit, identities, replay
 from authsome.vault.database import Transaction
 
 PROOF_SCHEME: Final = "PoP "
@@ -102,9 +102,9 @@ class Proven:
 class Authentication:
     """Checks the Authorization header of a request."""
 
-    def __init__(self, context: Context, principals: Principals, runs: Runs, audiences: frozenset[str]) -> None:
+    def __init__(self, context: Context, identities: Identities, runs: Runs, audiences: frozenset[str]) -> None:
         self._context = context
-        self._principals = principals
+        self._identities = identities
         self._runs = runs
         self._audiences = audiences
         self._denied = _Bucket()
@@ -128,8 +128,8 @@ class Authentication:
         verified: proof.Proof | AuthenticationFailed,
     ) -> Admitted:
         """Who it is that has proven to be somebody, as the registry says now; see `Proven`."""
-        caller = self._principals.caller(tx, claimed.handle)
-        known = caller.identity if caller else principals.identity_by_handle(tx, claimed.handle)
+        caller = self._identities.caller(tx, claimed.handle)
+        known = caller.identity if caller else identities.by_handle(tx, claimed.handle)
         if (known.did if known else None) != (key.did if key else None):  # registered, or forgotten, meanwhile
             self._keys.pop(claimed.handle, None)
             verified = self.check(request, claimed, _public_key(known.did) if known else None)
@@ -144,7 +144,7 @@ class Authentication:
 
     def still(self, tx: Transaction, handle: str) -> Admitted:
         """An identity that has shown who it is before; see `Proven.again`."""
-        caller = self._principals.caller(tx, handle)
+        caller = self._identities.caller(tx, handle)
         if caller is None:
             raise AuthenticationFailed(reason="the identity may no longer act")
         return Admitted(caller, None)
@@ -174,7 +174,7 @@ class Authentication:
         key = self._keys.get(handle)
         if key is None:
             with self._context.database.read() as reader:
-                known = principals.identity_by_handle(reader, handle)
+                known = identities.by_handle(reader, handle)
             if known is None:
                 return None
             if len(self._keys) >= KEPT_KEYS:

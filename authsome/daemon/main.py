@@ -132,7 +132,7 @@ def _build(
     )
     url = settings.base_url or server.url
     broker = brokers.wire(context, settings.home, base_url=url)
-    broker.principals.offer_bootstrap()
+    broker.identities.offer_bootstrap()
     broker.logins.recover()
     broker.refresher.recover()  # the home's lock is ours, so whoever began a refresh is dead
     nameplate = Nameplate(

@@ -26,6 +26,13 @@ class Event(StrEnum):
     REGISTER = "register"
     REMOVE = "remove"
     CLAIM = "claim"
+    CLAIM_REFUSED = "claim_refused"
+    IDENTITY_LIMITED = "identity_limited"
+    IDENTITY_REVOKED = "identity_revoked"
+    INVITE = "invite"
+    JOIN = "join"
+    ROLE = "role"
+    PRINCIPAL_REMOVED = "principal_removed"
     DENIED = "denied"
 
 

@@ -54,6 +54,22 @@ def end(transaction: Transaction, run_id: str, *, now: datetime) -> bool:
     return changed.rowcount == 1
 
 
+def end_of_identity(transaction: Transaction, handle: str, *, now: datetime) -> int:
+    """Note that an identity's runs have ended; how many had not before."""
+    return transaction.execute(
+        "UPDATE runs SET ended_at = ? WHERE identity = ? AND ended_at IS NULL", (from_moment(now), handle)
+    ).rowcount
+
+
+def count_live(reader: Reader, vault_id: str, *, now: datetime) -> int:
+    """How many runs of a vault may still get credentials."""
+    row = reader.execute(
+        "SELECT count(*) FROM runs WHERE vault_id = ? AND ended_at IS NULL AND (expires_at IS NULL OR expires_at > ?)",
+        (vault_id, from_moment(now)),
+    ).fetchone()
+    return int(row[0])
+
+
 def purge(transaction: Transaction, *, before: datetime) -> int:
     """Forget the runs that ended or expired before a moment; how many they were."""
     moment = from_moment(before)

@@ -194,4 +194,44 @@ MIGRATIONS: Final = (
             "ALTER TABLE clients ADD COLUMN registration BLOB",
         ),
     ),
+    Migration(
+        "principals",
+        (
+            # what a person signs in with, in small letters; principals of programs have none
+            "ALTER TABLE principals ADD COLUMN email TEXT",
+            "CREATE UNIQUE INDEX principals_email ON principals (email)",
+            # limits: NULL limits nothing; the lists are JSON arrays
+            "ALTER TABLE identities ADD COLUMN connections TEXT",
+            "ALTER TABLE identities ADD COLUMN methods TEXT",
+            "ALTER TABLE identities ADD COLUMN expires_at BIGINT",
+            "CREATE INDEX identities_principal ON identities (principal_id)",
+            "CREATE INDEX runs_identity ON runs (identity)",
+            # when an identity last acted, to the minute: apart from it, as nobody's rights hang on it
+            """
+            CREATE TABLE uses (
+                handle TEXT PRIMARY KEY REFERENCES identities (handle) ON DELETE CASCADE,
+                at BIGINT NOT NULL
+            )""",
+            # an identity asks to be claimed: one question at a time, answered once
+            """
+            CREATE TABLE claims (
+                handle TEXT PRIMARY KEY REFERENCES identities (handle) ON DELETE CASCADE,
+                did TEXT NOT NULL,
+                token_hash BLOB NOT NULL UNIQUE,
+                created_at BIGINT NOT NULL,
+                expires_at BIGINT NOT NULL,
+                refused_at BIGINT
+            )""",
+            """
+            CREATE TABLE invitations (
+                id TEXT PRIMARY KEY,
+                token_hash BLOB NOT NULL UNIQUE,
+                email TEXT NOT NULL UNIQUE,
+                role TEXT NOT NULL,
+                invited_by TEXT NOT NULL REFERENCES principals (id) ON DELETE CASCADE,
+                created_at BIGINT NOT NULL,
+                expires_at BIGINT NOT NULL
+            )""",
+        ),
+    ),
 )

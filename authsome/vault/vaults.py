@@ -107,6 +107,10 @@ class Sealers:
         self._sealers[vault_id] = sealer  # should the transaction fail, nothing will ever ask for this name
         return sealer
 
+    def forget(self, vault_id: str) -> None:
+        """Drop the key of a vault that is no more."""
+        self._sealers.pop(vault_id, None)
+
     def subkey(self, purpose: str) -> Secret[bytes]:
         """A key for another purpose than sealing (form tokens, …), the same after each restart."""
         return envelope.subkey(self._kek, purpose)

@@ -27,7 +27,7 @@ from authsome.models.notice import Notice
 from authsome.models.principal import Caller
 from authsome.secret import Secret
 from authsome.transport import Trust
-from authsome.vault import audit, connections, principals
+from authsome.vault import audit, connections, identities, principals
 from authsome.vault.database import Database
 from authsome.vault.lock import HomeLock
 from authsome.vault.vaults import Sealers
@@ -244,11 +244,11 @@ def hold_back() -> Callable[..., AbstractContextManager[Held]]:
 
 def _owner(context: Context) -> Caller:
     with context.database.transaction() as tx:
-        if principals.identity_by_handle(tx, "owner") is None:
+        if identities.by_handle(tx, "owner") is None:
             owner = principals.create_owner(tx, context.sealers, now=START)
-            principals.add_identity(tx, handle="owner", did="did:key:zOwner", now=START)
-            principals.claim_identity(tx, handle="owner", principal_id=owner.id)
-        identity, principal = principals.caller(tx, "owner") or (None, None)
+            identities.add(tx, handle="owner", did="did:key:zOwner", now=START)
+            identities.claim(tx, handle="owner", principal_id=owner.id)
+        identity, principal = identities.caller(tx, "owner") or (None, None)
     assert identity is not None
     assert principal is not None
     return Caller(identity=identity, principal=principal)

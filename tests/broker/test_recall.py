@@ -15,7 +15,7 @@ from authsome.errors import AuthenticationFailed, AuthsomeError
 from authsome.models.audit import Event
 from authsome.models.connection import ACCESS_TOKEN
 from authsome.secret import Secret
-from authsome.vault import connections, principals
+from authsome.vault import connections, identities
 from authsome.vault.database import Transaction
 from broker.conftest import House
 from fakes import endpoint
@@ -39,7 +39,7 @@ def outcome(house: House) -> tuple[str, ...]:
     """What a request of the owner's gets, as an identity that shows itself anew each time."""
 
     def admit(tx: Transaction) -> Claimant:
-        caller = house.broker.principals.caller(tx, "owner")
+        caller = house.broker.identities.caller(tx, "owner")
         if caller is None:
             raise AuthenticationFailed
         return Claimant(caller=caller)
@@ -105,7 +105,7 @@ def logged_in_anew(house: House, _: Endpoint) -> None:
 
 def identity_revoked(house: House, _: Endpoint) -> None:
     with house.context.database.transaction(durable=False) as tx:
-        assert principals.revoke_identity(tx, handle="owner", now=house.clock())
+        assert identities.revoke(tx, handle="owner", now=house.clock())
 
 
 def provider_removed(house: House, _: Endpoint) -> None:

@@ -33,7 +33,7 @@ from authsome.message import HttpRequest, HttpResponse
 from authsome.models.connection import ACCESS_TOKEN, REFRESH_TOKEN, Kind
 from authsome.models.principal import Caller
 from authsome.secret import Secret
-from authsome.vault import clients, connections, principals
+from authsome.vault import clients, connections, identities, principals
 from authsome.vault.database import Database
 from authsome.vault.lock import HomeLock
 from authsome.vault.vaults import Sealers
@@ -112,11 +112,11 @@ def work(order: Order) -> None:
 
 def owner_of(context: Context) -> Caller:
     with context.database.transaction() as tx:
-        if principals.identity_by_handle(tx, "owner") is None:
+        if identities.by_handle(tx, "owner") is None:
             owner = principals.create_owner(tx, context.sealers, now=clock.now())
-            principals.add_identity(tx, handle="owner", did="did:key:zOwner", now=clock.now())
-            principals.claim_identity(tx, handle="owner", principal_id=owner.id)
-        found = principals.caller(tx, "owner")
+            identities.add(tx, handle="owner", did="did:key:zOwner", now=clock.now())
+            identities.claim(tx, handle="owner", principal_id=owner.id)
+        found = identities.caller(tx, "owner")
     assert found is not None
     identity, principal = found
     assert principal is not None

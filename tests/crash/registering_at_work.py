@@ -18,7 +18,7 @@ from authsome.home import settings_from
 from authsome.message import HttpRequest, HttpResponse
 from authsome.models.principal import Caller
 from authsome.secret import Secret
-from authsome.vault import principals
+from authsome.vault import identities, principals
 from authsome.vault.database import Database
 from authsome.vault.lock import HomeLock
 from authsome.vault.vaults import Sealers
@@ -42,9 +42,9 @@ def main(home: str) -> None:
     sealers = Sealers(database, Secret(bytes(32)))
     with database.transaction() as tx:
         principals.create_owner(tx, sealers, now=now())
-        principals.add_identity(tx, handle="owner", did="did:key:zOwner", now=now())
-        principals.claim_identity(tx, handle="owner", principal_id=(principals.owner(tx) or sys.exit(1)).id)
-        identity, principal = principals.caller(tx, "owner") or sys.exit(1)
+        identities.add(tx, handle="owner", did="did:key:zOwner", now=now())
+        identities.claim(tx, handle="owner", principal_id=(principals.owner(tx) or sys.exit(1)).id)
+        identity, principal = identities.caller(tx, "owner") or sys.exit(1)
     caller = Caller(identity=identity, principal=principal or sys.exit(1))
     catalog = Catalog(bundled=bundled_directory(), custom=settings.home.providers)
     context = Context(database=database, sealers=sealers, catalog=catalog, clock=now, send=send)

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from authsome.broker.principals import UNCLAIMED_LIMIT
+from authsome.broker.identities import UNCLAIMED_LIMIT
 from security import adversary
 from security.adversary import ask
 

@@ -7,13 +7,13 @@ import pytest
 
 from authsome.errors import VaultDamaged
 from authsome.models.run import Run
-from authsome.vault import principals, runs
+from authsome.vault import identities, runs
 
 
 @pytest.fixture
 def run(store, now):
     with store.database.transaction() as transaction:
-        principals.add_identity(transaction, handle="me", did="did:key:z1", now=now)
+        identities.add(transaction, handle="me", did="did:key:z1", now=now)
         stored = Run(
             id="run-1",
             secret_hash=bytes(range(32)),

@@ -10,6 +10,7 @@ RELEASED = {
     "foundation": "31e934ad4d873b4e",
     "refreshes": "053c95df54ff11b2",
     "registrations": "fab4eda698fe84bb",
+    "principals": "536ec316c6b1d130",
 }
 """SHA-256 of each migration's statements, their white space and comments aside."""
 

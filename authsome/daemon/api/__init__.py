@@ -43,7 +43,7 @@ class Api:
         self._broker = broker
         self._runs = RunsApi(broker)
         self._assistant = Assistant()
-        self._authentication = Authentication(broker.context, broker.principals, broker.runs, audiences)
+        self._authentication = Authentication(broker.context, broker.identities, broker.runs, audiences)
         endpoints: tuple[Endpoint[Handler], ...] = (
             *System(broker, self._authentication, nameplate, stop).endpoints(),
             *Connections(broker).endpoints(),

@@ -15,7 +15,6 @@ from authsome.daemon.messages import Response, json_response
 from authsome.daemon.router import Access, Endpoint
 from authsome.errors import NotAllowed, RequestInvalid
 from authsome.models.audit import Event
-from authsome.models.principal import Role
 from authsome.secret import Secret
 from authsome.vault import audit
 
@@ -140,7 +139,7 @@ class System(Endpoints):
         bootstrap = body.optional_text("bootstrap")
         body.done()
         self._authentication.new_identity(call.request, handle=handle, key=did)
-        identity, claimed = self._broker.principals.register(
+        identity, claimed = self._broker.identities.register(
             name=handle, key=did, bootstrap=Secret(bootstrap) if bootstrap else None
         )
         return json_response({"identity": views.identity(identity), "claimed": claimed})
@@ -155,11 +154,11 @@ class System(Endpoints):
         query.done()
         if event is not None and event not in set(Event):
             raise RequestInvalid(f"there is no event {event[:64]}", hint=f"one of {', '.join(Event)}")
-        principal = call.caller.principal
+        caller = call.caller
         with self._broker.context.database.read() as reader:
             page = audit.page(
                 reader,
-                None if principal.role is Role.ADMIN else principal.vault_id,  # refused callers belong to no vault
+                None if caller.is_admin else caller.vault_id,  # refused callers belong to no vault
                 audit.Filter(
                     event=Event(event) if event is not None else None,
                     provider=provider,

@@ -1,0 +1,113 @@
+"""Identities: seen, limited and revoked by their own principal and by admins, and by nobody else."""
+
+from datetime import timedelta
+
+import pytest
+
+from authsome.broker import routing
+from authsome.broker.identities import describe
+from authsome.errors import AuthenticationFailed, NotAllowed, NotFound
+from authsome.models import limits
+from authsome.models.audit import Event
+from authsome.models.limits import UNLIMITED
+from authsome.models.principal import Caller
+from authsome.vault import identities
+
+
+def claimed(house, handle, principal=None, given=UNLIMITED):
+    """An identity of a principal, the owner if none is named, that acts within limits."""
+    with house.context.database.transaction() as tx:
+        identities.add(tx, handle=handle, did=f"did:key:z{handle}", now=house.clock())
+        identities.claim(tx, handle=handle, principal_id=(principal or house.owner.principal).id)
+        identities.limit(tx, handle=handle, limits=given)
+    return caller(house, handle)
+
+
+def caller(house, handle):
+    with house.context.database.read() as reader:
+        return house.broker.identities.caller(reader, handle)
+
+
+def handles(house, who, **options):
+    return [each.identity.handle for each in house.broker.identities.list_all(who, **options)]
+
+
+def test_a_revoked_identity_and_its_runs_end_at_once(house):
+    """The next request of it and of its children is refused; those of other identities go on. # SEC-17"""
+    agent = claimed(house, "agent")
+    mine, its = (house.broker.runs.begin(who, routing.DEFAULT_CHOICE) for who in (house.owner, agent))
+    revoked = house.broker.identities.revoke(house.owner, "agent")
+    assert revoked.revoked_at == house.clock()
+    assert caller(house, "agent") is None
+    with house.context.database.read() as reader:
+        with pytest.raises(AuthenticationFailed) as refused:
+            house.broker.runs.prove(reader, its.run.id, its.secret)
+        assert house.broker.runs.prove(reader, mine.run.id, mine.secret)[1] == house.owner
+    assert refused.value.reason == "the run has ended"
+    assert house.broker.identities.revoke(house.owner, "agent") == revoked  # once more changes nothing
+    assert [each.entry.detail for each in house.events(Event.IDENTITY_REVOKED)] == ["agent: runs ended: 1"]
+
+
+def test_an_identity_ends_by_its_time(house):
+    """At its expiry, also where what is known of it was kept. # SEC-17"""
+    end = house.clock() + timedelta(hours=1)
+    agent = claimed(house, "agent", given=limits.parse(expires_at=end))
+    begun = house.broker.runs.begin(agent, routing.DEFAULT_CHOICE)
+    for moment, there in ((end - timedelta(seconds=1), True), (end, False)):
+        house.clock.moment = moment
+        found = house.context.database.combined(lambda tx: house.broker.identities.caller(tx, "agent"))
+        assert (found is not None) is there
+        assert (caller(house, "agent") is not None) is there
+    with house.context.database.read() as reader, pytest.raises(AuthenticationFailed):
+        house.broker.runs.prove(reader, begun.run.id, begun.secret)
+
+
+def test_whose_identities_one_may_touch(house):
+    """One's own, and an admin everybody's; those of others are not there. # SEC-199"""
+    robot = house.broker.principals.add(house.owner, "robot")
+    its, other = claimed(house, "its", robot), claimed(house, "other")
+    acts = house.broker.identities
+    for name in ("other", "owner", "nobody"):
+        with pytest.raises(NotFound, match="there is no identity"):
+            acts.revoke(its, name)
+        with pytest.raises(NotFound, match="there is no identity"):
+            acts.limit(its, name, UNLIMITED)
+    assert handles(house, its) == ["its"]
+    assert sorted(handles(house, house.owner)) == ["other", "owner"]
+    assert sorted(handles(house, house.owner, everybody=True)) == ["its", "other", "owner"]
+    assert acts.limit(house.owner, "its", limits.parse(methods=["GET"])).limits.methods == {"GET"}
+    assert acts.revoke(house.owner, "its").revoked_at
+    assert caller(house, "other") == other
+
+
+def test_limits_cannot_be_shed(house):
+    """A limited identity sees itself alone, revokes itself alone, and changes no limit."""
+    for given in (
+        limits.parse(methods=["GET"]),
+        limits.parse(connections=["*"]),
+        limits.parse(expires_at=house.clock() + timedelta(days=1)),
+    ):
+        agent = claimed(house, "agent", given=given)
+        assert handles(house, agent) == ["agent"]
+        for act in (
+            lambda agent: house.broker.identities.limit(agent, "agent", UNLIMITED),
+            lambda agent: house.broker.identities.limit(agent, "owner", UNLIMITED),
+            lambda agent: house.broker.identities.revoke(agent, "owner"),
+        ):
+            with pytest.raises(NotAllowed, match="is limited"):
+                act(agent)
+        assert caller(house, "agent").limits == given
+    assert house.broker.identities.revoke(agent, "agent").revoked_at
+
+
+def test_the_principal_itself_may(house):
+    """In a browser that is signed in there is no identity, and no limit."""
+    claimed(house, "agent")
+    signed_in = Caller(identity=None, principal=house.owner.principal)
+    given = limits.parse(connections=["github", "*/ci"], methods=["get"], expires_at=house.clock())
+    assert house.broker.identities.limit(signed_in, "agent", given).limits == given
+    assert house.broker.identities.revoke(signed_in, "agent").revoked_at
+    entry = house.events(Event.IDENTITY_LIMITED)[0].entry
+    assert (entry.identity, entry.detail) == (None, f"agent: {describe(given)}")
+    assert describe(given) == "connections github, */ci; methods GET; until 2026-06-01T12:00:00Z"
+    assert describe(UNLIMITED) == "no limits"
