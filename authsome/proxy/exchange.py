@@ -81,11 +81,14 @@ class Passed:
 class Exchange:
     """One request of an admitted connection, and its response, that pass without a credential."""
 
-    def __init__(self, tenancy: Tenancy, target: Target) -> None:
+    def __init__(self, tenancy: Tenancy, target: Target, memory: Memory) -> None:
         self.target = target
         self._tenancy = tenancy
+        self._memory = memory
         self._provider: str | None = None
         self._asks_upgrade = False
+        self._needles = _NONE
+        self._accepted = frozenset[bytes]()
 
     def request(self, method: str, head: Head, *, keep_trailers_option: bool = False) -> Head:
         """The request as it is sent.
@@ -101,7 +104,16 @@ class Exchange:
         fields, _ = inject.chosen_connection(head.fields)
         fields = inject.forwardable(fields, keep_trailers_option=keep_trailers_option)
         self._note(fields)
+        # A host that was sent a credential over TLS may answer with it in clear text, too.
+        fields = self._watched(fields, None)
         return Head(target=head.target, fields=((b"Host", host), *inject.without(fields, ("Host",))))
+
+    def _watched(self, fields: Fields, credential: Credential | None) -> Fields:
+        """A request's fields, narrowed so that its answer can be looked through if there is anything to look for."""
+        self._needles = self._memory.needles(self._tenancy, self.target.host, credential)
+        if self._needles:
+            fields, self._accepted = scrub.narrowed(fields)
+        return fields
 
     def _note(self, fields: Fields) -> None:
         """Remember whether the request asks for another protocol: only then may the server change to it."""
@@ -121,8 +133,14 @@ class Exchange:
         Raises:
             AuthsomeError: it cannot be passed on.
         """
-        del has_body
-        return Passed(reason=reason, fields=self._checked(status, fields, inject.forwardable), filter=None)
+        return self._passed(status, reason, self._checked(status, fields, inject.forwardable), has_body=has_body)
+
+    def _passed(self, status: int, reason: bytes, fields: Fields, *, has_body: bool) -> Passed:
+        """A response without the secrets that are looked for."""
+        if not self._needles:
+            return Passed(reason=reason, fields=fields, filter=None)
+        fields, through = scrub.answer(fields, self._needles, status=status, accepted=self._accepted, has_body=has_body)
+        return Passed(reason=self._needles.replaced(reason), fields=fields, filter=through)
 
     def _checked(self, status: int, fields: Fields, pick: Callable[[Fields], Fields]) -> Fields:
         """A response's fields without those that are not for the child."""
@@ -135,12 +153,12 @@ class Exchange:
             raise EndpointUnreachable(message) from error
 
     def response_trailers(self, fields: Fields) -> Fields:
-        """Its trailers."""
-        return inject.forwardable(fields)
+        """Its trailers, without secrets."""
+        return self._needles.replaced_fields(inject.forwardable(fields))
 
     def upgraded(self) -> Filter | None:
         """What the server's bytes go through once both sides have left HTTP."""
-        return None
+        return scrub.Scrubber(self._needles) if self._needles else None
 
     def refusal(self, error: AuthsomeError, *, status: int | None = None, is_closing: bool = False) -> Answer:
         """The answer to a request that was not sent, or that has no response."""
@@ -151,13 +169,10 @@ class Intercepted(Exchange):
     """One request to a host that a route names, and its response."""
 
     def __init__(self, tenancy: Tenancy, target: Target, memory: Memory) -> None:
-        super().__init__(tenancy, target)
-        self._memory = memory
+        super().__init__(tenancy, target, memory)
         self._credential: Credential | None = None
         self._question: Question | None = None
         """What was asked to get the credential."""
-        self._needles = _NONE
-        self._accepted = frozenset[bytes]()
 
     def check(self, authorities: Sequence[str], now: datetime) -> None:
         """Check that the request may go to the connection's target at all.
@@ -177,7 +192,6 @@ class Intercepted(Exchange):
         fields, wanted = inject.chosen_connection(head.fields)
         fields = inject.forwardable(fields, keep_trailers_option=keep_trailers_option)
         self._note(fields)
-        head = Head(target=head.target, fields=fields)
         path = head.target.partition(b"?")[0].decode("latin-1")
         provider = self._tenancy.provider(self.target, path, wanted=wanted)
         if provider is not None:
@@ -186,10 +200,7 @@ class Intercepted(Exchange):
                 method=method, target=self.target, path=path, provider=provider, connection=wanted
             )
             self._credential = self._tenancy.source.resolve(self._question)
-        self._needles = self._memory.needles(self._tenancy, self.target.host, self._credential)
-        if self._needles:
-            fields, self._accepted = scrub.narrowed(head.fields)
-            head = Head(target=head.target, fields=fields)
+        head = Head(target=head.target, fields=self._watched(fields, self._credential))
         return head if self._credential is None else inject.injected(head, self._credential)
 
     def request_trailers(self, fields: Fields) -> Fields:
@@ -203,16 +214,4 @@ class Intercepted(Exchange):
         """See `Exchange`; a 401 to our credential has that refreshed for the next request, and blocks meanwhile."""
         if status == _UNAUTHORIZED and self._question is not None and self._credential is not None:
             self._tenancy.rejected(self._question, self._credential)
-        fields = self._checked(status, fields, inject.response_fields)
-        if not self._needles:
-            return Passed(reason=reason, fields=fields, filter=None)
-        fields, through = scrub.answer(fields, self._needles, status=status, accepted=self._accepted, has_body=has_body)
-        return Passed(reason=self._needles.replaced(reason), fields=fields, filter=through)
-
-    def response_trailers(self, fields: Fields) -> Fields:
-        """See `Exchange`; without secrets."""
-        return self._needles.replaced_fields(super().response_trailers(fields))
-
-    def upgraded(self) -> Filter | None:
-        """See `Exchange`."""
-        return scrub.Scrubber(self._needles) if self._needles else None
+        return self._passed(status, reason, self._checked(status, fields, inject.response_fields), has_body=has_body)

@@ -324,7 +324,7 @@ class Child:
             target = self._target = targets.authority(authority, default_port=80)
         except AuthsomeError as error:
             return self._refuse(answers.problem(error, target=self._target), request, body)
-        exchange = Exchange(tenancy, target)
+        exchange = Exchange(tenancy, target, self._engine.memory)
 
         def prepare() -> Head:
             head = exchange.request(request.method.decode("latin-1"), Head(target=path, fields=request.fields))

@@ -286,7 +286,7 @@ class Child(LiveConnectionHandler):
         tenancy = self._admit(request.headers)
         if request.scheme != "http":
             raise RequestInvalid("this proxy takes https by CONNECT only")
-        return Exchange(tenancy, rules.target_of(request.host, request.port))
+        return Exchange(tenancy, rules.target_of(request.host, request.port), self.engine.memory)
 
     def _intercepted(self, flow: http.HTTPFlow, target: Target) -> Exchange:
         """A request that we see in clear: checked against the connection, then given its credential."""

@@ -75,6 +75,30 @@ def test_an_echo_tells_everything_but_the_secret(proxy: Proxy, api_server: ApiSe
     assert not holds_secret(answer.body)
 
 
+def test_a_host_that_tells_it_in_clear_text(runner: Runner, plain_api_server: ApiServer):
+    """What a host was sent over TLS is looked for in its answers over plain http too, which carry no credential."""
+    # SEC-152 SEC-163
+    told = json.dumps({"last": TOKEN}).encode()
+    coding = (("Content-Encoding", "gzip"), ("X-Echo", TOKEN))
+    plain_api_server.answers["/told"] = Answer(headers=coding, body=gzip.compress(told))
+    url, codings = f"http://{HOST}:{plain_api_server.port}/told", "Accept-Encoding: gzip, br"
+    with runner.proxy() as proxy:
+        with proxy.connect() as before:
+            answer = before.request("GET", url, "Host: x", codings, proxy.authorization)
+            assert gzip.decompress(answer.body) == told  # the run has sent it nothing that it could tell
+        with proxy.open(HOST, runner.server.port) as secure:
+            assert secure.request("GET", "/echo", f"Host: {HOST}:{runner.server.port}").status == 200
+        with proxy.connect() as after:
+            answer = after.request("GET", url, "Host: x", codings, proxy.authorization)
+    assert not holds_secret(answer.body)
+    assert not holds_secret(json.dumps(answer.headers).encode())
+    assert len(answer.body) == len(told)
+    first, second = plain_api_server.requests
+    assert (first.header("accept-encoding"), second.header("accept-encoding")) == ("gzip, br", "gzip")
+    assert second.all("authorization") == ()
+    assert len(runner.daemon.resolved) == 1
+
+
 @pytest.mark.parametrize("name", SPELLINGS)
 def test_headers_and_bodies_in_every_spelling(proxy: Proxy, api_server: ApiServer, name: str):
     """Each spelling, in two headers, one of them a cookie, and in the body."""
