@@ -5,6 +5,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 from subprocess import CompletedProcess, Popen
 from typing import Final
@@ -14,10 +15,11 @@ import pytest
 from hypothesis import HealthCheck
 
 from browser import chromium
-from fakes import api, endpoint, oidc, program
+from fakes import api, definitions, endpoint, oidc, program
 from fakes.authority import Authority
 from fakes.definitions import Define
 from fakes.ports import free_port as find_free_port
+from fakes.visitor import Visitor, link_of
 
 _KEPT: Final = frozenset({"CI", "COLUMNS", "LANG", "LC_ALL", "PATH", "TERM", "TMPDIR", "USER"})
 _SET_UP: Final = pytest.StashKey[Mapping[str, str]]()
@@ -151,15 +153,14 @@ def daemon(program: program.Program) -> program.Program:
 @pytest.fixture
 def define(program: program.Program) -> Define:
     """Puts a provider definition where a user would."""
+    return partial(definitions.put, program.home)
 
-    def write(definition: Mapping[str, object]) -> None:
-        for directory in (program.home, program.home / "providers"):
-            directory.mkdir(mode=0o700, exist_ok=True)
-        path = program.home / "providers" / f"{definition['name']}.json"
-        path.write_text(json.dumps(definition))
-        path.chmod(0o600)
 
-    return write
+@pytest.fixture
+def keyed(define: Define, api_server: api.ApiServer) -> api.ApiServer:
+    """A provider named keyed that takes an API key and whose API is `api_server`."""
+    define(definitions.keyed(api_server.url("/", host="api.example.localhost")))
+    return api_server
 
 
 @pytest.fixture
@@ -175,7 +176,31 @@ def start(program: program.Program) -> Iterator[Callable[..., Popen[str]]]:
         yield started
 
 
+@pytest.fixture
+def begin_login(start: Callable[..., Popen[str]]) -> Callable[..., tuple[Popen[str], str]]:
+    """Starts a login with an OAuth client, or None to be asked for it in the browser; tells the link to be opened.
+
+    As in `process, link = begin_login("acme", "--force", client=oidc.POST)`.
+    """
+
+    def begin(*args: str, client: oidc.Client | None = oidc.PUBLIC) -> tuple[Popen[str], str]:
+        if client is None:
+            process = start("login", *args)
+        else:
+            fields = {"client_id": client.id} | ({"client_secret": client.secret} if client.secret else {})
+            process = start("login", *args, "--no-browser", "--stdin", input=json.dumps(fields))
+        return process, link_of(process)
+
+    return begin
+
+
 # ---- a browser ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def visitor() -> Visitor:
+    """A fresh browser profile, without scripts."""
+    return Visitor()
 
 
 @pytest.fixture(scope="session")

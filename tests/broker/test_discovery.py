@@ -10,7 +10,7 @@ from authsome.broker.logins import Wanted
 from authsome.errors import AuthsomeError, EndpointRefused, ProviderInvalid, RequestInvalid
 from authsome.models.login import AwaitingCallback, AwaitingInput, Completed, Failed, Login
 from authsome.secret import Secret
-from fakes import mcp
+from fakes import definitions, mcp
 from fakes.api import Answer, ApiServer
 from fakes.mcp import HOST
 
@@ -35,20 +35,6 @@ def call_back(house, login: Login, **changes: str | None) -> Login:
 def documents(server: ApiServer) -> list[str]:
     """The metadata documents that were asked for, in order."""
     return [each.path for each in server.requests if each.path.startswith("/.well-known/")]
-
-
-def issuer_only(house, issuer: str, **oauth: object) -> None:
-    """Define an OAuth provider that names its issuer and nothing else."""
-    house.define(
-        {
-            "schema_version": 1,
-            "name": "acme",
-            "auth_type": "oauth2",
-            "api_url": "https://acme.example.localhost",
-            "allow_private_addresses": True,
-            "oauth": {"issuer": issuer, "scopes": ["read"], **oauth},
-        }
-    )
 
 
 # ---- an MCP server ---------------------------------------------------------------------------------------------------
@@ -286,7 +272,7 @@ def test_the_origin_of_an_api_may_be_the_issuer(house, api_server):
 
 def test_an_issuer_with_a_path(house, api_server):
     """The well-known part goes between host and path; and only then are OpenID's places tried. # SEC-101"""
-    issuer_only(house, mcp.describe(api_server, path="/o/tenant"))
+    house.define(definitions.issuer_only(mcp.describe(api_server, path="/o/tenant"), scopes=["read"]))
     login = house.broker.logins.begin(house.owner, Wanted(provider="acme", variables={}))
     assert isinstance(login, AwaitingInput)
     assert documents(api_server) == ["/.well-known/oauth-authorization-server/o/tenant"]
@@ -313,7 +299,7 @@ def test_another_issuers_metadata(house, api_server, said):
         else said
     )
     mcp.describe(api_server, path="/o", issuer=wrong)
-    issuer_only(house, issuer)
+    house.define(definitions.issuer_only(issuer, scopes=["read"]))
     with pytest.raises(EndpointRefused):
         house.broker.logins.begin(house.owner, Wanted(provider="acme", variables={}))
     assert [each for each in api_server.requests if each.method == "POST"] == []
@@ -322,7 +308,7 @@ def test_another_issuers_metadata(house, api_server, said):
 def test_an_issuer_completes_a_definition(house, api_server):
     """Endpoints come from the metadata at each login and refresh, and the answer has to name the issuer."""
     issuer = mcp.describe(api_server, authorization_response_iss_parameter_supported=True)
-    issuer_only(house, issuer)
+    house.define(definitions.issuer_only(issuer, scopes=["read"]))
 
     def at_provider() -> AwaitingCallback:
         login = house.broker.logins.begin(house.owner, Wanted(provider="acme", force=True, variables={}))

@@ -12,7 +12,7 @@ from authsome.broker.logins import Wanted
 from authsome.errors import EndpointRefused
 from authsome.models.login import AwaitingCallback, AwaitingInput, Completed, Failed, Flow, Login
 from authsome.vault import clients
-from fakes import endpoint, wire
+from fakes import definitions, endpoint, wire
 
 
 class Acme:
@@ -177,16 +177,7 @@ def test_without_registration_the_client_is_asked_for(house, hostile):
     """A provider found to register nobody falls back to the form."""
     metadata = {"issuer": hostile.url(""), "authorization_endpoint": hostile.url("/a"), "token_endpoint": hostile.url()}
     hostile.script = endpoint.answer(json.dumps(metadata).encode())
-    house.define(
-        {
-            "schema_version": 1,
-            "name": "acme",
-            "auth_type": "oauth2",
-            "api_url": "https://acme.example.localhost",
-            "allow_private_addresses": True,
-            "oauth": {"issuer": hostile.url("")},
-        }
-    )
+    house.define(definitions.issuer_only(hostile.url("")))
     login = begin(house)
     assert isinstance(login, AwaitingInput)
     assert [each.name for each in house.broker.logins.fields(login)] == ["client_id", "client_secret"]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from fakes import definitions
 from fakes.api import Answer, ApiServer
 from fakes.endpoint import Endpoint, answer, tokens
-from fakes.oidc import BASIC, PUBLIC, OidcServer
+from fakes.oidc import BASIC, PUBLIC, Client, OidcServer
 from fakes.program import Program
 from fakes.terminal import CTRL_D
 
@@ -26,19 +27,9 @@ def connections(program: Program) -> list[dict[str, object]]:
     return [each for provider in program.json("list", "--connected")["providers"] for each in provider["connections"]]
 
 
-def define(program: Program, server: OidcServer, name: str, client=PUBLIC) -> None:
+def define_acme(program: Program, server: OidcServer, client: Client = PUBLIC) -> None:
     """A provider definition of the user's own."""
-    put(program, server.definition(name, client=client, api_url="api.example.localhost"))
-
-
-def put(program: Program, definition: dict[str, object]) -> None:
-    """Put a definition where a user would."""
-    directory = program.home / "providers"
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    program.home.chmod(0o700)
-    path = directory / f"{definition['name']}.json"
-    path.touch(0o600)
-    path.write_text(json.dumps(definition))
+    definitions.put(program.home, server.definition("acme", client=client, api_url="api.example.localhost"))
 
 
 # ---- from a pipe -----------------------------------------------------------------------------------------------------
@@ -63,8 +54,8 @@ def test_a_key_as_json(program: Program):
 def test_a_key_is_tried_on_its_provider(program: Program, api_server: ApiServer):
     """Whose it is is said; a refused one is not stored; `--no-verify` asks nobody."""
     api = api_server.url("/", host="api.example.localhost")
-    put(
-        program,
+    definitions.put(
+        program.home,
         {
             "schema_version": 1,
             "name": "keyed",
@@ -218,7 +209,7 @@ def test_leaving_at_the_prompt_stores_nothing(program: Program, leave):
 def test_an_oauth_client_is_asked_for_on_the_terminal(program: Program, oidc_server: OidcServer, visitor):
     """Its id is shown, its secret is not; then the link is printed, and the login is finished in a browser."""
     # SEC-67
-    define(program, oidc_server, "acme", BASIC)
+    define_acme(program, oidc_server, BASIC)
     with program.on_terminal("login", "acme", "--no-browser") as tty:
         tty.expect("Client ID: ")
         tty.send_line(BASIC.id)
@@ -269,12 +260,19 @@ def test_the_form_opens_in_the_browser_and_the_command_waits_for_it(program: Pro
     assert program.opened == [link]
 
 
-def test_an_oauth_login_with_the_client_from_a_pipe(program: Program, oidc_server: OidcServer, visitor, given):
-    define(program, oidc_server, "acme", BASIC)
-    process = program.start("login", "acme", "--stdin", "--json", "--connection", "work")
-    given(process, json.dumps({"client_id": BASIC.id, "client_secret": BASIC.secret}))
+def test_an_oauth_login_with_the_client_from_a_pipe(program: Program, oidc_server: OidcServer, visitor):
+    define_acme(program, oidc_server, BASIC)
+    process = program.start(
+        "login",
+        "acme",
+        "--stdin",
+        "--json",
+        "--connection",
+        "work",
+        input=json.dumps({"client_id": BASIC.id, "client_secret": BASIC.secret}),
+    )
     link = program.wait_opened()
-    visitor.open(oidc_server.approve(visitor.open(link, stop_at=oidc_server.issuer)))
+    visitor.log_in(link, oidc_server)
     out, _ = process.communicate(timeout=30)
     assert process.returncode == 0
     answer = json.loads(out)
@@ -282,25 +280,23 @@ def test_an_oauth_login_with_the_client_from_a_pipe(program: Program, oidc_serve
     assert len(oidc_server.token_requests("authorization_code")) == 1
 
 
-def test_a_refused_login_ends_at_once_and_says_why(program: Program, oidc_server: OidcServer, visitor, given):
+def test_a_refused_login_ends_at_once_and_says_why(program: Program, oidc_server: OidcServer, visitor):
     # SEC-58
-    define(program, oidc_server, "acme")
-    process = program.start("login", "acme", "--stdin", "--no-browser")
+    define_acme(program, oidc_server)
+    process = program.start("login", "acme", "--stdin", "--no-browser", input=PUBLIC.id)
     assert process.stderr is not None
-    given(process, PUBLIC.id)
     link = next(line.strip() for line in process.stderr if line.strip().startswith("http"))
-    visitor.open(oidc_server.approve(visitor.open(link, stop_at=oidc_server.issuer), decision="deny"))
+    visitor.log_in(link, oidc_server, decision="deny")
     _, err = process.communicate(timeout=30)
     assert process.returncode == 5
     assert "access_denied" in err
     assert connections(program) == []
 
 
-def test_ctrl_c_while_waiting_ends_the_login_for_good(program: Program, oidc_server: OidcServer, visitor, given):
+def test_ctrl_c_while_waiting_ends_the_login_for_good(program: Program, oidc_server: OidcServer, visitor):
     """The link is dead afterwards: nobody finishes what its owner gave up."""
-    define(program, oidc_server, "acme")
-    process = program.start("login", "acme", "--stdin")
-    given(process, PUBLIC.id)
+    define_acme(program, oidc_server)
+    process = program.start("login", "acme", "--stdin", input=PUBLIC.id)
     authorization = visitor.open(program.wait_opened(), stop_at=oidc_server.issuer)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=10)
@@ -312,12 +308,11 @@ def test_ctrl_c_while_waiting_ends_the_login_for_good(program: Program, oidc_ser
     assert connections(program) == []
 
 
-def test_over_ssh_no_browser_is_opened_and_the_way_in_is_told(program: Program, oidc_server: OidcServer, given):
-    define(program, oidc_server, "acme")
+def test_over_ssh_no_browser_is_opened_and_the_way_in_is_told(program: Program, oidc_server: OidcServer):
+    define_acme(program, oidc_server)
     ssh = {"SSH_CONNECTION": "10.0.0.1 5 10.0.0.2 22", "BROWSER": None, "DISPLAY": ":0"}
-    process = program.start("login", "acme", "--stdin", env=ssh)
+    process = program.start("login", "acme", "--stdin", env=ssh, input=PUBLIC.id)
     assert process.stderr is not None
-    given(process, PUBLIC.id)
     way = next(line for line in process.stderr if "ssh -L" in line)
     assert re.search(r"ssh -L (\d+):127\.0\.0\.1:\1", way)
     process.send_signal(signal.SIGINT)
@@ -330,7 +325,7 @@ def test_the_last_address_is_pasted(program: Program, oidc_server: OidcServer):
 
     Whatever else is pasted is refused, and the login goes on waiting. # SEC-54 # SEC-67
     """
-    define(program, oidc_server, "acme")
+    define_acme(program, oidc_server)
     with program.on_terminal("login", "acme", env={"BROWSER": None, "DISPLAY": None}) as tty:
         tty.expect("Client ID: ")
         tty.send_line(PUBLIC.id)
@@ -355,7 +350,7 @@ def test_the_last_address_is_pasted(program: Program, oidc_server: OidcServer):
 @pytest.mark.parametrize("keys", [b"\x03", b"\x04"])
 def test_leaving_while_an_address_may_be_pasted(program: Program, oidc_server: OidcServer, keys):
     """Ctrl-C and Ctrl-D end the login, and the terminal is as it was."""
-    define(program, oidc_server, "acme")
+    define_acme(program, oidc_server)
     with program.on_terminal("login", "acme", "--no-browser", env=PLAIN) as tty:
         tty.expect("Client ID: ")
         tty.send_line(PUBLIC.id)
@@ -372,7 +367,7 @@ def test_leaving_while_an_address_may_be_pasted(program: Program, oidc_server: O
 
 def test_a_client_that_is_the_account(program: Program, oidc_server: OidcServer):
     """Id and secret come from a pipe or the masked prompt; no browser is needed. # SEC-142"""
-    define(program, oidc_server, "acme", BASIC)
+    define_acme(program, oidc_server, BASIC)
     words = ("login", "acme", "--flow", "client_credentials")
     done = program(*words, "--stdin", input=json.dumps({"client_id": BASIC.id, "client_secret": BASIC.secret}))
     assert (done.returncode, done.stdout) == (0, "logged in to acme as default\n"), done.stderr
@@ -394,7 +389,7 @@ def test_a_client_that_is_the_account(program: Program, oidc_server: OidcServer)
 
 def test_a_device_code_on_a_terminal(program: Program, oidc_server: OidcServer):
     """Link, code and QR code are shown, and what is waited for; entered elsewhere, the login ends. # SEC-67"""
-    define(program, oidc_server, "acme")
+    define_acme(program, oidc_server)
     with program.on_terminal("login", "acme", "--flow", "device_code", "--no-browser") as tty:
         tty.expect("Client ID: ")
         tty.send_line(PUBLIC.id)
@@ -429,7 +424,7 @@ def test_ctrl_c_stops_a_device_login(program: Program, hostile: Endpoint):
         "allow_private_addresses": True,
         "oauth": {"device_authorization_url": hostile.url("/device"), "token_url": hostile.url("/token")},
     }
-    put(program, definition)
+    definitions.put(program.home, definition)
     with program.on_terminal("login", "acme", "--no-browser", env=PLAIN) as tty:
         tty.expect("Client ID: ")
         tty.send_line("our-client")

@@ -1,13 +1,12 @@
 """A definition in upstream's words, with comments, serves from `register` to the exported token."""
 
 import json
-from collections.abc import Callable
 
 from fakes.oidc import BASIC, OidcServer
 from fakes.program import Program
 
 
-def test_from_register_to_export(program: Program, oidc_server: OidcServer, visitor, given: Callable[..., None]):
+def test_from_register_to_export(program: Program, oidc_server: OidcServer, visitor):
     """Client authentication by HTTP Basic, PKCE, scopes and both names of the token are what upstream's file says."""
     path = program.directory / "acme.jsonc"
     path.write_text(
@@ -32,9 +31,9 @@ def test_from_register_to_export(program: Program, oidc_server: OidcServer, visi
     done = program("register", str(path), "--yes")
     assert done.returncode == 0, done.stderr
     assert "sends the credential to       api.acme.test\n                                www.acme.test\n" in done.stderr
-    process = program.start("login", "acme", "--stdin", "--json")
-    given(process, json.dumps({"client_id": BASIC.id, "client_secret": BASIC.secret}))
-    visitor.open(oidc_server.approve(visitor.open(program.wait_opened(), stop_at=oidc_server.issuer)))
+    client = json.dumps({"client_id": BASIC.id, "client_secret": BASIC.secret})
+    process = program.start("login", "acme", "--stdin", "--json", input=client)
+    visitor.log_in(program.wait_opened(), oidc_server)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, out + err
     (request,) = oidc_server.token_requests("authorization_code")

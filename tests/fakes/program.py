@@ -121,10 +121,14 @@ class Program:
         return terminal.spawn(self.argv(*args), environment=self.environment(env), directory=cwd or self.directory)
 
     def start(
-        self, *args: str, env: Mapping[str, str | None] | None = None, cwd: Path | None = None
+        self,
+        *args: str,
+        input: str | None = None,  # noqa: A002  # the word of subprocess.run
+        env: Mapping[str, str | None] | None = None,
+        cwd: Path | None = None,
     ) -> "subprocess.Popen[str]":
-        """Start one command and leave it running, its standard streams as pipes."""
-        return subprocess.Popen(
+        """Start one command and leave it running, its standard streams as pipes; `input` is all it gets to read."""
+        process = subprocess.Popen(
             self.argv(*args),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -133,6 +137,12 @@ class Program:
             cwd=cwd or self.directory,
             encoding="utf-8",
         )
+        if input is not None:
+            assert process.stdin is not None
+            process.stdin.write(input)
+            process.stdin.close()
+            process.stdin = None  # or `communicate` would close it once more
+        return process
 
     def processes(self) -> dict[int, str]:
         """The processes of this installation, command line by pid: daemon, proxy workers, children."""

@@ -87,16 +87,12 @@ def test_refusing_at_the_provider(program, start, define, oidc_server, page):
     assert oidc_server.token_requests() == ()
 
 
-def test_another_browser_cannot_take_part(start, define, oidc_server, chromium_browser):
+def test_another_browser_cannot_take_part(begin_login, define, oidc_server, chromium_browser):
     """The answer to a login is taken only in the browser that began it. # SEC-54"""
     define(oidc_server.definition("acme", api_url=API))
-    login = start("login", "acme", "--no-browser", "--stdin")
-    login.stdin.write('{"client_id": "public"}')
-    login.stdin.close()
-    login.stdin = None
+    login, link = begin_login("acme")
     with chromium_browser.profile() as mine, chromium_browser.profile() as theirs:
         page, other = mine.new_page(), theirs.new_page()
-        link = re.search(r"http://127\.0\.0\.1:\S+", read_until_link(login))[0]
         page.open(link)
         page.wait_for("#login")
         other.open(link.partition("?")[0].replace("/open", "/input"))
@@ -108,16 +104,6 @@ def test_another_browser_cannot_take_part(start, define, oidc_server, chromium_b
         page.open(callback)
         page.wait_for_text("Test acme is connected")
     assert wait(login)[0] == 0
-
-
-def read_until_link(process) -> str:
-    """What the command says up to the link that is to be opened."""
-    said = ""
-    while "http://127.0.0.1" not in said:
-        line = process.stderr.readline()
-        assert line, f"the command ended: {said}"
-        said += line
-    return said
 
 
 def authorization_url(page) -> str:

@@ -1,7 +1,6 @@
 """Canaries: known secrets go through every journey, and are then looked for in every byte that was left or said."""
 
 import base64
-import http.client
 import json
 import sqlite3
 import threading
@@ -12,6 +11,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from fakes import oidc
+from fakes.visitor import Visitor
 from security import adversary
 from security.conftest import KEY
 
@@ -83,33 +83,6 @@ def watching(program) -> Iterator[set[bytes]]:
         thread.join()
 
 
-def visit(link: str, server: oidc.OidcServer) -> None:
-    """Go through a login as a browser does: the link, the provider, the callback."""
-    host = link.split("/")[2]
-    jar: dict[str, str] = {}
-
-    def get(path: str) -> http.client.HTTPResponse:
-        with closing(http.client.HTTPConnection(host, timeout=20)) as connection:
-            connection.request("GET", path, headers={"Cookie": "; ".join(f"{k}={v}" for k, v in jar.items())})
-            response = connection.getresponse()
-            response.page = response.read().decode()  # type: ignore[attr-defined]
-            for cookie in response.headers.get_all("Set-Cookie", []):
-                name, _, value = cookie.partition(";")[0].partition("=")
-                jar[name] = value
-            return response
-
-    page = get(link.partition(host)[2])
-    while page.status == 303:
-        page = get(page.headers["Location"])
-    import html  # noqa: PLC0415
-    import re  # noqa: PLC0415
-
-    (url,) = {html.unescape(each) for each in re.findall(r'(?:href|url)="?([^"]+/auth\?[^"]+)"', page.page)}  # type: ignore[attr-defined]
-    callback = server.approve(url)
-    answer = get(callback.partition(host)[2])
-    assert answer.status == 303
-
-
 def make_due(program) -> None:
     """Let every access token have expired."""
     with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=20, isolation_level=None)) as store:
@@ -166,7 +139,7 @@ class Journey:
     def log_in(self):
         """An OAuth login with a client secret, to its end."""
         login, link = self.begin_login("acme", "--verbose", client=oidc.POST)
-        visit(link, self.server)
+        Visitor().log_in(link, self.server)
         out, err = login.communicate(timeout=20)
         assert login.returncode == 0, err
         self.said += [out, err.replace(link, "")]  # the link is for the user
