@@ -225,6 +225,7 @@ class Principals:
             detail = f"{_known_as(found)}: {left.connections} connections, {left.identities} identities"
             audit.append(tx, self._entry(Event.PRINCIPAL_REMOVED, caller, detail))
         context.sealers.forget(found.vault_id)
+        context.database.settle_log()  # where the vault's key would stay readable for a while
         return left
 
     def find(self, reader: Reader, wanted: str) -> Principal:

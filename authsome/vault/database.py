@@ -31,6 +31,8 @@ __all__ = ["Database", "Reader", "Transaction"]
 
 _BUSY_SECONDS: Final = 10.0
 """How long another program (a backup, the sqlite3 shell) may keep us waiting."""
+_SETTLE_MILLISECONDS: Final = 1000
+"""How long writers wait at most for the log to be emptied, while somebody reads in it."""
 _IDLE_READERS: Final = 8
 _CHECKPOINT_PAGES: Final = 2000
 """A checkpoint costs two syncs: one per some hundred requests, while the log stays at 8 MiB."""
@@ -171,6 +173,19 @@ class Database:
         """
         with faults.explained(), closing(_connect(self.path, writable=self._writable)) as connection:
             _copy(connection, path)
+
+    def settle_log(self) -> bool:
+        """Take the log into the database and empty it, so that what was deleted or overwritten lies in neither.
+
+        False when somebody still reads in it, which others do not wait for; the next time does what this one did not.
+
+        Raises:
+            StorageFailed: it cannot be written.
+        """
+        with faults.explained(), closing(_connect(self.path, writable=self._writable)) as connection:
+            connection.execute(f"PRAGMA busy_timeout = {_SETTLE_MILLISECONDS}")
+            (blocked, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not blocked
 
     def close(self) -> None:
         """Wait for the transactions under way, then close; once is enough."""

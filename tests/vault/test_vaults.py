@@ -1,14 +1,16 @@
 """Sealers: what belongs to one place opens there and nowhere else."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from authsome.crypto import aead
 from authsome.errors import VaultDamaged, VaultUnusable
+from authsome.models.principal import Role
 from authsome.secret import Secret
-from authsome.vault import vaults
+from authsome.vault import principals, vaults
 from authsome.vault.vaults import Sealer, Sealers
 
 VECTOR = json.loads((Path(__file__).parents[1] / "vectors" / "sealed.json").read_text())["sealer"]
@@ -99,3 +101,26 @@ def test_released_fields_open(field):
 def test_released_logins_open(login):
     sealer = Sealer(VECTOR["vault_id"], Secret(bytes.fromhex(VECTOR["dek"])))
     assert sealer.open_login(login["id"], bytes.fromhex(login["sealed"])).reveal() == login["text"]
+
+
+def test_key_of_a_deleted_vault_is_in_no_file(store, now):
+    """Not in the database's log either: copies of what was sealed with it can be opened by nobody."""
+    with store.database.transaction() as transaction:
+        other = principals.create(transaction, store.sealers, name="ada", role=Role.USER, now=now)
+        (wrapped,) = transaction.execute("SELECT wrapped_key FROM vaults WHERE id = ?", (other.vault_id,)).fetchone()
+    assert wrapped in store.everything()
+    with store.database.transaction() as transaction:
+        principals.delete(transaction, other)
+    assert store.database.settle_log()
+    assert wrapped not in store.everything()
+
+
+def test_emptying_the_log_does_not_wait_for_who_reads_in_it(store, now):
+    with store.database.read() as reader:
+        assert principals.owner(reader)
+        with store.database.transaction() as transaction:
+            store.sealers.create_vault(transaction, now=now)
+        before = time.monotonic()
+        assert not store.database.settle_log()
+        assert time.monotonic() - before < 5
+    assert store.database.settle_log()
