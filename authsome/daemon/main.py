@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Final
 from authsome import __version__, archive, clock
 from authsome.daemon import hardening, log
 from authsome.daemon.gate import Gate
+from authsome.daemon.peers import Peers, allowed_by
 from authsome.daemon.server import Server
 from authsome.errors import AuthsomeError, DaemonUnavailable
-from authsome.home import Settings, write_private
+from authsome.home import Settings, read_config, write_private
 from authsome.vault.lock import HomeLock
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
     with ExitStack() as stack:
         lock = stack.enter_context(HomeLock.acquire(settings.home))
         log.start(settings.log_level, path=settings.home.daemon_log if supervised else None)
-        server = Server(settings.host, settings.port, base_url=settings.base_url)
+        peers = Peers(allowed_by(read_config(settings.home)))
+        server = Server(settings.host, settings.port, base_url=settings.base_url, peers=peers)
         stack.callback(server.stop, DRAIN)
         gate = Gate(archive.build_id(), server.step_aside)
         stack.callback(gate.close)

@@ -29,9 +29,10 @@ from authsome import clock
 from authsome.daemon import head, messages
 from authsome.daemon.head import Head, Refused
 from authsome.daemon.messages import Request, Response
+from authsome.daemon.peers import Peers
 from authsome.daemon.readiness import MOST, Readiness
 from authsome.daemon.workers import Workers
-from authsome.errors import AuthsomeError, DaemonBusy, DaemonUnavailable, RequestInvalid, RequestTooLarge
+from authsome.errors import AuthsomeError, DaemonBusy, DaemonUnavailable, NotAllowed, RequestInvalid, RequestTooLarge
 
 Handle = Callable[[Request], Response]
 
@@ -114,16 +115,17 @@ class Server(ThreadingMixIn, TCPServer):
     allow_reuse_address = True
     allow_reuse_port = False  # newer versions of Python may say True: two daemons would then share the port
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what a listener is, and what it lets in
         self,
         host: str,
         port: int,
         *,
         base_url: str | None = None,
         limits: Limits | None = None,
+        peers: Peers | None = None,
         now: clock.Clock = clock.now,
     ) -> None:
-        """Bind the listener.
+        """Bind the listener; `peers` says which users of this machine may connect, all of them without it.
 
         Raises:
             DaemonUnavailable: something else holds the port, or the address is not this machine's.
@@ -132,6 +134,7 @@ class Server(ThreadingMixIn, TCPServer):
         self.limits = limits or Limits()
         self.stopping = threading.Event()
         self._now = now
+        self._peers = peers
         self._handle: Handle = _not_ready
         self._cap = _connection_cap(self.limits)
         self._changed = threading.Condition()
@@ -229,6 +232,8 @@ class Server(ThreadingMixIn, TCPServer):
         if self._ready.closed:
             return
         super().server_close()
+        if self._peers is not None:
+            self._peers.close()
         self.stopping.set()
         with suppress(OSError):
             self._wake_writer.send(b"\0")
@@ -297,7 +302,10 @@ class Server(ThreadingMixIn, TCPServer):
         if self._admit(request):
             request.settimeout(None)
             request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._conversations[request.fileno()] = _Conversation(request, client_address, self)
+            is_stranger = self._peers is not None and not self._peers.admits(request)
+            self._conversations[request.fileno()] = _Conversation(
+                request, client_address, self, _turned_away() if is_stranger else None
+            )
             self._ready.add(request.fileno())
             return
         if not self.stopping.is_set():
@@ -436,10 +444,14 @@ class Server(ThreadingMixIn, TCPServer):
 class _Conversation:
     """One connection: requests and their answers in turn."""
 
-    __slots__ = ("_next", "_owed", "_peer", "_received", "_server", "_socket", "_waits_aside")
+    __slots__ = ("_next", "_owed", "_peer", "_received", "_refusal", "_server", "_socket", "_waits_aside")
 
-    def __init__(self, connection: socket.socket, peer: object, server: Server) -> None:
+    def __init__(
+        self, connection: socket.socket, peer: object, server: Server, refusal: AuthsomeError | None = None
+    ) -> None:
+        """Take a connection, and why whatever it asks is refused, if it is."""
         self._socket = connection
+        self._refusal = refusal
         self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
         self._server = server
         self._received = b""
@@ -449,7 +461,7 @@ class _Conversation:
 
     def begin(self, group: Group) -> object | None:
         """The next request, begun, when all of it has come; None when it is for `go_on`. Never blocks."""
-        if self._owed is not None:
+        if self._owed is not None or self._refusal is not None:
             return None
         try:
             if not self._received:
@@ -476,7 +488,9 @@ class _Conversation:
         """Serve what has come, then wait again, or end."""
         try:
             with suppress(OSError):  # the client is gone or too slow, or we hung up: nobody is left to tell
-                while self._exchange():
+                if self._refusal is not None:  # nothing that it sent is looked at
+                    self._refuse(messages.problem(self._refusal))
+                while self._refusal is None and self._exchange():
                     if not self._received:
                         self._server.wake_for(self._socket)  # from here on it may be another worker's
                         return
@@ -489,7 +503,8 @@ class _Conversation:
         try:
             request, keeps_alive = self._next or self._read()
         except Refused as refusal:
-            self._refuse(refusal)
+            kind = RequestTooLarge if refusal.status == 413 else RequestInvalid
+            self._refuse(messages.problem(kind(refusal.message), status=refusal.status))
             return False
         except EOFError:
             return False
@@ -617,10 +632,9 @@ class _Conversation:
             self._socket.sendall(memoryview(data)[sent:])
             self._socket.settimeout(None)
 
-    def _refuse(self, refusal: Refused) -> None:
+    def _refuse(self, problem: Response) -> None:
         """Say why, then read on for a moment while the connection may be evicted like any that waits."""
-        kind = RequestTooLarge if refusal.status == 413 else RequestInvalid
-        self._send(messages.problem(kind(refusal.message), status=refusal.status), keeps_alive=False)
+        self._send(problem, keeps_alive=False)
         self._socket.shutdown(socket.SHUT_WR)
         deadline = time.monotonic() + _LINGER.total_seconds()
         with suppress(EOFError, Refused):
@@ -657,6 +671,13 @@ def _cannot_listen(host: str, port: int, error: OSError) -> DaemonUnavailable:
 def _hang_up(connection: socket.socket) -> None:
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def _turned_away() -> NotAllowed:
+    return NotAllowed(
+        "this daemon serves another user of this machine",
+        hint="use a daemon of your own: AUTHSOME_PORT; its owner can let you in with users in config.json",
+    )
 
 
 def _not_ready(_: Request) -> Response:
