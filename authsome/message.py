@@ -5,7 +5,6 @@ Bodies and headers may hold secrets, so neither shows in a repr. Named tuples, a
 
 import json
 import re
-from collections.abc import Mapping
 from typing import Final, NamedTuple, Never
 
 Headers = tuple[tuple[str, str], ...]
@@ -64,18 +63,30 @@ def json_object(data: bytes) -> dict[str, object]:
         ValueError: not UTF-8 without a mark, not an object, a member named twice, NaN or Infinity, or nested deeper
             than `MAX_JSON_DEPTH` (RFC 8259 §4, §6, §8.1, §9).
     """
-    text = data.decode()
-    if text.count("[") + text.count("{") > MAX_JSON_DEPTH:
-        _check_depth(text)
-    value = _DECODER.decode(text)
+    value = json_document(data)
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")  # noqa: TRY004  # the caller has one thing to catch
     return value
 
 
-def member(data: Mapping[str, object], path: str) -> object:
+def json_document(data: bytes) -> dict[str, object] | list[object]:
+    """Parse a JSON object or list, as strictly as `json_object` does.
+
+    Raises:
+        ValueError: as there.
+    """
+    text = data.decode()
+    if text.count("[") + text.count("{") > MAX_JSON_DEPTH:
+        _check_depth(text)
+    value = _DECODER.decode(text)
+    if not isinstance(value, dict | list):
+        raise ValueError("neither a JSON object nor a list")  # noqa: TRY004  # as above
+    return value
+
+
+def member(data: object, path: str) -> object:
     """The value at a path of member names joined by dots, a number for an entry of a list; None when there is none."""
-    value: object = data
+    value = data
     for name in path.split("."):
         if isinstance(value, dict):
             value = value.get(name)

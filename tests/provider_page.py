@@ -26,20 +26,32 @@ definition](provider-files.md) says what there is in one.
 with `TOKEN` where the credential stands. Every header by which a provider takes a credential is taken off the child's
 own request first.
 
-{count} providers. A login to {named} of them says whose the credential is (to some by one kind of login only), a login
-to {tried} only tries it, and for {untried} no request is known that costs nothing and that every good credential may
-make: theirs is stored untried.
+{count} providers. A login to {named} of them says whose the credential is. The others take it and do not say, or
+have no request to try it with; [which, and why](#logins-that-nobody-names).
 
 | name | what it is | logs in by | its credential goes to | as | variables of its SDKs |
 | --- | --- | --- | --- | --- | --- |
 """
 
-_TAIL: Final = """
+_UNNAMED: Final = """
 † Written from memory and never tried.
 
 Where two of these name one host, the more specific one is used (Jira's before Atlassian's); `klaviyo` and
 `klaviyo-oauth` are equal, so with both connected `authsome run --only` has to choose.
 
+## Logins that nobody names
+
+For these `authsome login` shows no account. The first take the credential, so that a wrong one is refused, and do not
+say whose it is; the second have no request that tries it and does nothing else, and it is stored as it is.
+
+| tried, not named | why |
+| --- | --- |
+{unnamed}
+| not tried | why |
+| --- | --- |
+{untried}"""
+
+_TAIL: Final = """
 ## Not supported yet
 
 - AWS, DigitalOcean Spaces and others that sign their requests: the signature covers the request, so the proxy would
@@ -70,15 +82,20 @@ def page() -> str:
         parse_definition(json.loads(path.read_bytes()), source=path.name)
         for path in sorted(bundled_directory().glob("*.json"))
     ]
-    named = sum(_names_account(each) for each in providers)
-    tried = sum(bool(each.verify) for each in providers if not _names_account(each))
-    counts = {"count": len(providers), "named": named, "tried": tried, "untried": len(providers) - named - tried}
-    return _HEAD.format(**counts) + "".join(map(_row, providers)) + _TAIL
+    named = sum(any(each.names_account(kind) for kind in each.kinds) for each in providers)
+    untried = [(each, kind) for each in providers for kind in each.kinds if each.untried(kind)]
+    unnamed = [(each, kind) for each in providers for kind in each.kinds if each.unnamed(kind)]
+    reasons = _UNNAMED.format(
+        unnamed="".join(_reason(*each, each[0].unnamed(each[1])) for each in unnamed if each not in untried),
+        untried="".join(_reason(*each, each[0].untried(each[1])) for each in untried),
+    )
+    head = _HEAD.format(count=len(providers), named=named)
+    return head + "".join(map(_row, providers)) + reasons + _TAIL
 
 
-def _names_account(provider: Provider) -> bool:
-    told = provider.oauth is not None and provider.oauth.response.account is not None
-    return told or any(each.account for each in provider.verify)
+def _reason(provider: Provider, kind: Kind, reason: str | None) -> str:
+    note = f" ({'OAuth' if kind is Kind.OAUTH2 else 'key'})" if len(provider.kinds) > 1 else ""
+    return f"| `{provider.name}`{note} | {reason} |\n"
 
 
 def _row(provider: Provider) -> str:

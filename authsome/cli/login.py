@@ -29,7 +29,7 @@ from authsome.secret import Secret
 
 FLOWS = ("pkce", "device_code", "dcr_pkce", "client_credentials", "api_key")
 _INPUT_LIMIT = 64 * 1024  # characters on standard input
-_TRIAL = 60.0  # seconds: the daemon may be trying the key on its provider, which has 30
+_TRIAL = 120.0  # seconds: the daemon may be trying the key on its provider, which has 30 for each request
 _WAIT = 20  # seconds of one long poll; the progress line moves between polls
 _TRIES = 3
 _DISCOVERY = 180.0  # seconds: half a dozen questions to servers that nobody knows yet, each with 30
@@ -64,6 +64,8 @@ class Session:
     stored: JsonObject | None
     new_provider: bool
     unverified: str | None
+    untried: str | None
+    unnamed: str | None
 
     @property
     def code(self) -> str:
@@ -90,6 +92,8 @@ class Session:
             stored=stored if isinstance(stored, dict) else None,
             new_provider=value.get("new_provider") is True,
             unverified=str(value["unverified"]) if value.get("unverified") else None,
+            untried=str(value["untried"]) if value.get("untried") else None,
+            unnamed=str(value["unnamed"]) if value.get("unnamed") else None,
         )
 
 
@@ -319,12 +323,17 @@ def _tell(session: Session, context: Context) -> int:
         context.output.note(f"stored, but it could not be verified: {session.unverified}")
     if context.output.as_json:
         told: JsonObject = stored or {"provider": session.provider, "connection": session.connection}
-        context.output.result({**told, "unverified": session.unverified})
+        reasons = {"unverified": session.unverified, "untried": session.untried, "unnamed": session.unnamed}
+        context.output.result({**told, **reasons})
         return 0
     account, connection = stored.get("account"), session.connection
-    name = account or connection
-    beside = f" (connection {connection})" if account and connection != DEFAULT_CONNECTION else ""
-    context.output.line(good=f"logged in to {session.provider} as {name}{beside}")
+    whose = f" as {account}" if account else ""
+    beside = f" (connection {connection})" if connection != DEFAULT_CONNECTION else ""
+    context.output.line(good=f"logged in to {session.provider}{whose}{beside}")
+    if session.untried:
+        context.output.note(f"it was stored without being tried: {session.untried}")
+    if session.unnamed:
+        context.output.note(f"{session.provider} took it and does not say whose it is: {session.unnamed}")
     context.output.hint("next: authsome run -- COMMAND, and its requests carry this credential")
     return 0
 

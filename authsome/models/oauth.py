@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
+from urllib.parse import parse_qs
 
 from authsome.errors import ProviderInvalid
 from authsome.models import url, variable
@@ -53,6 +54,7 @@ _FLOW_PARAMETERS: Final = frozenset(
     }
 )
 _RENAMEABLE: Final = frozenset({"client_id", "client_secret", "redirect_uri", "scope"})
+_WITH_QUERY: Final = frozenset({"authorization_url", "token_url", "url", "refresh.url"})
 _PARAMETER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _OWN_TOKEN_HEADERS: Final = frozenset({"authorization", "content-type", "content-encoding", "accept-encoding"})
 
@@ -190,7 +192,7 @@ class OAuth:
 
         def at(name: str, written: str) -> str:
             try:
-                return resolve(written, variables, allow_private=self.allow_private_addresses)
+                return _resolve(name, written, variables, allow_private=self.allow_private_addresses)
             except ValueError as error:
                 raise ProviderInvalid(f"oauth.{name}: {error}") from error
 
@@ -281,14 +283,30 @@ class OAuth:
         return {key: value for key, value in written.items() if value}
 
 
-def resolve(written: str, variables: Mapping[str, str], *, allow_private: bool) -> str:
-    """A URL with its variables replaced, otherwise as written, once it is known that it may be used.
+def check_endpoint(text: str, *, allow_private: bool) -> None:
+    """Refuse what is no URL of an authorization or a token endpoint, which may have a query (RFC 6749 §3.1, §3.2).
+
+    Raises:
+        ValueError: it may not be used, in words that follow the field's name.
+    """
+    url.parse_with_query(text, allow_private=allow_private)
+    for name in parse_qs(text.partition("?")[2], keep_blank_values=True):
+        if name in _FLOW_PARAMETERS:
+            raise ValueError(f"has a query with {name}, which is set by the flow itself")
+
+
+def _resolve(name: str, written: str, variables: Mapping[str, str], *, allow_private: bool) -> str:
+    """An endpoint's URL with its variables replaced, otherwise as written, once it is known that it may be used.
 
     Raises:
         ValueError: it may not, in words that follow the field's name.
     """
-    found = fill(written, variables)
-    url.parse(found, allow_private=allow_private)
+    base, mark, query = written.partition("?")
+    found = fill(base, variables) + mark + query
+    if name in _WITH_QUERY:
+        check_endpoint(found, allow_private=allow_private)
+    else:
+        url.parse(found, allow_private=allow_private)
     return found
 
 
@@ -297,7 +315,7 @@ def _url(section: Section, key: str, variables: tuple[Variable, ...], *, allow_p
     if written is not None:
         asked = [each for each in variable.of_kind(variables, Kind.OAUTH2) if each.is_asked]  # known from the start
         try:
-            resolve(written, {each.name: each.sample for each in asked}, allow_private=allow_private)
+            _resolve(key, written, {each.name: each.sample for each in asked}, allow_private=allow_private)
         except ValueError as error:
             raise section.error(key, str(error)) from error
     return written

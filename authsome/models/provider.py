@@ -10,20 +10,21 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
-from typing import Final, Literal
+from typing import Final
 
 from authsome.errors import ProviderInvalid
-from authsome.models import injection, url, variable
+from authsome.models import injection, url, variable, verification
 from authsome.models.api_key import ApiKey, KeyField
 from authsome.models.connection import ACCESS_TOKEN, REFRESH_TOKEN, Kind
 from authsome.models.export import Export
 from authsome.models.injection import OAUTH_NAMES, Injection, Names, Rules
 from authsome.models.login import Flow
-from authsome.models.oauth import OAuth, RefreshRules, ResponseShape, resolve
+from authsome.models.oauth import OAuth, RefreshRules, ResponseShape
 from authsome.models.route import HTTPS_PORT, HostPattern
 from authsome.models.section import Section
 from authsome.models.template import TOKEN, Template
 from authsome.models.variable import Variable
+from authsome.models.verification import Untried, Verify
 
 __all__ = [
     "ApiKey",
@@ -35,6 +36,7 @@ __all__ = [
     "Provider",
     "RefreshRules",
     "ResponseShape",
+    "Untried",
     "Variable",
     "Verify",
     "claim",
@@ -43,13 +45,10 @@ __all__ = [
     "parse_definition",
 ]
 
-Method = Literal["GET", "POST"]
-
 SCHEMA_VERSION: Final = 1
 NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?\Z")
 _BEGINNING: Final = re.compile(r"(?:https://)?\{[a-z][a-z0-9_]*\}\.(?=[A-Za-z0-9.-]+(?:[:/]|\Z))")
 _SCRUB: Final = ("on", "off")
-_METHODS: Final[tuple[Method, ...]] = ("GET", "POST")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +71,6 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verify:
-    """A request that proves a credential and names its account; the injections are put on it like on any other."""
-
-    auth: Kind | None = None
-    """The kind of login that it proves; None for each."""
-    url: Template
-    """May hold variables, and in its path those fields of a key that are not secret."""
-    method: Method = "GET"
-    headers: Mapping[str, str]
-    body: str | None = None
-    account: str | None = None
-    """Where in the answer the account is named: member names joined by dots."""
-    ok: str | None = None
-    """A member of the answer that must be true, where errors come with status 200."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
     """A provider definition, as bundled or written by a user."""
 
@@ -104,7 +86,7 @@ class Provider:
     oauth: OAuth | None
     api_key: ApiKey | None
     inject: tuple[Injection, ...]
-    verify: tuple[Verify, ...]
+    verify: tuple[Verify | Untried, ...]
     export: Export
     allow_private_addresses: bool
     """Whether its hosts may lie on this machine or a private network."""
@@ -135,16 +117,32 @@ class Provider:
     def endpoints(self) -> tuple[str, ...]:
         """Every URL that logging in sends something to, as written."""
         asked = self.oauth.endpoints if self.oauth else ()
-        return (*asked, *(each.url.text for each in self.verify))
+        return (*asked, *(url.text for each in self.verify if isinstance(each, Verify) for url in each.urls))
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
         """The kinds of login that there are."""
         return tuple(_names(self.oauth, self.api_key))
 
-    def verification(self, kind: Kind) -> Verify | None:
-        """The request that proves a login of this kind, if there is one."""
-        return next((each for each in self.verify if each.auth in {None, kind}), None)
+    def verifications(self, kind: Kind) -> tuple[Verify, ...]:
+        """The requests for a login of this kind: the first proves it; a second one only names its account."""
+        return tuple(each for each in self.verify if isinstance(each, Verify) and each.auth in {None, kind})
+
+    def names_account(self, kind: Kind) -> bool:
+        """Whether a login of this kind comes to know whose it is."""
+        told = kind is Kind.OAUTH2 and self.oauth is not None and self.oauth.response.account is not None
+        return told or any(each.names_account for each in self.verifications(kind))
+
+    def untried(self, kind: Kind) -> str | None:
+        """Why a login of this kind is not tried; None: it is, or nobody has looked into it."""
+        found = (each for each in self.verify if isinstance(each, Untried) and each.auth in {None, kind})
+        return next((each.reason for each in found), None)
+
+    def unnamed(self, kind: Kind) -> str | None:
+        """Why nobody says whose a login of this kind is; None: somebody does, or nobody has looked into it."""
+        if self.names_account(kind):
+            return None
+        return next((each.unnamed for each in self.verifications(kind) if each.unnamed), None) or self.untried(kind)
 
     def checked_variables(
         self, given: Mapping[str, str], kind: Kind | None = None, *, partial: bool = False
@@ -209,21 +207,32 @@ class Provider:
         return tuple(claim(each.entry, samples) for each in self.places)
 
     def injections(
-        self, kind: Kind, variables: Mapping[str, str], *, host: str, path: str, port: int = HTTPS_PORT
+        self, kind: Kind, variables: Mapping[str, str], *, host: str, path: str | None, port: int = HTTPS_PORT
     ) -> Rules:
         """What to do with a request that goes there with a login of this kind.
 
         Of several entries of `api_url` that name the place, the most specific one decides. There are no injections
-        for a place that none names.
+        for a place that none names. Without a path: as on the most specific place of that host.
         """
         matching = [
             (pattern.specificity, entry)
             for entry, pattern in self._places(variables)
-            if pattern.matches_address(host, port) and pattern.matches_path(path)
+            if pattern.matches_address(host, port) and (path is None or pattern.matches_path(path))
         ]
         entry = max(matching)[1] if matching else None
         serving = tuple(each for each in self.inject if entry is not None and each.serves(kind, entry))
         return Rules(injections=serving, remove=injection.strippable(self.inject), scrubbed=self._scrubbed(kind))
+
+    def trial_rules(self, kind: Kind, variables: Mapping[str, str], place: url.Url) -> Rules:
+        """What to do with the request that tries a login.
+
+        Beside a path that takes the credential the rest of its host is good for a trial, too: what it may be sent to
+        says who it is for, and that is a host. There are no injections for a host that `api_url` does not name.
+        """
+        found = self.injections(kind, variables, host=place.host, port=place.port, path=place.path or "/")
+        if found.injections:
+            return found
+        return self.injections(kind, variables, host=place.host, port=place.port, path=None)
 
     def _scrubbed(self, kind: Kind) -> frozenset[str]:
         if not self.scrub:
@@ -297,7 +306,7 @@ def parse_definition(data: object, *, source: str) -> Provider:
         oauth=oauth,
         api_key=api_key,
         inject=_inject(section, names),
-        verify=tuple(_verify(each, variables, api_key) for each in section.sections("verify")),
+        verify=tuple(verification.from_json(each, variables, api_key) for each in section.sections("verify")),
         export=Export.from_json(
             section.section("export"), names, api_key, {each.name: each.auth for each in variables}
         ),
@@ -321,7 +330,7 @@ def definition_to_json(provider: Provider) -> dict[str, object]:
     """The definition that `parse_definition` reads, in the order of the contract and without what is usual."""
     names = _names(provider.oauth, provider.api_key)
     inject = [injection.to_json(each, names) for each in provider.inject]
-    verify = [_verify_to_json(each, provider.variables) for each in provider.verify]
+    verify = [verification.to_json(each, provider.variables) for each in provider.verify]
     written: dict[str, object] = {
         "schema_version": SCHEMA_VERSION,
         "name": provider.name,
@@ -448,40 +457,6 @@ def _inject(section: Section, names: Names) -> tuple[Injection, ...]:
     return (injection.bearer(names),)
 
 
-def _verify(section: Section, variables: tuple[Variable, ...], api_key: ApiKey | None) -> Verify:
-    written = injection.read_template(section, "url")
-    shown = {field.name for field in api_key.fields if not field.secret} if api_key else set[str]()
-    kinds = (Kind.API_KEY,) if written.names & shown else tuple(Kind)
-    unknown = sorted(written.names - shown - {each.name for each in variables})
-    if unknown:
-        raise section.error("url", f"{{{unknown[0]}}} is no variable, and no field that is not secret")
-    found = Verify(
-        auth=section.choice("auth", kinds, kinds[0]) if section.has("auth") or len(kinds) == 1 else None,
-        url=written,
-        method=section.choice("method", _METHODS, "GET"),
-        headers=section.headers("headers"),
-        body=section.optional_text("body"),
-        account=section.json_path("account"),
-        ok=section.json_path("ok"),
-    )
-    section.close()
-    return found
-
-
-def _verify_to_json(verify: Verify, variables: Iterable[Variable]) -> dict[str, object]:
-    is_implied = not verify.url.names <= {each.name for each in variables}
-    written = {
-        "auth": verify.auth.value if verify.auth and not is_implied else None,
-        "method": None if verify.method == "GET" else verify.method,
-        "url": verify.url.text,
-        "headers": dict(verify.headers),
-        "body": verify.body,
-        "account": verify.account,
-        "ok": verify.ok,
-    }
-    return {key: value for key, value in written.items() if value}
-
-
 def _check_variable_names(section: Section, variables: Iterable[Variable], api_key: ApiKey | None) -> None:
     taken = {"client_id", "client_secret", ACCESS_TOKEN, REFRESH_TOKEN, TOKEN}
     if api_key is not None:
@@ -494,7 +469,7 @@ def _check_variable_names(section: Section, variables: Iterable[Variable], api_k
 def _check_variables_used(section: Section, provider: Provider) -> None:
     used = frozenset[str]().union(*(Template.parse(entry).names for entry in provider.api_url))
     used = used.union(*(each.value.names for each in provider.export.env))
-    used = used.union(*(each.url.names for each in provider.verify))
+    used = used.union(*(each.names for each in provider.verify if isinstance(each, Verify)))
     if provider.oauth is not None:
         written = provider.oauth.to_json().values()
         used = used.union(*(Template.parse(each).names for each in written if isinstance(each, str)))
@@ -524,16 +499,13 @@ def _check_injections(section: Section, provider: Provider) -> None:
 
 
 def _check_verify(section: Section, provider: Provider) -> None:
-    """The credential is sent to that URL, so it must lie where the credential may go."""
-    for index, each in enumerate(provider.verify):
-        where = "verify.url" if len(provider.verify) == 1 else f"verify[{index}].url"
-        if each.auth is not None and each.auth not in provider.kinds:
-            raise section.error(where.replace("url", "auth"), f"is {each.auth.value}, which nobody can log in with")
-        if provider.verification(each.auth or provider.kinds[0]) is not each:
-            raise section.error(where.replace("url", "auth"), "is proven by an earlier request already")
-        for kind in provider.kinds if each.auth is None else (each.auth,):
-            if provider.verification(kind) is each:
-                _check_verify_url(section, where, provider, kind, each.url)
+    """The credential is sent to that URL, so it must lie on a host where the credential may go."""
+    places = ["verify"] if len(provider.verify) == 1 else [f"verify[{index}]" for index in range(len(provider.verify))]
+    verification.check(zip(places, provider.verify, strict=True), section, provider.kinds)
+    for where, each in zip(places, provider.verify, strict=True):
+        if isinstance(each, Verify):
+            for kind, written in product((each.auth,) if each.auth is not None else provider.kinds, each.urls):
+                _check_verify_url(section, f"{where}.url", provider, kind, written)
 
 
 def _check_verify_url(section: Section, where: str, provider: Provider, kind: Kind, written: Template) -> None:
@@ -541,12 +513,11 @@ def _check_verify_url(section: Section, where: str, provider: Provider, kind: Ki
     fields = {each.name: "x" for each in provider.api_key.fields} if provider.api_key and kind is Kind.API_KEY else {}
     private = provider.allow_private_addresses
     try:
-        target = url.parse(resolve(written.text, {**fields, **samples}, allow_private=private), allow_private=private)
+        _, place = verification.target(written, {**fields, **samples}, allow_private=private)
     except ValueError as error:
         raise section.error(where, str(error)) from error
     host_and_port = written.text.removeprefix("https://").partition("/")[0]
     if any(f"{{{name}}}" in host_and_port for name in fields):
         raise section.error(where, "a field may stand in the path only")
-    rules = provider.injections(kind, samples, host=target.host, port=target.port, path=target.path or "/")
-    if not rules.injections:
+    if not provider.trial_rules(kind, samples, place).injections:
         raise section.error(where, "lies where the credential may not go", hint="name its host in api_url")

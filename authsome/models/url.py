@@ -17,6 +17,11 @@ _URL: Final = re.compile(
     r"(?P<scheme>https?)://(?P<host>\*\.[A-Za-z0-9.-]+|[A-Za-z0-9.-]+|\[::1\])(?::(?P<port>[0-9]{1,5}))?"
     r"(?P<path>/(?:[A-Za-z0-9._~!$&'()+,;=:@/-]|%[0-9A-Fa-f]{2})*)?\Z"
 )
+_QUERY: Final = re.compile(  # application/x-www-form-urlencoded (RFC 6749 §3.1, App. B), every pair with its name
+    r"[A-Za-z0-9._~-]{1,64}=(?:[A-Za-z0-9._~!$'()*+,;:@/-]|%[0-9A-Fa-f]{2})*"
+    r"(?:&[A-Za-z0-9._~-]{1,64}=(?:[A-Za-z0-9._~!$'()*+,;:@/-]|%[0-9A-Fa-f]{2})*)*\Z"
+)
+_SLASHES_BEFORE_PATH: Final = 3  # https://host/
 _WORD: Final = re.compile(r"[a-z0-9-]{3,}")
 _LINK: Final = re.compile(r"https://[A-Za-z0-9\[][!-~]*|http://(?:127\.0\.0\.1|localhost|\[::1\])(?:[:/?][!-~]*)?")
 _REGEX_HOST: Final = re.compile(r"(?:[a-z0-9-]+\\?\.)+[a-z]{2,}")
@@ -114,6 +119,23 @@ def parse(text: str, *, allow_private: bool) -> Url:
     if not 0 < port < 65536:
         raise ValueError(f"{port} is not a port")
     return Url(scheme=found["scheme"], host=name, port=port, path=found["path"] or "")
+
+
+def parse_with_query(text: str, *, allow_private: bool) -> Url:
+    """Read an absolute URL that may have a query, which is checked and not part of what is returned.
+
+    Raises:
+        ValueError: it may not be used, in words that follow the field's name.
+    """
+    base, mark, query = text.partition("?")
+    if mark and not _QUERY.match(query):
+        raise ValueError("has a query that is not of the form name=value&name=value")
+    if mark and base.count("/") < _SLASHES_BEFORE_PATH:
+        raise ValueError("has a query without a path before it")
+    names = [pair.partition("=")[0] for pair in query.split("&")]
+    if len(set(names)) != len(names):
+        raise ValueError("has a query that names something twice")
+    return parse(base, allow_private=allow_private)
 
 
 def host_pattern(text: str, *, allow_private: bool) -> HostPattern:

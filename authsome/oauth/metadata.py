@@ -15,6 +15,7 @@ from urllib.parse import urljoin, urlsplit
 from authsome.errors import EndpointRefused
 from authsome.message import HttpRequest, HttpResponse, clean_line, json_object
 from authsome.models import url
+from authsome.models.oauth import check_endpoint
 from authsome.oauth.authorization import host_of
 
 MOST_REDIRECTS: Final = 3
@@ -118,12 +119,16 @@ def parse_server(response: HttpResponse, *, issuer: str, allow_private: bool) ->
         value = data.get(name)
         return value if isinstance(value, str) and _is_usable(value, allow_private=allow_private) else None
 
-    token_endpoint = endpoint("token_endpoint")
+    def granting(name: str) -> str | None:
+        value = data.get(name)
+        return value if isinstance(value, str) and _is_granting(value, allow_private=allow_private) else None
+
+    token_endpoint = granting("token_endpoint")
     if token_endpoint is None:
         raise EndpointRefused(f"{host}: the metadata names no token endpoint that can be used")
     return Server(
         issuer=said,
-        authorization_endpoint=endpoint("authorization_endpoint"),
+        authorization_endpoint=granting("authorization_endpoint"),
         token_endpoint=token_endpoint,
         device_authorization_endpoint=endpoint("device_authorization_endpoint"),
         registration_endpoint=endpoint("registration_endpoint"),
@@ -182,6 +187,15 @@ def _document(response: HttpResponse, host: str) -> Mapping[str, object]:
 def _is_usable(address: str, *, allow_private: bool) -> bool:
     try:
         url.parse(address, allow_private=allow_private)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_granting(address: str, *, allow_private: bool) -> bool:
+    """Whether it can be an authorization or a token endpoint, which may have a query (RFC 6749 §3.1, §3.2)."""
+    try:
+        check_endpoint(address, allow_private=allow_private)
     except ValueError:
         return False
     return True

@@ -7,7 +7,7 @@ import pytest
 
 from authsome.broker.logins import Wanted
 from authsome.broker.verify import Proven, Refused, Unclear, parse_response, request_for
-from authsome.errors import LoginNotFound
+from authsome.errors import LoginNotFound, ProviderInvalid
 from authsome.message import HttpResponse
 from authsome.models.connection import Kind
 from authsome.models.login import AwaitingCallback, AwaitingInput, Completed, Login
@@ -31,9 +31,8 @@ def provider(**changes: object) -> Provider:
 
 
 def request(found: Provider, held=KEY, variables=None):
-    verify = found.verification(Kind.API_KEY)
-    assert verify is not None
-    return request_for(verify, found, Kind.API_KEY, variables or {}, held)
+    (verify,) = found.verifications(Kind.API_KEY)
+    return request_for(verify, verify.urls[0], found, Kind.API_KEY, variables or {}, held)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +41,12 @@ def request(found: Provider, held=KEY, variables=None):
         (None, {}, "/me", {"authorization": "Bearer the key"}),
         ({"header": "X-Key", "template": "{api_key}"}, {}, "/me", {"x-key": "the key"}),
         ({"query": "key", "template": "{api_key}"}, {}, "/me?key=the%20key", {}),
+        (
+            {"query": "key", "template": "{api_key}"},
+            {"url": "https://keyed.example.localhost/me?fields=id,name"},
+            "/me?fields=id,name&key=the%20key",
+            {},
+        ),
         (
             {"path": "placeholder-0", "template": "{api_key}"},
             {"url": "https://keyed.example.localhost/bot/placeholder-0/me"},
@@ -88,6 +93,17 @@ def test_variables_and_shown_fields_stand_in_its_url():
         request(found, {"user": Secret("me/../you"), "key": Secret("k")}, {"site": "eu"})
 
 
+def test_the_rest_of_a_host_is_good_for_a_trial():
+    """Where only a path takes the credential, the trial may ask elsewhere on that host; on no other host."""
+    found = provider(
+        api_url="https://keyed.example.localhost/v1/", verify={"url": "https://keyed.example.localhost/me"}
+    )
+    made = request(found)
+    assert (made.url, dict(made.headers)["authorization"]) == ("https://keyed.example.localhost/me", "Bearer the key")
+    with pytest.raises(ProviderInvalid, match="where the credential may not go"):
+        provider(api_url="https://keyed.example.localhost/v1/", verify={"url": "https://other.example.localhost/me"})
+
+
 SAYS_NO = "keyed.example refuses it"
 
 
@@ -116,12 +132,39 @@ SAYS_NO = "keyed.example refuses it"
         ({"ok": "ok"}, 200, b'{"ok": false, "error": "invalid_auth"}', Refused(reason=f"{SAYS_NO}: invalid_auth")),
         ({"ok": "ok"}, 200, b'{"error": {"a": 1}}', Refused(reason=SAYS_NO)),
         ({"ok": "ok"}, 200, b'{"ok": 1}', Refused(reason=SAYS_NO)),
+        ({"account": "0.name"}, 200, b'[{"name": "first"}]', Proven(account="first")),
+        ({"account": "0.name"}, 200, b"[]", Proven(account=None)),
+        ({"account": "0.name"}, 200, b'"text"', Unclear(reason="keyed.example answered with something that is not a JSON object")),  # noqa: E501
+        ({"proof": "data.me", "account": "data.me.id"}, 200, b'{"data": {"me": {"id": 7}}}', Proven(account="7")),
+        ({"proof": "data.me", "account": "data.me.id"}, 200, b'{"data": {"me": null}, "errors": []}', Refused(reason=SAYS_NO)),  # noqa: E501
+        ({"proof": "data.me"}, 200, b'{"error": "no such key"}', Refused(reason=f"{SAYS_NO}: no such key")),
+        ({"account_header": "X-Org"}, 200, b"anything", Proven(account="acme")),
+        ({"account_header": "X-Other"}, 200, b"anything", Proven(account=None)),
+        ({"refused_by": [401]}, 401, b"", Refused(reason=f"{SAYS_NO} (401)")),
+        ({"refused_by": [401]}, 403, b"", Proven(account=None)),
+        ({"refused_by": [400, 403]}, 400, b"", Refused(reason=f"{SAYS_NO} (400)")),
+        ({"refused_by": [400, 403]}, 401, b"", Proven(account=None)),
+        ({"refused_by": []}, 403, b"", Unclear(reason="keyed.example answered 403")),
+        ({"refused_by": []}, 401, b"", Unclear(reason="keyed.example answered 401")),
+        ({"known_by": "missing_scope"}, 403, b'{"error": "missing_scope"}', Proven(account=None)),
+        ({"known_by": "missing_scope"}, 403, b'{"error": "no_such_key"}', Refused(reason=f"{SAYS_NO} (403)")),
+        ({"known_by": "missing_scope"}, 503, b'{"error": "missing_scope"}', Unclear(reason="keyed.example answered 503")),  # noqa: E501
     ],
 )  # fmt: skip
 def test_what_an_answer_means(verify, status, body, outcome):
     """Only the provider's own no is a no; the account is one clean line or nothing."""
     found = provider(verify={"url": "https://keyed.example.localhost/me", **verify}).verify[0]
-    assert parse_response(found, HttpResponse(status=status, body=body), host="keyed.example") == outcome
+    response = HttpResponse(status=status, headers=(("X-Org", "acme"),), body=body)
+    assert parse_response(found, response, host="keyed.example") == outcome
+
+
+def test_what_was_given_names_the_account():
+    """The account that the login itself was told; it counts once the key is taken, and not for one that is refused."""
+    found = provider(verify={"url": "https://keyed.example.localhost/me"}).verify[0]
+    taken = parse_response(found, HttpResponse(status=200), host="keyed.example", given="me@acme.example")
+    assert taken == Proven(account="me@acme.example")
+    refused = parse_response(found, HttpResponse(status=401), host="keyed.example", given="me@acme.example")
+    assert isinstance(refused, Refused)
 
 
 # ---- in a login ---------------------------------------------------------------------------------------------------
@@ -176,6 +219,59 @@ def test_an_answer_that_repeats_the_key_repeats_it_to_nobody(house, keyed, api):
     refused = log_in(keyed, key, force=True)
     assert "… is not known" in refused.problem
     assert key not in refused.problem
+
+
+def by_path(api: endpoint.Endpoint, answers: dict[str, tuple[int, bytes]]) -> endpoint.Script:
+    """A script that answers by the path that is asked for, with 401 elsewhere."""
+
+    def script():
+        status, body = answers.get(api.requests[-1].path, (401, b"{}"))
+        yield from endpoint.answer(body, status=status)()
+
+    return script
+
+
+@pytest.mark.parametrize(
+    ("answers", "account", "asked"),
+    [
+        ({"/try": (200, b"{}"), "/me": (200, b'{"login": "octocat"}')}, "octocat", ["/try", "/me"]),
+        ({"/try": (200, b"{}"), "/me": (403, b"{}")}, None, ["/try", "/me"]),
+        ({"/try": (200, b"{}"), "/me": (500, b"")}, None, ["/try", "/me"]),
+        ({"/try": (200, b'{"login": "first"}')}, "first", ["/try"]),
+    ],
+)
+def test_a_second_request_only_names(keyed, api, answers, account, asked):
+    """The first request alone decides; what the second one says changes no more than the name."""
+    where = f"https://keyed.example.localhost:{api.port}"
+    first, second = ({"url": f"{where}/{path}", "account": "login"} for path in ("try", "me"))
+    keyed.define({**BASE, "api_url": where, "verify": [first, second]})
+    api.script = by_path(api, answers)
+    done = log_in(keyed)
+    assert isinstance(done, Completed)
+    assert (done.connection.account, done.unverified) == (account, None)
+    assert [request.path for request in api.requests] == asked
+
+
+@pytest.mark.parametrize(
+    ("answers", "outcome"),
+    [
+        ({"/us": (200, b'{"login": "octocat"}')}, "octocat"),
+        ({"/eu": (200, b'{"login": "octocat"}')}, "octocat"),
+        ({"/us": (500, b"")}, "answered 500"),
+        ({}, "refuses it (401); keyed.example.localhost"),
+    ],
+)
+def test_several_places_are_asked_in_turn(keyed, api, answers, outcome):
+    """A key of one region is good although another region refuses it; it is refused where all refuse it."""
+    where = f"https://keyed.example.localhost:{api.port}"
+    keyed.define({**BASE, "api_url": where, "verify": {"url": [f"{where}/us", f"{where}/eu"], "account": "login"}})
+    api.script = by_path(api, answers)
+    done = log_in(keyed)
+    if isinstance(done, Completed):
+        assert outcome in (done.connection.account or done.unverified or "")
+    else:
+        assert outcome in (done.problem or "")
+        assert keyed.broker.credentials.list_all(keyed.owner) == []
 
 
 @pytest.mark.parametrize("status", [401, 403])

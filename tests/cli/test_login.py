@@ -38,7 +38,7 @@ def define_acme(program: Program, server: OidcServer, client: Client = PUBLIC) -
 def test_a_key_from_a_pipe(program: Program):
     # SEC-142
     done = program("login", "openai", "--stdin", input=KEY + "\n")
-    assert (done.returncode, done.stdout) == (0, "logged in to openai as default\n")
+    assert (done.returncode, done.stdout) == (0, "logged in to openai\n")
     assert KEY not in done.stderr
     stored = connections(program)
     assert [(each["provider"], each["connection"], each["status"]) for each in stored] == [
@@ -77,8 +77,33 @@ def test_a_key_is_tried_on_its_provider(program: Program, api_server: ApiServer)
     assert work.stdout == "logged in to keyed as octocat (connection work)\n"
     asked = len(api_server.requests)
     other = program("login", "keyed", "--stdin", "--no-verify", "--connection", "other", input=OTHER)
-    assert other.stdout == "logged in to keyed as other\n"
+    assert other.stdout == "logged in to keyed (connection other)\n"
     assert len(api_server.requests) == asked
+
+
+@pytest.mark.parametrize(
+    ("verify", "field", "said"),
+    [
+        ({"url": "https://acme.example/user", "unnamed": "it names nobody"}, "unnamed",
+         "keyed took it and does not say whose it is: it names nobody"),
+        ({"untried": "each request is billed"}, "untried",
+         "it was stored without being tried: each request is billed"),
+    ],
+)  # fmt: skip
+def test_a_login_without_a_name_says_why(program: Program, api_server: ApiServer, verify, field, said):
+    """What the definition knows of it is shown, and left out where nothing was to be tried."""
+    api = api_server.url("/", host="api.example.localhost")
+    verify = {name: text.replace("https://acme.example/", api) for name, text in verify.items()}
+    definition = {"schema_version": 1, "name": "keyed", "api_url": api, "allow_private_addresses": True, "api_key": {}}
+    definitions.put(program.home, {**definition, "verify": verify})
+    done = program("login", "keyed", "--stdin", input=KEY)
+    assert done.stdout == "logged in to keyed\n"
+    assert said in done.stderr
+    answer = json.loads(program("login", "keyed", "--stdin", "--force", "--json", input=KEY).stdout)
+    assert answer[field] == verify[field]
+    assert {answer["unnamed"], answer["untried"], answer["unverified"]} == {None, verify[field]}
+    quiet = program("login", "keyed", "--stdin", "--force", "--no-verify", input=KEY)
+    assert (quiet.stdout, verify[field] in quiet.stderr) == ("logged in to keyed\n", False)
 
 
 def test_variables_come_with_the_key(program: Program):
@@ -100,7 +125,7 @@ def test_variables_come_with_the_key(program: Program):
 def test_a_provider_out_of_reach_costs_no_login(program: Program):
     """The key is stored, and both terminal and JSON say that nobody was asked."""
     done = program("login", "openai", "--stdin", input=KEY)
-    assert done.stdout == "logged in to openai as default\n"
+    assert done.stdout == "logged in to openai\n"
     assert "stored, but it could not be verified: api.openai.com" in done.stderr
     answer = json.loads(program("login", "openai", "--stdin", "--force", "--json", input=KEY).stdout)
     assert "api.openai.com" in answer["unverified"]
@@ -167,7 +192,7 @@ def test_a_key_on_a_terminal_is_masked(program: Program):
         tty.expect("API key: ")
         assert not tty.echoes()
         tty.send_line(KEY)
-        tty.expect("logged in to openai as default")
+        tty.expect("logged in to openai")
         assert tty.wait() == 0
         assert tty.echoes()
         assert KEY not in tty.transcript
@@ -219,7 +244,7 @@ def test_an_oauth_client_is_asked_for_on_the_terminal(program: Program, oidc_ser
         tty.expect(r"waiting for the browser, or for that address … \d:\d\d, Ctrl-C stops")
         callback = oidc_server.approve(visitor.open(link, stop_at=oidc_server.issuer))
         visitor.open(callback)
-        tty.expect("logged in to acme as default")
+        tty.expect("logged in to acme")
         assert tty.wait() == 0
         assert str(BASIC.secret) not in tty.transcript
     assert "is connected" in visitor.page
@@ -254,7 +279,7 @@ def test_the_form_opens_in_the_browser_and_the_command_waits_for_it(program: Pro
     assert process.poll() is None
     visitor.submit({"api_key": KEY})
     out, err = process.communicate(timeout=30)
-    assert (process.returncode, out) == (0, "logged in to openai as default\n")
+    assert (process.returncode, out) == (0, "logged in to openai\n")
     assert link in err
     assert "is connected" in visitor.page
     assert program.opened == [link]
@@ -339,7 +364,7 @@ def test_the_last_address_is_pasted(program: Program, oidc_server: OidcServer):
         assert oidc_server.token_requests() == ()
         callback = oidc_server.approve(authorization)
         tty.send_line(callback)
-        tty.expect("logged in to acme as default")
+        tty.expect("logged in to acme")
         assert tty.wait() == 0
         assert tty.echoes()
         assert callback.partition("code=")[2].partition("&")[0] not in tty.transcript
@@ -370,7 +395,7 @@ def test_a_client_that_is_the_account(program: Program, oidc_server: OidcServer)
     define_acme(program, oidc_server, BASIC)
     words = ("login", "acme", "--flow", "client_credentials")
     done = program(*words, "--stdin", input=json.dumps({"client_id": BASIC.id, "client_secret": BASIC.secret}))
-    assert (done.returncode, done.stdout) == (0, "logged in to acme as default\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "logged in to acme\n"), done.stderr
     with program.on_terminal(*words, "--connection", "typed", env=NO_BROWSER) as tty:
         tty.expect("Client ID: ")
         tty.send_line(BASIC.id)
@@ -398,7 +423,7 @@ def test_a_device_code_on_a_terminal(program: Program, oidc_server: OidcServer):
         tty.expect("▀")
         tty.expect(rf"waiting until you have entered {code} … 0:0\d, Ctrl-C stops")
         oidc_server.enter_code(address, code=code)
-        tty.expect("logged in to acme as default")
+        tty.expect("logged in to acme")
         assert tty.wait() == 0
     ((stored,),) = [connections(program)]
     assert (stored["provider"], stored["status"]) == ("acme", "connected")

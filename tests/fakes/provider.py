@@ -21,6 +21,8 @@ CLIENT_SECRET: Final = "our secret/&+:"
 CODE: Final = "the-code"
 
 Row = Mapping[str, Any]
+Trial = tuple[str, str | list[str], object, str | None]
+"""A request about the account: its method, its URL or several, the answer, and whom that names."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,6 +38,8 @@ class ProviderServer:
     refresh_token: str = ""
     strange: Mapping[str, object] = field(default_factory=dict)
     """Members that the next token answer has otherwise."""
+    limited: bool = False
+    """Whether the credential may do little: the API knows it, and answers so."""
     seen: list[str] = field(default_factory=list)
     """The URLs that were asked for, as the row has them."""
     complaints: list[str] = field(default_factory=list)
@@ -49,6 +53,7 @@ class ProviderServer:
     def play(self, kind: str, row: Row) -> None:
         """Be the provider of this row, for a login of this kind."""
         self.kind, self.row, self.challenge, self.strange = kind, row, None, {}
+        self.limited = False
         self.access_token, self.refresh_token = "", "" if row.get("lasting") else "refresh-0"
         self.seen.clear()
         self.complaints.clear()
@@ -66,6 +71,7 @@ class ProviderServer:
             return
         url = "https:/" + request.path
         self.seen.append(url)
+        headers: Mapping[str, str] = {}
         if url == self.row.get("token") and self._grant(request) == "authorization_code":
             status, answer = self._exchange(request)
         elif url == self.row.get("register"):
@@ -73,9 +79,10 @@ class ProviderServer:
         elif url == self.row.get("refresh", self.row.get("token")):
             status, answer = self._refresh(request)
         else:
-            status, answer = self._api(request, url)
+            status, answer, headers = self._api(request, url)
         body = json.dumps(answer).encode()
         head = f"HTTP/1.1 {status} Test\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         connection.writer.write(f"{head}Connection: close\r\n\r\n".encode() + body)
         connection.writer.flush()
 
@@ -161,17 +168,37 @@ class ProviderServer:
 
     # ---- the API
 
-    def _api(self, request: wire.Recorded, url: str) -> tuple[int, object]:
-        method, wanted, answer, _ = self.row.get("verify") or ("", "", {}, None)
-        expected = self.row["requests"][0][1]
-        good = (request.method, url) == (method, wanted) and all(
+    def _api(self, request: wire.Recorded, url: str) -> tuple[int, object, Mapping[str, str]]:
+        """What the API says to a request about the account: of several places the last one has it."""
+        expected = self.row.get("trial") or self.row["requests"][0][1]
+        is_known = all(
             request.query.get(name[1:]) == value if name[0] == "?" else request.header(name) == self.filled(value)
             for name, value in expected.items()
             if name[0] not in "+/"
         )
-        if not good:
-            self.complaints.append(f"{request.method} {url} with {request.headers}")
-        return (200, answer) if good else (401, {"message": "bad credentials"})
+        sent = {name: value for name, value in request.query.items() if f"?{name}" not in expected}
+        for method, wanted, good, _ in self.trials:
+            base, _, query = _places(wanted)[-1].partition("?")
+            if is_known and (request.method, url, sent) == (method, base, dict(urllib.parse.parse_qsl(query))):
+                status, answer = self.row["limited"] if self.limited else (200, good)
+                return status, answer, self.row.get("answer_headers", {})
+        if not any((url, is_known) == (place.partition("?")[0], True) for place in self.places):
+            self.complaints.append(f"{request.method} {request.target} with {request.headers}")
+        return *self.row.get("refusal", (401, {"message": "bad credentials"})), {}
+
+    @property
+    def trials(self) -> list[Trial]:
+        """The requests that the provider knows: one that proves a credential, and maybe one that names its account."""
+        return [self.row[name] for name in ("verify", "named") if name in self.row]
+
+    @property
+    def places(self) -> list[str]:
+        """The URLs of all of them."""
+        return [place for trial in self.trials for place in _places(trial[1])]
+
+
+def _places(written: str | list[str]) -> list[str]:
+    return [written] if isinstance(written, str) else written
 
 
 @contextmanager

@@ -96,13 +96,22 @@ EVERYTHING = {
     "verify": [
         {
             "method": "POST",
-            "url": "{base_url}/api/me/{user}",
+            "url": ["{base_url}/api/me/{user}", "{base_url}/api/me?all=1"],
             "headers": {"Content-Type": "application/json"},
             "body": "{}",
-            "account": "data.name",
+            "account": "{user}",
             "ok": "ok",
+            "proof": "data",
+            "refused_by": [401],
+            "known_by": "missing_scope",
         },
-        {"auth": "oauth2", "url": "{base_url}/api/realms/{realm}"},
+        {
+            "auth": "oauth2",
+            "url": "{base_url}/api/realms/{realm}",
+            "account": "data.name",
+            "account_header": "Acme-Account",
+            "refused_by": [],
+        },
     ],
     "export": {
         "env": {
@@ -226,6 +235,10 @@ def test_everything_is_kept():
         (OAUTH, "oauth.token_url", ..., "oauth.token_url: is missing", None),
         (OAUTH, "oauth.token_url", "http://acme.test/token", "oauth.token_url: must be an https URL", None),
         (OAUTH, "oauth.token_url", "http://127.0.0.1:7998/providers", "oauth.token_url: 127.0.0.1 is no public name", None),  # noqa: E501
+        (OAUTH, "oauth.token_url", "https://acme.test/token?grant_type=x", "oauth.token_url: has a query with grant_type", None),  # noqa: E501
+        (OAUTH, "oauth.authorization_url", "https://acme.test/a?state=x", "has a query with state, which is set", None),
+        (OAUTH, "oauth.authorization_url", "https://acme.test/a?p", "has a query that is not of the form", None),
+        (OAUTH, "oauth.revocation_url", "https://acme.test/a?p=1", "must be an https URL without user, query", None),
         (OAUTH, "oauth.token_url", "https://169.254.169.254/", "oauth.token_url: 169.254.169.254 is no public name", None),  # noqa: E501
         (OAUTH, "oauth.registration_endpoint", "file:///x", "oauth.registration_endpoint: must be an https URL", None),
         (OAUTH, "oauth.issuer", "{tenant}", "oauth.issuer: there is no variable tenant", None),
@@ -280,7 +293,25 @@ def test_everything_is_kept():
         (KEY, "verify", {"url": "https://api.acme.test/{api_key}"}, "{api_key} is no variable, and no field", None),
         (KEY, "verify", {"url": "https://api.acme.test/", "method": "DELETE"}, "verify.method: is 'DELETE'", None),
         (EVERYTHING, "verify.0.url", "https://{user}.acme.test/", "verify[0].url: a field may stand in the path only", None),  # noqa: E501
-        (EVERYTHING, "verify.1.auth", "api_key", "verify[1].auth: is proven by an earlier request already", None),
+        (KEY, "verify", [{"url": "https://api.acme.test/"}] * 3, "verify[2].url: a login is tried by 2 requests", None),
+        (KEY, "verify", {"url": ["https://api.acme.test/"] * 2}, "verify.url: names something twice", None),
+        (KEY, "verify", {"url": []}, "verify.url: is missing", None),
+        (KEY, "verify", {"url": [f"https://api.acme.test/{n}" for n in range(4)]}, "must name 1 to 3 URLs", None),
+        (KEY, "verify", {"url": "https://api.acme.test/?a={api_key}"}, "its query must be the same for everybody", "`inject`"),  # noqa: E501
+        (KEY, "verify", {"url": "https://api.acme.test/?a"}, "verify.url: has a query that is not of the form", None),
+        (KEY, "verify", {"url": "https://api.acme.test/?a=1&a=2"}, "has a query that names something", None),
+        (KEY, "verify", {"url": "https://api.acme.test?a=1"}, "verify.url: has a query without a path", None),
+        (KEY, "verify", {"url": "https://api.acme.test/", "account": "{api_key}"}, "verify.account: {api_key} is no", None),  # noqa: E501
+        (KEY, "verify", {"url": "https://api.acme.test/", "account_header": "a b"}, "is not a header name", None),
+        (KEY, "verify", {"url": "https://api.acme.test/", "refused_by": 401}, "verify.refused_by: must be a list", None),  # noqa: E501
+        (KEY, "verify", {"url": "https://api.acme.test/", "refused_by": [429]}, "must name answers from 400", None),
+        (KEY, "verify", {"url": "https://api.acme.test/", "refused_by": [403, 401]}, "in order, each once", None),
+        (KEY, "verify", {"url": "https://api.acme.test/", "refused_by": [True]}, "must name answers from 400", None),
+        (KEY, "verify", {"url": "https://api.acme.test/", "account": "id", "unnamed": "why"}, "verify.unnamed: cannot", None),  # noqa: E501
+        (KEY, "verify", [{"url": "https://api.acme.test/", "account": "id"}, {"url": "https://api.acme.test/a", "unnamed": "why"}], "either named or unnamed", None),  # noqa: E501
+        (KEY, "verify", [{"url": "https://api.acme.test/"}, {"untried": "why"}], "verify[1].untried: a login is either", None),  # noqa: E501
+        (KEY, "verify", {"untried": "why", "url": "https://api.acme.test/"}, "there is no field 'url'", None),
+        (KEY, "verify", {"untried": "why", "auth": "oauth2"}, "verify.auth: is oauth2, which nobody", None),
         (EVERYTHING, "verify.1.url", "{base_url}/api/{user}", "verify[1].auth: is 'oauth2'", "one of: api_key"),
         (KEY, "verify", {"url": "https://api.acme.test/", "auth": "oauth2"}, "verify.auth: is oauth2, which nobody", None),  # noqa: E501
         (KEY, "export", {"environment": {}}, "export: there is no field 'environment'", None),

@@ -15,7 +15,7 @@ from authsome.daemon import cross_origin
 from authsome.daemon.api import views
 from authsome.daemon.api.call import Call, Endpoints, Handler
 from authsome.daemon.dashboard import bridge
-from authsome.daemon.dashboard.bridge import DeviceCode, FormField, InputForm
+from authsome.daemon.dashboard.bridge import DeviceCode, Done, FormField, InputForm
 from authsome.daemon.messages import Request, Response, html_response, json_response, redirect
 from authsome.daemon.router import Access, Endpoint
 from authsome.errors import (
@@ -38,6 +38,7 @@ from authsome.models.login import (
     Flow,
     Login,
 )
+from authsome.models.provider import Provider
 from authsome.secret import Secret
 
 LONGEST_POLL: Final = 25  # seconds: below what proxies in between allow a request
@@ -290,10 +291,7 @@ class LoginsApi(Endpoints):
             case Exchanging():
                 return html_response(bridge.waiting_page(provider.display_name))
             case Completed():
-                stored = login.connection
-                return html_response(
-                    bridge.done_page(provider.display_name, stored.name, stored.account, login.unverified)
-                )
+                return html_response(bridge.done_page(provider.display_name, _done(login, provider)))
             case Failed():
                 return html_response(bridge.failed_page(provider.display_name, login.message, login.hint))
 
@@ -364,8 +362,8 @@ class LoginsApi(Endpoints):
         key = login.request.browser_key.reveal()
         fields = self._broker.logins.fields(login) if isinstance(login, AwaitingInput) else ()
         link = f"{self._base_url}{_path(login, 'open')}?key={key}"
-        flows = self._broker.logins.provider(login.request).flows
-        view = views.session(login, fields, link, flows, self._broker.context.clock())
+        provider = self._broker.logins.provider(login.request)
+        view = views.session(login, fields, link, provider, self._broker.context.clock())
         return json_response(view, status=status)
 
 
@@ -378,6 +376,17 @@ def _page(make: Callable[[], Response]) -> Response:
     except AuthsomeError as error:
         status = error.http_status
         return html_response(bridge.error_page(status, error.message, error.hint), status=status)
+
+
+def _done(login: Completed, provider: Provider) -> Done:
+    untried, unnamed = views.silence(login, provider)
+    stored = login.connection
+    return Done(
+        connection=stored.name,
+        account=stored.account,
+        unverified=login.unverified or untried,
+        unnamed=unnamed,
+    )
 
 
 def _flow(text: str) -> Flow:

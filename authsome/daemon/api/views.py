@@ -17,11 +17,11 @@ from authsome.models.login import (
     AwaitingInput,
     Completed,
     Failed,
-    Flow,
     Login,
     Stage,
 )
 from authsome.models.principal import Caller, Identity
+from authsome.models.provider import Provider
 from authsome.models.route import RouteTable
 
 JsonObject = Mapping[str, object]
@@ -91,6 +91,8 @@ SESSION: Final = shape(
         "error": {"anyOf": [ERROR, {"type": "null"}]},
         "connection_view": {"anyOf": [CONNECTION, {"type": "null"}]},
         "unverified": OPTIONAL_TEXT,
+        "untried": OPTIONAL_TEXT,
+        "unnamed": OPTIONAL_TEXT,
     }
 )
 IDENTITY: Final = shape({"handle": TEXT, "did": TEXT})
@@ -157,10 +159,11 @@ def error(value: AuthsomeError) -> JsonObject:
 
 
 def session(
-    login: Login, fields: Iterable[InputField], browser_url: str, flows: Iterable[Flow], now: datetime
+    login: Login, fields: Iterable[InputField], browser_url: str, provider: Provider, now: datetime
 ) -> JsonObject:
     """A login, for the one who began it."""
     request = login.request
+    untried, unnamed = silence(login, provider)
     return {
         "id": request.id,
         "status": login.stage,
@@ -170,7 +173,7 @@ def session(
         "new_provider": request.is_new_provider,
         "browser_url": browser_url,
         "authorization_url": login.authorization_url if isinstance(login, AwaitingCallback) else None,
-        "flows": list(flows),
+        "flows": list(provider.flows),
         "fields": [
             {
                 "name": field.name,
@@ -189,7 +192,18 @@ def session(
         ),
         "connection_view": connection(login.connection, now) if isinstance(login, Completed) else None,
         "unverified": login.unverified if isinstance(login, Completed) else None,
+        "untried": untried,
+        "unnamed": unnamed,
     }
+
+
+def silence(login: Login, provider: Provider) -> tuple[str | None, str | None]:
+    """Why a login's credential was not tried, and why nobody said whose it is, where the definition knows that."""
+    if not isinstance(login, Completed) or login.connection.account is not None or not login.request.verify:
+        return None, None
+    kind = login.connection.kind
+    untried = provider.untried(kind)
+    return untried, None if untried or login.unverified else provider.unnamed(kind)
 
 
 def _device(login: AwaitingDevice) -> JsonObject:

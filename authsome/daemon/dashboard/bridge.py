@@ -57,6 +57,18 @@ class InputForm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What there is to say of a login that has succeeded."""
+
+    connection: str
+    account: str | None = None
+    unverified: str | None = None
+    """Why the credential was not tried, or nothing came of it."""
+    unnamed: str | None = None
+    """Why its provider does not say whose it is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceCode:
     """A code that is to be entered at the provider, and where."""
 
@@ -135,16 +147,18 @@ def waiting_page(provider: str) -> Html:
     return _page(f"Connecting {provider}", content, refresh=str(WAIT))
 
 
-def done_page(provider: str, connection: str, account: str | None, unverified: str | None) -> Html:
-    """The login has succeeded; `unverified` says why the provider could not be asked about the credential."""
-    details = [_detail("Account", account)] if account else []
-    if unverified:
-        details.append(_detail("Not verified", unverified))
+def done_page(provider: str, done: Done) -> Html:
+    """The login has succeeded."""
+    details = [_detail("Account", done.account)] if done.account else []
+    if done.unnamed:
+        details.append(_detail("Account", f"not said: {done.unnamed}"))
+    if done.unverified:
+        details.append(_detail("Not verified", done.unverified))
     content = html.render(
         "done",
         monogram=_monogram(provider),
         provider=provider,
-        details=html.join([*details, _detail("Connection", connection)]),
+        details=html.join([*details, _detail("Connection", done.connection)]),
     )
     return _page(f"{provider} is connected", content)
 

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from authsome.daemon.dashboard import bridge
-from authsome.daemon.dashboard.bridge import DeviceCode, FormField, InputForm
+from authsome.daemon.dashboard.bridge import DeviceCode, Done, FormField, InputForm
 
 EVIL = "\"><img src=x onerror=alert(1)><script>alert(1)</script>'{{x}}"
 
@@ -58,7 +58,7 @@ PAGES = {
     ),
     "waiting": bridge.waiting_page,
     "onward": lambda text: bridge.onward_page(text, "https://provider.example/authorize?a=b"),
-    "done": lambda text: bridge.done_page(text, text, text, text),
+    "done": lambda text: bridge.done_page(text, Done(connection=text, account=text, unverified=text, unnamed=text)),
     "failed": lambda text: bridge.failed_page(text, text, text),
     "error": lambda text: bridge.error_page(404, text, text),
     "expired": lambda _: bridge.expired_page(),
@@ -260,11 +260,15 @@ def test_not_going_on_elsewhere(url):
 
 def test_the_outcome_is_told():
     """Who signed in, under which name it is kept, or what went wrong and what to do."""
-    done = Reader(bridge.done_page("GitHub", "work", "octocat", None)).text
+    done = Reader(bridge.done_page("GitHub", Done(connection="work", account="octocat"))).text
     assert "GitHub is connected" in done
     assert "octocat" in done
     assert "work" in done
-    assert "Account" not in bridge.done_page("GitHub", "work", None, None)
+    assert "Account" not in bridge.done_page("GitHub", Done(connection="work"))
+    quiet = Reader(bridge.done_page("Groq", Done(connection="work", unnamed="no answer has a name in it"))).text
+    assert "not said: no answer has a name in it" in quiet
+    untried = Reader(bridge.done_page("Acme", Done(connection="work", unverified="each request costs"))).text
+    assert "each request costs" in untried
     failed = Reader(bridge.failed_page("GitHub", "the state is wrong", "run `authsome login github`")).text
     assert "The state is wrong." in failed
     assert "Run authsome login github." in failed
@@ -278,4 +282,4 @@ def test_the_outcome_is_told():
 )
 def test_monograms(provider, letter):
     """The first letter or digit, whatever stands before it."""
-    assert f'aria-hidden="true">{letter}</span>' in bridge.done_page(provider, "default", None, None)
+    assert f'aria-hidden="true">{letter}</span>' in bridge.done_page(provider, Done(connection="default"))

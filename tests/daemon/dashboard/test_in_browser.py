@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from authsome.daemon.dashboard import assets, bridge
-from authsome.daemon.dashboard.bridge import FormField, InputForm
+from authsome.daemon.dashboard.bridge import Done, FormField, InputForm
 from authsome.daemon.messages import html_response, problem, redirect
 from authsome.daemon.server import Server
 from authsome.errors import NotFound
@@ -88,7 +88,7 @@ def test_pages_work_under_their_policy(site, page, text):
     site.pages = {
         "/input": bridge.input_page(form(text)),
         "/key": bridge.input_page(form(text, redirect_uri=None)),
-        "/done": bridge.done_page(text, text, text, text),
+        "/done": bridge.done_page(text, Done(connection=text, account=text, unverified=text, unnamed=text)),
         "/failed": bridge.failed_page(text, text, text),
         "/error": bridge.error_page(500, text, text),
         "/expired": bridge.expired_page(),
