@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from authsome.errors import EndpointRefused, TimedOut
-from authsome.message import HttpRequest, HttpResponse, clean_line, json_object
+from authsome.message import HttpRequest, HttpResponse, clean_line, json_object, member
 from authsome.models import url
 from authsome.models.oauth import OAuth
 from authsome.oauth import token
@@ -143,7 +143,7 @@ def _refusal(response: HttpResponse, oauth: OAuth) -> tuple[object, object]:
         data = json_object(response.body)
     except ValueError:
         return None, None
-    return data.get(oauth.response.error) or data.get("error"), data.get("interval")
+    return member(data, oauth.response.error) or data.get("error"), data.get("interval")
 
 
 def _interval(value: object) -> timedelta | None:

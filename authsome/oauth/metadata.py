@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 from authsome.errors import EndpointRefused
 from authsome.message import HttpRequest, HttpResponse, clean_line, json_object
@@ -71,6 +71,9 @@ def server_documents(issuer: str) -> tuple[str, ...]:
     """Where an issuer's metadata may lie, best first: the well-known part goes between host and path (RFC 8414 §3.1).
 
     OpenID Connect puts it after the path instead (Discovery §4), which is the same for an issuer without one.
+
+    Raises:
+        EndpointRefused: the issuer, which a resource may have named, is no address.
     """
     origin, path = _split(issuer)
     found = (origin + SERVER + path, origin + OPENID + path, origin + path + OPENID)
@@ -96,7 +99,10 @@ def redirect_target(address: str, response: HttpResponse) -> str | None:
     """
     if response.status not in _REDIRECTS:
         return None
-    target = urljoin(address, response.header("Location") or "")
+    try:
+        target = urljoin(address, response.header("Location") or "")
+    except ValueError as error:
+        raise EndpointRefused(f"{host_of(address)}: its metadata sends on to nowhere") from error
     if _origin(target) != _origin(address) or "#" in target:
         raise EndpointRefused(f"{host_of(address)}: its metadata sends on to somewhere else, which is not followed")
     return target
@@ -210,13 +216,25 @@ def _words(value: object) -> tuple[str, ...]:
 
 def _split(address: str) -> tuple[str, str]:
     """Origin and path; the path without a slash at its end."""
-    parts = urlsplit(address)
+    parts = _parts(address)
     return f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/")
 
 
 def _origin(address: str) -> tuple[str, str]:
-    parts = urlsplit(address)
+    parts = _parts(address)
     return parts.scheme, parts.netloc.lower()
+
+
+def _parts(address: str) -> SplitResult:
+    """Somebody else's address, taken apart.
+
+    Raises:
+        EndpointRefused: it is none.
+    """
+    try:
+        return urlsplit(address)
+    except ValueError as error:
+        raise EndpointRefused(f"the metadata names something that is no address: {clean_line(address, 100)}") from error
 
 
 def _same(one: str, other: str) -> bool:

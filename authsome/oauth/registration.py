@@ -145,5 +145,8 @@ def _moment(value: object) -> datetime | None:
 
 
 def _same_origin(one: str, other: str) -> bool:
-    mine, theirs = urlsplit(one), urlsplit(other)
+    try:
+        mine, theirs = urlsplit(one), urlsplit(other)
+    except ValueError:
+        return False
     return (mine.scheme, mine.netloc) == (theirs.scheme, theirs.netloc)

@@ -1,6 +1,7 @@
 """Device logins: what the provider gives to begin with, and what each answer to a question means."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from authsome.errors import AuthsomeError, EndpointRefused, EndpointUnreachable, LoginRequired, TimedOut
 from authsome.message import HttpResponse
-from authsome.models.oauth import OAuth
+from authsome.models.oauth import OAuth, ResponseShape
 from authsome.oauth import device, token
 from authsome.oauth.client_auth import ClientCredentials
 from authsome.secret import Secret
@@ -38,9 +39,9 @@ def begun(**changes: object) -> device.DeviceAuthorization:
     return device.parse_authorization_response(response, ACME, now=NOON)
 
 
-def answered(body: object, status: int = 400) -> object:
+def answered(body: object, status: int = 400, oauth: OAuth = ACME) -> object:
     response = HttpResponse(status, (), json.dumps(body).encode())
-    return device.parse_token_response(response, ACME, now=NOON, sent=(DEVICE_CODE,))
+    return device.parse_token_response(response, oauth, now=NOON, sent=(DEVICE_CODE,))
 
 
 def form(body: bytes) -> dict[str, str]:
@@ -161,6 +162,13 @@ def test_answers(body, status, outcome):
             answered(body, status)
     else:
         assert answered(body, status) == outcome
+
+
+def test_answers_whose_error_lies_deeper():
+    """Where a definition says that errors lie, "not yet" is found as well as the others are."""
+    acme = replace(ACME, response=ResponseShape(error="error.code"))
+    assert answered({"error": {"code": "authorization_pending"}}, oauth=acme) == device.Pending()
+    assert answered({"error": {"code": "slow_down"}}, oauth=acme) == device.SlowDown(None)
 
 
 def test_tokens():

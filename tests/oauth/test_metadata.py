@@ -106,3 +106,15 @@ def test_endpoints_that_no_definition_could_name(endpoint):
             issuer="https://a.test",
             allow_private=False,
         )
+
+
+@pytest.mark.parametrize("address", ["https://[x", "https://a.test]/", "https://a\u2100b.test/"])
+def test_addresses_that_are_none(address):
+    """What cannot even be taken apart is refused like any other place, wherever it stands. # SEC-92"""
+    with pytest.raises(EndpointRefused):
+        metadata.server_documents(address)
+    with pytest.raises(EndpointRefused):
+        metadata.redirect_target("https://a.test/x", HttpResponse(302, (("Location", address),)))
+    body = json.dumps({"resource": address}).encode()
+    with pytest.raises(EndpointRefused):
+        metadata.parse_resource(HttpResponse(200, (), body), document="https://a.test/d", used="https://a.test/")

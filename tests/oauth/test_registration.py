@@ -115,7 +115,8 @@ def test_no_answer_of_use(status, body, kind):
 
 
 @pytest.mark.parametrize(
-    "place", ["https://evil.test/made", "http://acme.test/made", "https://acme.test:444/made", 7, None, ...]
+    "place",
+    ["https://evil.test/made", "http://acme.test/made", "https://acme.test:444/made", "https://[x", 7, None, ...],
 )
 def test_managed_at_its_own_origin_alone(place):
     """The token that manages a registration goes nowhere but to the server that gave it. # SEC-107"""
