@@ -126,10 +126,9 @@ class Credentials:
             return connections.require(reader, caller.vault_id, provider, None if name == DEFAULT else name)
 
     def field_names(self, connection: Connection) -> tuple[str, ...]:
-        """The names of a connection's secret fields."""
+        """The names of a connection's secret fields, none of which is opened for that."""
         with self._context.database.read() as reader:
-            sealer = self._context.sealers.for_vault(connection.vault_id)
-            return tuple(connections.secrets(reader, sealer, connection))
+            return connections.fields(reader, connection)
 
     def reveal(self, caller: Caller, provider: str, name: str, event: Event) -> Revealed:
         """The plain values, freshly refreshed, after `event` (export or show) is committed, durably.
@@ -150,6 +149,8 @@ class Credentials:
             context.notify(Notice.of(connection, Occasion.LOGIN_NEEDED, error))
             raise error
         with context.database.transaction(durable=True) as tx:
+            # refreshed, or logged in anew, since it was read: of what is there now
+            connection = connections.require(tx, caller.vault_id, provider, connection.name)
             held = connections.secrets(tx, context.sealers.for_vault(caller.vault_id), connection)
             audit.append(tx, record.about(event, caller, connection, context.clock()))
         environment = definition.export.values(connection.kind, held, connection.variables)

@@ -235,6 +235,12 @@ def secrets(
     return found
 
 
+def fields(reader: Reader, connection: Connection) -> tuple[str, ...]:
+    """The names of a connection's secret fields, in order."""
+    query = "SELECT field FROM secrets WHERE vault_id = ? AND provider = ? AND connection = ? ORDER BY field"
+    return tuple(str(field) for (field,) in reader.execute(query, _key(connection)))
+
+
 def _sealed(reader: Reader, key: tuple[str, str, str]) -> list[tuple[str, bytes]] | None:
     """A connection's sealed fields; None when there are none."""
     query = "SELECT field, sealed FROM secrets WHERE vault_id = ? AND provider = ? AND connection = ?"

@@ -24,9 +24,10 @@ from authsome.errors import (
     StorageFailed,
 )
 from authsome.models.audit import Event
-from authsome.models.connection import Status
+from authsome.models.connection import ACCESS_TOKEN, Kind, Status
 from authsome.models.notice import Occasion
-from authsome.vault import refreshes
+from authsome.secret import Secret
+from authsome.vault import connections, refreshes
 from fakes import endpoint
 
 HOUR = timedelta(hours=1)
@@ -478,6 +479,23 @@ def test_an_expired_token_without_refresh_is_refused(house, hostile):
     assert [(notice.occasion, notice.message) for notice in house.notices] == [
         (Occasion.LOGIN_NEEDED, "the login default of acme has expired and cannot be refreshed")
     ] * 2
+
+
+def test_what_is_revealed_is_what_is_stored_then(house, hostile):
+    """A login that is replaced between the look at it and the record of it is not called damaged."""
+    house.oauth("acme", hostile.url())
+    house.connect("acme", lifetime=HOUR)
+    sealer = house.context.sealers.for_vault(house.owner.vault_id)
+    with ThreadPoolExecutor() as pool:
+        with house.context.database.transaction() as tx:
+            revealing = pool.submit(house.broker.credentials.reveal, house.owner, "acme", "default", Event.EXPORT)
+            time.sleep(0.2)  # it has read what is there, and waits for its turn to write
+            fields = {ACCESS_TOKEN: Secret("newer-access")}
+            connections.put(
+                tx, sealer, provider="acme", name="default", kind=Kind.OAUTH2, secrets=fields, now=house.clock()
+            )
+        revealed = revealing.result(10)
+    assert revealed.fields[ACCESS_TOKEN] == Secret("newer-access")
 
 
 def test_little_time_lies_between_the_answer_and_its_commit(house, hostile, record_property):
