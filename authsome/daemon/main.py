@@ -198,6 +198,7 @@ def _start_renewal(broker: "Broker") -> Callable[[], None]:
 
 def _upkeep(context: "Context", stopping: threading.Event) -> None:
     """Forget, once a minute, what has expired."""
+    from authsome.broker.logins import RETENTION  # noqa: PLC0415
     from authsome.identity import proof  # noqa: PLC0415
     from authsome.vault import logins, runs  # noqa: PLC0415
 
@@ -205,7 +206,7 @@ def _upkeep(context: "Context", stopping: threading.Event) -> None:
         now = context.clock()
         try:
             with context.database.transaction(durable=False) as tx:
-                logins.purge(tx, now)
+                logins.purge(tx, before=now - RETENTION)
                 runs.purge(tx, before=now)
             while _forget(context, int(now.timestamp()) - proof.MAX_LIFETIME):  # a clock may be set back
                 pass

@@ -103,9 +103,9 @@ def list_devices(reader: Reader, sealers: Sealers) -> list[AwaitingDevice]:
     return [login for login in _list(reader, sealers, Stage.DEVICE) if isinstance(login, AwaitingDevice)]
 
 
-def purge(transaction: Transaction, now: datetime) -> int:
-    """Forget the logins that have expired; how many they were."""
-    return transaction.execute("DELETE FROM logins WHERE expires_at <= ?", (from_moment(now),)).rowcount
+def purge(transaction: Transaction, *, before: datetime) -> int:
+    """Forget the logins that had expired by then; how many they were."""
+    return transaction.execute("DELETE FROM logins WHERE expires_at <= ?", (from_moment(before),)).rowcount
 
 
 def delete(transaction: Transaction, login_id: str) -> bool:

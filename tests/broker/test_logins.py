@@ -307,6 +307,18 @@ def test_an_abandoned_login_ends(acme):
     assert ended.code == "timed_out"
 
 
+def test_that_a_login_took_too_long_is_told(acme):
+    """Also when what has expired was swept away just before somebody asks."""
+    login = begin(acme)
+    acme.clock.advance(LIFETIME)
+    begin(acme, force=True)
+    assert acme.broker.logins.get(acme.owner, login.request.id).code == "timed_out"
+    acme.clock.advance(LIFETIME)
+    begin(acme, force=True)
+    with pytest.raises(LoginNotFound):
+        acme.broker.logins.get(acme.owner, login.request.id)
+
+
 def test_abandoned_logins_take_bounded_room(acme):
     """However many logins are begun, only so many are kept. # SEC-60"""
     for _ in range(stored_logins.MOST + 20):

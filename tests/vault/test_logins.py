@@ -178,16 +178,16 @@ def test_abandoned_logins_stay_few(store, awaiting, now):  # SEC-60
         assert transaction.execute("SELECT count(*) FROM logins").fetchone() == (logins.MOST,)
         assert logins.get(transaction, store.sealer, "login-499") is not None
         assert logins.get(transaction, store.sealer, "login-0") is None
-        assert logins.purge(transaction, now + timedelta(minutes=9)) > 0
-        assert logins.purge(transaction, now + timedelta(minutes=11)) > 0
+        assert logins.purge(transaction, before=now + timedelta(minutes=9)) > 0
+        assert logins.purge(transaction, before=now + timedelta(minutes=11)) > 0
         assert transaction.execute("SELECT count(*) FROM logins").fetchone() == (0,)
 
 
 def test_purge_takes_what_has_expired_only(store, awaiting, now):
     put(store, awaiting())
     with store.database.transaction() as transaction:
-        assert logins.purge(transaction, now + timedelta(minutes=10, microseconds=-1)) == 0
-        assert logins.purge(transaction, now + timedelta(minutes=10)) == 1
+        assert logins.purge(transaction, before=now + timedelta(minutes=10, microseconds=-1)) == 0
+        assert logins.purge(transaction, before=now + timedelta(minutes=10)) == 1
         assert not logins.delete(transaction, "login-1")
 
 
