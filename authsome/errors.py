@@ -306,7 +306,7 @@ class IdentityUnclaimed(AuthenticationFailed):
     """this identity belongs to no principal yet."""
 
     code = "identity_unclaimed"
-    default_hint = "the owner of this vault has to claim it first"
+    default_hint = "ask for it, and confirm it in a browser: authsome identity claim"
 
 
 class Cancelled(AuthsomeError):

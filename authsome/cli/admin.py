@@ -3,11 +3,10 @@
 from collections import Counter
 from pathlib import Path
 
+from authsome.cli.answer import objects
 from authsome.cli.arguments import Arguments, Parser
-from authsome.cli.connections import objects
 from authsome.cli.context import Context
 from authsome.cli.output import Stopwatch
-from authsome.errors import NotAllowed
 
 _PATIENCE = 120.0  # seconds: a keyring may have to be unlocked by hand
 _WORDS = {"imported": "imported", "kept": "kept as it is here", "left out": "left out"}
@@ -28,8 +27,7 @@ def configure_import_upstream(parser: Parser) -> None:
 
 def run_import_upstream(args: Arguments, context: Context) -> int:
     """Take over what a home of upstream's holds, and say of each thing what became of it."""
-    if context.inside_run:
-        raise NotAllowed("a run's child does not change what is stored", hint="do it in a terminal of your own")
+    context.refuse_inside_run("change what is stored")
     body: dict[str, object] = {
         "directory": str(Path(args.text("dir")).absolute()),
         "force": args.flag("force"),

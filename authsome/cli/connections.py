@@ -6,9 +6,9 @@ from datetime import datetime
 
 from authsome import clock
 from authsome.cli import prompt, quoting, times
+from authsome.cli.answer import member, objects
 from authsome.cli.arguments import Arguments, Parser
 from authsome.cli.context import Context
-from authsome.client.api import JsonObject
 from authsome.errors import (
     ConnectionNotFound,
     CredentialUnavailable,
@@ -119,7 +119,7 @@ def run_get(args: Arguments, context: Context) -> int:
     if args.flag("show-secret"):
         _may_show(context)
     answer = context.daemon.call("GET", path)
-    connection, fields = _object(answer, "connection"), _object(answer, "fields")
+    connection, fields = member(answer, "connection"), member(answer, "fields")
     wanted = args.optional("field")
     if wanted is not None and wanted not in fields and wanted not in connection:
         known = sorted({*fields, *connection})
@@ -128,9 +128,7 @@ def run_get(args: Arguments, context: Context) -> int:
         name = str(connection["connection"])
         if not prompt.confirm(output, f"show the secrets of {provider} ({name}) on this terminal?"):
             raise NotAllowed("nothing was shown")
-        fields |= _object(
-            context.daemon.call("POST", f"{_path(provider, name)}/secrets", {"purpose": "show"}), "fields"
-        )
+        fields |= member(context.daemon.call("POST", f"{_path(provider, name)}/secrets", {"purpose": "show"}), "fields")
     if wanted is not None:
         value = fields.get(wanted, connection.get(wanted))
         if output.as_json:
@@ -157,7 +155,7 @@ def _may_show(context: Context) -> None:
 
 def _show(connection: Mapping[str, object], fields: Mapping[str, object], context: Context) -> None:
     now, output = clock.now(), context.output
-    variables = _object(connection, "variables")
+    variables = member(connection, "variables")
     shown: list[tuple[str, str]] = [
         ("provider", str(connection["provider"])),
         ("connection", str(connection["connection"]) + (" (default)" if connection.get("default") else "")),
@@ -205,7 +203,7 @@ def run_inspect(args: Arguments, context: Context) -> int:
         return 0
     place = f", {answer['path']}" if answer.get("path") else ""
     output.note(f"{args.text('provider')}: {answer.get('source')} definition{place}")
-    output.result(_object(answer, "definition"))
+    output.result(member(answer, "definition"))
     return 0
 
 
@@ -233,7 +231,7 @@ def run_export(args: Arguments, context: Context) -> int:
     variables: dict[str, str] = {}
     for provider in dict.fromkeys(named) if named else _connected(context):
         answer = context.daemon.call("POST", f"{_path(provider, chosen)}/secrets", {"purpose": "export"})
-        found = _object(answer, "env")
+        found = member(answer, "env")
         if not found:
             context.output.note(f"{provider} names no environment variable, so there is nothing to export")
             continue
@@ -296,10 +294,10 @@ def _how_to_end(context: Context, provider: str) -> dict[str, str]:
         answer = context.daemon.call("GET", f"/providers/{segment(provider)}")
     except ProviderNotFound:  # its definition was removed
         answer = {}
-    definition = _object(answer, "definition")
+    definition = member(answer, "definition")
     place = definition.get("docs_url")
     login = f"the login itself lives on at {provider} until it expires there, or you withdraw it in your account"
-    oauth = _object(definition, "oauth")
+    oauth = member(definition, "oauth")
     if oauth.get("revocation_url") or (oauth and not oauth.get("token_url")):  # the latter: its issuer knows
         login = f"the login itself lives on at {provider}; `authsome revoke {provider}` ends a login there, too"
     key = f"the key itself lives on at {provider} until you delete it there"
@@ -322,14 +320,14 @@ def run_revoke(args: Arguments, context: Context) -> int:
         output.result(answer)
     for each in objects(answer, "revoked"):
         output.line(f"revoked {provider} ({each['connection']})")
-    client = _object(answer, "client")
+    client = member(answer, "client")
     if client.get("given_back"):
         output.line(f"gave back the client that was registered at {provider}")
-    elif why := _object(client, "error").get("message"):
+    elif why := member(client, "error").get("message"):
         output.note(f"authsome: warning: the client that was registered at {provider} is kept: {why}")
     status = 0
     for each in objects(answer, "kept"):
-        said = _object(each, "error")
+        said = member(each, "error")
         error = from_code(str(said["code"]), f"{each['connection']} is kept: {said['message']}", _plain(said["hint"]))
         if not output.as_json:
             output.error(error)
@@ -350,14 +348,3 @@ def segment(text: str) -> str:
     if not plain or not text[0].isalnum() or len(text) > 64:
         raise UsageError("that is not a name", hint="letters, digits, `-`, `_` and `.`, 64 at most")
     return text
-
-
-def _object(answer: JsonObject, name: str) -> dict[str, object]:
-    found = answer.get(name)
-    return dict(found) if isinstance(found, dict) else {}
-
-
-def objects(answer: JsonObject, name: str) -> list[dict[str, object]]:
-    """The objects of a list in an answer."""
-    found = answer.get(name)
-    return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from authsome.cli.output import Output
+from authsome.errors import NotAllowed
 from authsome.home import SECRET_VARIABLES, Settings, settings_from
 
 if TYPE_CHECKING:
@@ -33,6 +34,11 @@ class Context:
     def inside_run(self) -> bool:
         """Whether this is the child of a run, which gets no secret in clear."""
         return bool(self.environ.get("AUTHSOME_RUN"))
+
+    def refuse_inside_run(self, what: str) -> None:
+        """Raise NotAllowed where this is the child of a run: it does not do such things."""
+        if self.inside_run:
+            raise NotAllowed(f"a run's child does not {what}", hint="do it in a terminal of your own")
 
     def waiting(self, what: str) -> None:
         """Tell the user what takes longer than a moment."""

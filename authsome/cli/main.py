@@ -46,6 +46,12 @@ COMMANDS = (
     Command("init", "status", MACHINE, "make this machine's vault and identity ready"),
     Command("whoami", "status", MACHINE, "who you are to the daemon"),
     Command("doctor", "status", MACHINE, "check everything, and say how to mend it"),
+    Command("identity list", "identity", MACHINE, "key pairs of this machine, and what they may do"),
+    Command("identity create", "identity", MACHINE, "make a key pair, kept here or for a CI"),
+    Command("identity use", "identity", MACHINE, "choose the identity that acts from here"),
+    Command("identity claim", "identity", MACHINE, "ask to act for somebody, who has to confirm it"),
+    Command("identity limit", "identity", MACHINE, "limit what an identity may use, and for how long"),
+    Command("identity revoke", "identity", MACHINE, "end an identity and its runs, at once"),
     Command("log", "log", MACHINE, "what happened: logins, uses, refusals"),
     Command("daemon status", "daemon", MACHINE, "whether the daemon runs, and where"),
     Command("daemon start", "daemon", MACHINE, "start the daemon in the background"),
@@ -53,6 +59,11 @@ COMMANDS = (
     Command("daemon restart", "daemon", MACHINE, "stop the daemon and start it anew"),
     Command("daemon logs", "daemon", MACHINE, "what the daemon wrote to its log"),
     Command("daemon serve", "daemon", MACHINE, "run the daemon in the foreground"),
+    Command("admin principals list", "principals", MACHINE, "who has a vault here, and who is invited"),
+    Command("admin principals invite", "principals", MACHINE, "invite a person by a link that is good once"),
+    Command("admin principals add", "principals", MACHINE, "add a principal for programs"),
+    Command("admin principals role", "principals", MACHINE, "make a principal an admin, or a user"),
+    Command("admin principals remove", "principals", MACHINE, "remove a principal with all that is its own"),
     Command("admin import-upstream", "admin", MACHINE, "take over a home of upstream authsome"),
     Command("proxy-worker", "run", MACHINE, "the injecting proxy of all runs", hidden=True),
 )
@@ -121,7 +132,7 @@ def _dispatch(words: list[str]) -> int:
 
 def _find(words: list[str]) -> Command | None:
     """The command that the first words name."""
-    for length in (2, 1):
+    for length in (3, 2, 1):
         name = " ".join(words[:length])
         for command in COMMANDS:
             if command.name == name:

@@ -30,7 +30,7 @@ def configure_register(parser: Parser) -> None:
 
 def run_register(args: Arguments, context: Context) -> int:
     """Look a definition through, have it agreed to, and register it."""
-    _not_in_a_run(context)
+    context.refuse_inside_run("change where credentials go")
     path = Path(args.text("file"))
     body: dict[str, object] = {"definition": _read(path), "source": path.name, "force": args.flag("force")}
     review = context.daemon.call("POST", "/providers", body)
@@ -114,7 +114,7 @@ def configure_remove(parser: Parser) -> None:
 
 def run_remove(args: Arguments, context: Context) -> int:
     """Drop a definition, with what was connected by it."""
-    _not_in_a_run(context)
+    context.refuse_inside_run("change where credentials go")
     provider, output = args.text("provider"), context.output
     target = f"/providers/{segment(provider)}"
     try:
@@ -139,11 +139,6 @@ def run_remove(args: Arguments, context: Context) -> int:
     if gone.get("restored"):
         output.hint(f"{provider} is again as authsome brings it along")
     return 0
-
-
-def _not_in_a_run(context: Context) -> None:
-    if context.inside_run:
-        raise NotAllowed("a run's child does not change where credentials go", hint="do it in a terminal of your own")
 
 
 def _texts(review: JsonObject, name: str) -> list[str]:

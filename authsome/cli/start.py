@@ -98,33 +98,39 @@ def _without_command(words: list[str], flags: set[str], output: Output) -> int:
     from authsome.cli import help as pages  # noqa: PLC0415
 
     names = [command.name for command in COMMANDS if not command.hidden]
-    family = [name for name in names if words and name.startswith(words[0] + " ")]
+    stem = next((stem for stem in (" ".join(words[:2]), *words[:1]) if _family(stem, names)), "")
+    family, size = _family(stem, names), len(stem.split())
     if not words or (words[0] == "help" and not words[1:]):
         asked = "help" in flags or bool(words)
         (output.raw if asked else sys.stderr.write)(pages.overview())
         return 0 if asked else UsageError.exit_status
     if words[0] == "help":
         return start(_named(words[1:]), words[1:], flags | {"help"})
-    if family and (len(words) == 1 or words[1] in {"--help", "-h"}):
-        asked = "help" in flags or len(words) > 1
-        (output.raw if asked else sys.stderr.write)(pages.family(words[0]))
+    if family and (len(words) == size or words[size] in {"--help", "-h"}):
+        asked = "help" in flags or len(words) > size
+        (output.raw if asked else sys.stderr.write)(pages.family(stem))
         return 0 if asked else UsageError.exit_status
-    raise _unknown(words, names, family)
+    raise _unknown(words, names, stem)
+
+
+def _family(stem: str, names: list[str]) -> list[str]:
+    """The commands whose names begin with these words and go on."""
+    return [name for name in names if stem and name.startswith(stem + " ")]
 
 
 def _named(words: list[str]) -> Command | None:
     return next((command for command in COMMANDS if command.name == " ".join(words)), None)
 
 
-def _unknown(words: list[str], names: list[str], family: list[str]) -> UsageError:
+def _unknown(words: list[str], names: list[str], stem: str) -> UsageError:
     from authsome.cli.arguments import suggestion  # noqa: PLC0415
 
     if words[0].startswith("-"):
         return UsageError("there is no such option before a command")
     plain = words[0].isascii() and words[0].replace("-", "").isalnum() and len(words[0]) <= 32
-    if family:
-        near = suggestion(" ".join(words[:2]), family)
-        return UsageError(f"{words[0]} has no such command", hint=near or f"see `authsome {words[0]} --help`")
+    if stem:
+        near = suggestion(" ".join(words[: len(stem.split()) + 1]), _family(stem, names))
+        return UsageError(f"{stem} has no such command", hint=near or f"see `authsome {stem} --help`")
     first = [*dict.fromkeys(name.split()[0] for name in names)]
     return UsageError(
         f"there is no command {words[0]}" if plain else "there is no such command", hint=suggestion(words[0], first)

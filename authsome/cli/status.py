@@ -1,5 +1,6 @@
 """`whoami`, `init`, `doctor`: this machine's part in it."""
 
+from authsome.cli.answer import member
 from authsome.cli.arguments import Arguments, Parser
 from authsome.cli.context import Context
 from authsome.client.api import JsonObject
@@ -23,18 +24,18 @@ def run_whoami(_args: Arguments, context: Context) -> int:
 
 
 def _show(answer: JsonObject, context: Context) -> None:
-    identity, principal, daemon = (_object(answer, name) for name in ("identity", "principal", "daemon"))
+    identity, principal, daemon = (member(answer, name) for name in ("identity", "principal", "daemon"))
     line = context.output.line
     line(f"identity   {identity.get('handle')}")
     line(f"key        {identity.get('did')}")
+    line(f"           fingerprint {identity.get('fingerprint')}")
     line(f"principal  {principal.get('name')} ({principal.get('role')})")
+    if any((given := member(answer, "limits")).values()):
+        from authsome.cli import limits  # noqa: PLC0415  # most identities have none
+
+        line(f"limits     {limits.words(given)}")
     line(f"daemon     {context.daemon.url} (version {daemon.get('version')}, process {daemon.get('pid')})")
     line(f"home       {answer.get('home')}")
-
-
-def _object(answer: JsonObject, name: str) -> JsonObject:
-    found = answer.get(name)
-    return found if isinstance(found, dict) else {}
 
 
 def configure_init(parser: Parser) -> None:

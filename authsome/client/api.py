@@ -91,7 +91,8 @@ class Daemon:
             self.register()
         response = self._send(method, target, body, timeout)
         if response.status == AuthenticationFailed.http_status and not self._registered:
-            self.register()
+            if not self.register():
+                raise IdentityUnclaimed(f"the identity {self.identity.handle} belongs to no principal yet")
             response = self._send(method, target, body, timeout)
         return _result(response, accept)
 
@@ -99,17 +100,14 @@ class Daemon:
         """Make this identity known to the daemon, and claim it when that is ours to do; whether it is claimed.
 
         Raises:
-            IdentityUnclaimed: somebody else has to claim it first.
+            NotAllowed: its handle belongs to another key there, or too many wait to be claimed.
         """
         self._registered = True
         identity = self.identity
         body: dict[str, object] = {"handle": identity.handle, "did": identity.key.did}
         if (secret := self._bootstrap()) is not None:
             body["bootstrap"] = secret
-        answer = _result(self._send("POST", "/identities", body, 30.0))
-        if not answer.get("claimed"):
-            raise IdentityUnclaimed(f"the identity {identity.handle} belongs to no principal yet")
-        return True
+        return _result(self._send("POST", "/identities", body, 30.0)).get("claimed") is True
 
     def close(self) -> None:
         """Close the connection."""

@@ -53,39 +53,90 @@ def active(settings: Settings) -> ActiveIdentity | None:
         return None
     if not isinstance(chosen, str):
         raise UsageError(f'"identity" in {settings.home.config} is not a handle', hint="mend it or remove it")
-    path = key_path(settings.home, _checked(chosen))
+    return load(settings.home, chosen)
+
+
+def load(home: Home, handle: str) -> ActiveIdentity:
+    """The identity of this handle whose key lies in this home.
+
+    Raises:
+        UsageError: there is none.
+        UnsafeFile: the key file is not private, or holds something else.
+    """
+    path = key_path(home, _checked(handle))
     try:
         text = read_private(path)
     except FileNotFoundError:
         raise UsageError(
-            f"there is no key for the identity {chosen}",
-            hint=f'{path} is missing; choose another with AUTHSOME_IDENTITY, or remove "identity" from config.json',
+            f"there is no key for the identity {handle}",
+            hint=f"{path} is missing; choose another: authsome identity use HANDLE",
         ) from None
     try:
         seed = decode_key(text.decode("ascii"), what=str(path))
     except (UnicodeDecodeError, UsageError):
         raise UnsafeFile(f"{path} does not hold an identity key", hint="restore it, or move it away") from None
-    return ActiveIdentity(handle=chosen, key=from_seed(seed), path=path)
+    return ActiveIdentity(handle=handle, key=from_seed(seed), path=path)
 
 
-def create(settings: Settings) -> ActiveIdentity:
-    """Make a key pair, named for this user and machine, and make it the active identity.
+def here(home: Home) -> list[str]:
+    """The handles whose keys lie in this home."""
+    try:
+        names = os.listdir(home.identities)  # noqa: PTH208  # pathlib's iterdir, without its objects
+    except FileNotFoundError:
+        return []
+    found = (name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
+    return sorted(name for name in found if handles.is_handle(name))
+
+
+def draw(handle: str | None) -> ActiveIdentity:
+    """Make a key pair that lies nowhere, named for this user and machine unless a handle is given.
+
+    Raises:
+        UsageError: the handle is malformed.
+    """
+    key = generate()
+    name = handle or handles.suggest(_user(), os.uname().nodename, key.public_bytes)
+    return ActiveIdentity(handle=_checked(name), key=key, path=None)
+
+
+def create(settings: Settings, handle: str | None = None, *, use: bool = True) -> ActiveIdentity:
+    """Make a key pair and keep it, as the active identity or beside that.
 
     Two processes must not do this at once: hold the start lock (`supervisor.start_lock`).
 
+    Args:
+        settings: whose home.
+        handle: its name; None for one made of this user's and machine's.
+        use: whether it becomes the active identity.
+
     Raises:
+        UsageError: the handle is malformed, or its key is here already.
         StorageFailed: it cannot be written.
         UnsafeFile: the home is not ours alone.
     """
     home = settings.home
     make_private_directory(home.root)
     make_private_directory(home.identities)
-    key = generate()
-    handle = settings.identity or handles.suggest(_user(), os.uname().nodename, key.public_bytes)
-    path = key_path(home, _checked(handle))
-    write_private(path, base64.b64encode(key.seed.reveal()) + b"\n")
+    drawn = draw(handle or settings.identity)
+    path = key_path(home, drawn.handle)
+    if os.path.lexists(path):
+        raise UsageError(
+            f"the identity {drawn.handle} is here already", hint=f"use it: authsome identity use {drawn.handle}"
+        )
+    write_private(path, encoded(drawn).encode() + b"\n")
+    if use:
+        choose(home, drawn.handle)
+    return drawn._replace(path=path)
+
+
+def choose(home: Home, handle: str) -> None:
+    """Make an identity whose key is here the active one."""
     write_config(home, {**read_config(home), "identity": handle})
-    return ActiveIdentity(handle=handle, key=key, path=path)
+
+
+def encoded(identity: ActiveIdentity) -> str:
+    """The private key in base64, as a key file and AUTHSOME_IDENTITY_KEY hold it: for those two alone."""
+    return base64.b64encode(identity.key.seed.reveal()).decode("ascii")
 
 
 def key_path(home: Home, handle: str) -> Path:

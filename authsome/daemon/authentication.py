@@ -16,7 +16,7 @@ from authsome.daemon.messages import Request
 from authsome.errors import AuthenticationFailed
 from authsome.identity import did, proof
 from authsome.models.audit import Entry, Event
-from authsome.models.principal import Caller
+from authsome.models.principal import Caller, Identity
 from authsome.models.run import Run
 from authsome.secret import Secret
 from authsome.vault import audit, identities, replay
@@ -25,6 +25,7 @@ from authsome.vault.database import Transaction
 PROOF_SCHEME: Final = "PoP "
 RUN_SCHEME: Final = "Run "
 KEPT_KEYS: Final = 256  # identities; to make a key ready costs a third of a proof's check
+USE_NOTED_EVERY: Final = 60.0  # seconds
 DENIED_BURST: Final = 100  # entries about refused callers; a flood of them must not fill the disk
 DENIED_PER_SECOND: Final = 0.2  # 17,000 a day at most: any page or user of this machine can be refused
 
@@ -108,6 +109,7 @@ class Authentication:
         self._runs = runs
         self._audiences = audiences
         self._denied = _Bucket()
+        self._noted: dict[str, float] = {}  # when an identity's use was last noted, on the steady clock
         self._keys: dict[str, proof.PublicKey] = {}  # by handle; checked against the registry each time
 
     def identity(self, request: Request) -> Proven:
@@ -130,17 +132,55 @@ class Authentication:
         """Who it is that has proven to be somebody, as the registry says now; see `Proven`."""
         caller = self._identities.caller(tx, claimed.handle)
         known = caller.identity if caller else identities.by_handle(tx, claimed.handle)
-        if (known.did if known else None) != (key.did if key else None):  # registered, or forgotten, meanwhile
+        verified = self._by_registry(request, claimed, key, verified, known)
+        if caller is None:
+            raise AuthenticationFailed(reason=self._cause(known))
+        if not _remember(tx, verified):
+            raise AuthenticationFailed(reason="replayed")
+        self._note_use(tx, claimed.handle)
+        return Admitted(caller, None)
+
+    def registered(self, request: Request) -> Identity:
+        """The identity behind a proof, which is spent, whether it is claimed or not.
+
+        Raises:
+            AuthenticationFailed: it proves nothing, or was spent, or its identity is not registered or revoked.
+        """
+        claimed = proof.parse(_credentials(request, PROOF_SCHEME))
+        key = self._key(claimed.handle)
+        checked = self.check(request, claimed, key)
+        with self._context.database.transaction(durable=False) as tx:
+            known = identities.by_handle(tx, claimed.handle)
+            verified = self._by_registry(request, claimed, key, checked, known)
+            if known is None or known.revoked_at is not None:
+                raise AuthenticationFailed(reason=self._cause(known))
+            if not _remember(tx, verified):
+                raise AuthenticationFailed(reason="replayed")
+        return known
+
+    def _by_registry(
+        self,
+        request: Request,
+        claimed: proof.Claimed,
+        key: proof.PublicKey | None,
+        verified: proof.Proof | AuthenticationFailed,
+        known: Identity | None,
+    ) -> proof.Proof:
+        """The proof, checked once more should its handle have been registered, or forgotten, meanwhile."""
+        if (known.did if known else None) != (key.did if key else None):
             self._keys.pop(claimed.handle, None)
             verified = self.check(request, claimed, _public_key(known.did) if known else None)
         if isinstance(verified, AuthenticationFailed):
             raise verified
-        if caller is None:
-            is_revoked = known is not None and known.revoked_at is not None
-            raise AuthenticationFailed(reason="revoked identity" if is_revoked else "unclaimed identity")
-        if not _remember(tx, verified):
-            raise AuthenticationFailed(reason="replayed")
-        return Admitted(caller, None)
+        return verified
+
+    def _cause(self, known: Identity | None) -> str:
+        """Why an identity whose proof is right may not act, for the audit."""
+        if known is None:
+            return "unknown identity"
+        if known.revoked_at is not None:
+            return "revoked identity"
+        return "expired identity" if known.limits.has_ended(self._context.clock()) else "unclaimed identity"
 
     def still(self, tx: Transaction, handle: str) -> Admitted:
         """An identity that has shown who it is before; see `Proven.again`."""
@@ -194,9 +234,20 @@ class Authentication:
 
         def admit(tx: Transaction) -> Admitted:
             run, caller = self._runs.prove(tx, run_id, Secret(secret))
+            self._note_use(tx, run.identity)
             return Admitted(caller, run)
 
         return admit
+
+    def _note_use(self, tx: Transaction, handle: str) -> None:
+        """Note that an identity acts, once in a while: thousands of requests a second must not each write that."""
+        now = time.monotonic()
+        if now - self._noted.get(handle, -USE_NOTED_EVERY) < USE_NOTED_EVERY:
+            return
+        if len(self._noted) >= KEPT_KEYS:
+            self._noted.clear()
+        self._noted[handle] = now
+        identities.note_use(tx, handle, now=self._context.clock())
 
     def either(self, request: Request) -> Admit:
         """An identity or a run, by the scheme that was used."""

@@ -6,6 +6,7 @@ Rule: every error names the field and never repeats its value, which may be a se
 import json
 import re
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Final, Never, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -98,6 +99,23 @@ class Fields:
         if not isinstance(value, list):
             _wrong(name, "a list of strings")
         return tuple(_line(name, item) for item in value)
+
+    def optional_strings(self, name: str) -> tuple[str, ...] | None:
+        """A list of strings of one line, or None when absent."""
+        listed = self._values.get(name) is not None
+        found = self.strings(name)
+        return found if listed else None
+
+    def moment(self, name: str) -> datetime | None:
+        """A time (RFC 3339; in UTC unless it says otherwise), or None when absent."""
+        text = self.optional_text(name)
+        if text is None:
+            return None
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            _wrong(name, "a time as in RFC 3339")
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
     def objects(self, name: str) -> "tuple[Fields, ...]":
         """A list of objects, each with fields of its own; empty when absent."""

@@ -16,6 +16,7 @@ _Handler = TypeVar("_Handler")
 _SECURITY: Final[Mapping[Access, Sequence[str]]] = {
     Access.OPEN: (),
     Access.PROOF: ("proof",),
+    Access.KEY: ("proof",),
     Access.RUN: ("run",),
     Access.PROOF_OR_RUN: ("proof", "run"),
     Access.BROWSER: ("browser",),

@@ -31,6 +31,8 @@ class Access(StrEnum):
     """Anybody on this machine."""
     PROOF = "proof"
     """An identity, by its proof."""
+    KEY = "key"
+    """An identity that is registered, claimed or not, by its proof."""
     RUN = "run"
     """A run, by its secret."""
     PROOF_OR_RUN = "proof_or_run"

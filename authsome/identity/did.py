@@ -12,6 +12,7 @@ _MULTICODEC: "Final" = b"\xed\x01"  # ed25519-pub (0xed) as a varint
 _ALPHABET: "Final" = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _DIGITS: "Final" = 47  # of 34 bytes that begin with 0xed01, always
 _KEY_BYTES: "Final" = 32
+_FINGERPRINT_DIGITS: "Final" = 32
 _FIELD_PRIME: "Final" = 2**255 - 19
 
 
@@ -29,6 +30,18 @@ def did_from_public_key(public_key: bytes) -> str:
         number, digit = divmod(number, 58)
         digits.append(_ALPHABET[digit])
     return _PREFIX + "".join(reversed(digits))
+
+
+def fingerprint(did: str) -> str:
+    """What people compare to tell whether two screens speak of one key: 128 bits of its SHA-256, in groups.
+
+    Raises:
+        ValueError: it is no did:key of an Ed25519 key.
+    """
+    import hashlib  # noqa: PLC0415  # loads all of OpenSSL, which those who only sign have no use for
+
+    digits = hashlib.sha256(public_key_from_did(did)).hexdigest()[:_FINGERPRINT_DIGITS]
+    return " ".join(digits[place : place + 4] for place in range(0, _FINGERPRINT_DIGITS, 4))
 
 
 def public_key_from_did(did: str) -> bytes:

@@ -110,7 +110,8 @@ class Database:
     def combined(self, body: Callable[[Transaction], Result]) -> Result:
         """Run a body in a transaction that it may share with others of its kind; see `Combiner`. Not durable.
 
-        It writes nothing but the log and the replay memory; what it recalls need not be read again.
+        It writes nothing but the log, the replay memory and identities' last uses; what it recalls need not be read
+        again.
 
         Raises:
             StorageFailed: also at once, when the home is read-only.

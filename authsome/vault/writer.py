@@ -111,7 +111,8 @@ class Writer:
 
         Args:
             durable: on return the writes survive a loss of power, not only the end of the process.
-            only_logs: the body writes to tables that nobody recalls anything from: the log and the replay memory.
+            only_logs: the body writes to tables that nobody recalls anything from: the log, the replay memory, and
+                when an identity was last used.
 
         Raises:
             StorageFailed: disk full, I/O error or read-only storage; nothing of the body was kept.

@@ -196,6 +196,7 @@ WHOAMI_MODULES = {
         "authsome.archive",
         "authsome.archive.boot",
         "authsome.cli",
+        "authsome.cli.answer",
         "authsome.cli.arguments",
         "authsome.cli.context",
         "authsome.cli.main",

@@ -58,7 +58,7 @@ def test_the_key_source_is_chosen_before_there_is_a_vault(program: Program):
 
 def test_whoami_says_who(daemon: Program):
     answer = daemon.json("whoami")
-    assert answer.keys() == {"identity", "principal", "daemon", "home"}
+    assert answer.keys() == {"identity", "principal", "limits", "daemon", "home"}
     text = daemon("whoami").stdout
     for word in (answer["identity"]["handle"], answer["identity"]["did"], daemon.url, str(daemon.home)):
         assert word in text

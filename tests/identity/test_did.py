@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from authsome.identity.did import did_from_public_key, public_key_from_did
+from authsome.identity.did import did_from_public_key, fingerprint, public_key_from_did
 
 KNOWN = {  # W3C did:key specification, "Ed25519 / X25519" test vectors
     "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp": (
@@ -72,3 +72,11 @@ def test_wrong_length_is_refused():
     """A name is made of 32 bytes only."""
     with pytest.raises(ValueError, match="32 bytes"):
         did_from_public_key(b"\0" * 31)
+
+
+def test_a_fingerprint_is_of_the_key():
+    """Half of the key's SHA-256 in groups, as it was from the first release on; of nothing else."""
+    assert fingerprint(GOOD) == "139e 3940 e64b 5491 7220 88d9 a0d7 4162"
+    assert len({fingerprint(each) for each in KNOWN}) == len(KNOWN)
+    with pytest.raises(ValueError, match="not the did:key"):
+        fingerprint("did:key:zOwner")

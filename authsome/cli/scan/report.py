@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from authsome.cli import login, prompt
+from authsome.cli.answer import objects
 from authsome.cli.arguments import Arguments
-from authsome.cli.connections import objects
 from authsome.cli.context import Context
 from authsome.cli.scan import known, places, rewrite
 from authsome.cli.scan.found import Found
@@ -85,8 +85,7 @@ class Finding:
 def scan(args: Arguments, context: Context) -> int:
     """The command."""
     output = context.output
-    if context.inside_run:
-        raise NotAllowed("a run's child does not look for keys", hint="do it in a terminal of your own")
+    context.refuse_inside_run("look for keys")
     wants_change = args.flag("import") or args.flag("replace")
     asks = not args.flag("yes")
     if wants_change and asks and (output.as_json or not prompt.possible()):

@@ -11,8 +11,10 @@ from authsome.daemon import openapi
 from authsome.daemon.api.admin import AdminApi
 from authsome.daemon.api.call import Call, Handler
 from authsome.daemon.api.connections import Connections
+from authsome.daemon.api.identities import IdentitiesApi
 from authsome.daemon.api.joint import Joint
 from authsome.daemon.api.logins import LoginsApi
+from authsome.daemon.api.principals import PrincipalsApi
 from authsome.daemon.api.providers import ProvidersApi
 from authsome.daemon.api.runs import RunsApi
 from authsome.daemon.api.scan import ScanApi
@@ -45,7 +47,9 @@ class Api:
         self._assistant = Assistant()
         self._authentication = Authentication(broker.context, broker.identities, broker.runs, audiences)
         endpoints: tuple[Endpoint[Handler], ...] = (
-            *System(broker, self._authentication, nameplate, stop).endpoints(),
+            *System(broker, nameplate, stop).endpoints(),
+            *IdentitiesApi(broker, self._authentication, base_url=nameplate.url, step_aside=step_aside).endpoints(),
+            *PrincipalsApi(broker, base_url=nameplate.url).endpoints(),
             *Connections(broker).endpoints(),
             *ProvidersApi(broker).endpoints(),
             *LoginsApi(broker, base_url=nameplate.url, step_aside=step_aside).endpoints(),
@@ -122,6 +126,8 @@ class Api:
         match match.endpoint.access:
             case Access.OPEN | Access.BROWSER:
                 return Call(request=request, values=match.values)
+            case Access.KEY:
+                return Call(request=request, values=match.values, identity=self._authentication.registered(request))
             case Access.RUN:
                 admit = self._authentication.run(request)
             case Access.PROOF_OR_RUN:

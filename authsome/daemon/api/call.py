@@ -9,7 +9,7 @@ from authsome.daemon.authentication import Admit, Admitted
 from authsome.daemon.messages import Request, Response
 from authsome.daemon.router import Endpoint
 from authsome.errors import NotAllowed
-from authsome.models.principal import Caller
+from authsome.models.principal import Caller, Identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +19,8 @@ class Call:
     request: Request
     values: Mapping[str, str]
     admitted: Admitted | None = None
+    identity: Identity | None = None
+    """The key's holder, where an endpoint asks for no more than that."""
     admit: Admit | None = None
     """For the endpoint that admits its caller in its own transaction."""
 
@@ -28,6 +30,13 @@ class Call:
         if self.admitted is None:
             raise NotAllowed("this endpoint needs a caller")
         return self.admitted.caller
+
+    @property
+    def holder(self) -> Identity:
+        """The identity that calls, claimed or not; only for endpoints that demand it."""
+        if self.identity is None:
+            raise NotAllowed("this endpoint needs an identity")
+        return self.identity
 
 
 Handler = Callable[[Call], Response]

@@ -3,19 +3,16 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from authsome import __version__
 from authsome.broker.broker import Broker
 from authsome.daemon import gate
 from authsome.daemon.api import views
 from authsome.daemon.api.call import Call, Endpoints, Handler
-from authsome.daemon.authentication import Authentication
 from authsome.daemon.messages import Response, json_response
 from authsome.daemon.router import Access, Endpoint
-from authsome.errors import NotAllowed, RequestInvalid
+from authsome.errors import RequestInvalid
 from authsome.models.audit import Event
-from authsome.secret import Secret
 from authsome.vault import audit
 
 PAGE = 200  # entries of the log in one answer, at most
@@ -32,13 +29,10 @@ class Nameplate:
 
 
 class System(Endpoints):
-    """Health, identities, the audit log, and the end."""
+    """Health, the caller, the audit log, and the end."""
 
-    def __init__(
-        self, broker: Broker, authentication: Authentication, nameplate: Nameplate, stop: Callable[[], None]
-    ) -> None:
+    def __init__(self, broker: Broker, nameplate: Nameplate, stop: Callable[[], None]) -> None:
         super().__init__(broker)
-        self._authentication = authentication
         self._nameplate = nameplate
         self._stop = stop
 
@@ -46,7 +40,6 @@ class System(Endpoints):
         """See `Endpoints`."""
         build = {"version": views.TEXT, "build": views.TEXT}
         daemon = views.shape({"url": views.TEXT, "pid": views.INTEGER, **build})
-        principal = views.shape({"id": views.TEXT, "name": views.TEXT, "role": views.TEXT})
         return (
             Endpoint(
                 method="GET",
@@ -71,18 +64,14 @@ class System(Endpoints):
                 access=Access.PROOF,
                 summary="The calling identity, its principal, and this daemon",
                 response=views.shape(
-                    {"identity": views.IDENTITY, "principal": principal, "daemon": daemon, "home": views.TEXT}
+                    {
+                        "identity": views.IDENTITY,
+                        "principal": views.PRINCIPAL,
+                        "limits": views.LIMITS,
+                        "daemon": daemon,
+                        "home": views.TEXT,
+                    }
                 ),
-            ),
-            Endpoint(
-                method="POST",
-                template="/identities",
-                handler=self.register,
-                access=Access.OPEN,
-                summary="Register the key that signs this request; the first one of a home is claimed by its owner",
-                request=views.shape({"handle": views.TEXT, "did": views.TEXT}, {"bootstrap": views.TEXT}),
-                response=views.shape({"identity": views.IDENTITY, "claimed": views.BOOLEAN}),
-                errors=(NotAllowed,),
             ),
             Endpoint(
                 method="GET",
@@ -132,24 +121,12 @@ class System(Endpoints):
         daemon = {"url": plate.url, "version": __version__, "build": plate.build, "pid": os.getpid()}
         return json_response({**views.caller(call.caller), "daemon": daemon, "home": plate.home})
 
-    def register(self, call: Call) -> Response:
-        """POST /identities."""
-        body = call.request.json()
-        handle, did = body.text("handle"), body.text("did")
-        bootstrap = body.optional_text("bootstrap")
-        body.done()
-        self._authentication.new_identity(call.request, handle=handle, key=did)
-        identity, claimed = self._broker.identities.register(
-            name=handle, key=did, bootstrap=Secret(bootstrap) if bootstrap else None
-        )
-        return json_response({"identity": views.identity(identity), "claimed": claimed})
-
     def events(self, call: Call) -> Response:
         """GET /audit/events."""
         query = call.request.query_fields()
         limit = query.integer("limit", minimum=1, maximum=PAGE) or 50
         before = query.integer("before", minimum=1, maximum=2**62)
-        event, since = query.optional_text("event"), query.optional_text("since")
+        event, since = query.optional_text("event"), query.moment("since")
         provider, identity = query.optional_text("provider"), query.optional_text("identity")
         query.done()
         if event is not None and event not in set(Event):
@@ -163,7 +140,7 @@ class System(Endpoints):
                     event=Event(event) if event is not None else None,
                     provider=provider,
                     identity=identity,
-                    since=_moment(since) if since is not None else None,
+                    since=since,
                 ),
                 before_id=before,
                 limit=limit,
@@ -174,11 +151,3 @@ class System(Endpoints):
         """POST /daemon/stop."""
         self._stop()
         return Response(status=202)
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise RequestInvalid('field "since" must be a time as in RFC 3339') from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -6,11 +6,14 @@ from types import MappingProxyType
 from typing import Final
 
 from authsome.broker.explanation import Explanation
+from authsome.broker.identities import Listed
 from authsome.broker.questions import InputField
 from authsome.errors import AuthsomeError
+from authsome.identity import did
 from authsome.models.audit import Recorded
 from authsome.models.connection import Connection
 from authsome.models.injection import Injected
+from authsome.models.limits import Limits
 from authsome.models.login import (
     AwaitingCallback,
     AwaitingDevice,
@@ -20,7 +23,7 @@ from authsome.models.login import (
     Login,
     Stage,
 )
-from authsome.models.principal import Caller, Identity
+from authsome.models.principal import Caller, Identity, Invitation, Principal
 from authsome.models.provider import Provider
 from authsome.models.route import RouteTable
 
@@ -95,7 +98,26 @@ SESSION: Final = shape(
         "unnamed": OPTIONAL_TEXT,
     }
 )
-IDENTITY: Final = shape({"handle": TEXT, "did": TEXT})
+IDENTITY: Final = shape({"handle": TEXT, "did": TEXT, "fingerprint": TEXT})
+PRINCIPAL: Final = shape({"id": TEXT, "name": TEXT, "role": TEXT, "email": OPTIONAL_TEXT})
+OPTIONAL_TEXTS: Final[JsonObject] = MappingProxyType({"type": ["array", "null"], "items": TEXT})
+LIMITS: Final = shape({"connections": OPTIONAL_TEXTS, "methods": OPTIONAL_TEXTS, "expires_at": OPTIONAL_TEXT})
+LISTED_IDENTITY: Final = shape(
+    {
+        "handle": TEXT,
+        "did": TEXT,
+        "fingerprint": TEXT,
+        "principal": PRINCIPAL,
+        "status": {"type": "string", "enum": ["active", "expired", "revoked"]},
+        "limits": LIMITS,
+        "created_at": TEXT,
+        "last_used_at": OPTIONAL_TEXT,
+        "revoked_at": OPTIONAL_TEXT,
+    }
+)
+INVITATION: Final = shape(
+    {"id": TEXT, "email": TEXT, "role": TEXT, "invited_by": TEXT, "created_at": TEXT, "expires_at": TEXT}
+)
 ROUTE: Final = shape(
     {
         "provider": TEXT,
@@ -215,17 +237,58 @@ def _device(login: AwaitingDevice) -> JsonObject:
 
 
 def identity(value: Identity) -> JsonObject:
-    """An identity."""
-    return {"handle": value.handle, "did": value.did}
+    """An identity, with what people compare."""
+    return {"handle": value.handle, "did": value.did, "fingerprint": did.fingerprint(value.did)}
+
+
+def principal(value: Principal) -> JsonObject:
+    """A principal."""
+    return {"id": value.id, "name": value.name, "role": value.role, "email": value.email}
+
+
+def limits(value: Limits) -> JsonObject:
+    """What an identity is limited to; null limits nothing."""
+    return {
+        "connections": None if value.connections is None else list(value.connections),
+        "methods": None if value.methods is None else sorted(value.methods),
+        "expires_at": time(value.expires_at) if value.expires_at else None,
+    }
+
+
+def listed_identity(value: Listed, now: datetime) -> JsonObject:
+    """An identity as its principal sees it."""
+    known = value.identity
+    status = "revoked" if known.revoked_at else "expired" if known.limits.has_ended(now) else "active"
+    return {
+        **identity(known),
+        "principal": principal(value.principal),
+        "status": status,
+        "limits": limits(known.limits),
+        "created_at": time(known.created_at),
+        "last_used_at": time(value.last_used_at) if value.last_used_at else None,
+        "revoked_at": time(known.revoked_at) if known.revoked_at else None,
+    }
+
+
+def invitation(value: Invitation) -> JsonObject:
+    """An invitation; its link is told once, and is not here."""
+    return {
+        "id": value.id,
+        "email": value.email,
+        "role": value.role,
+        "invited_by": value.invited_by,
+        "created_at": time(value.created_at),
+        "expires_at": time(value.expires_at),
+    }
 
 
 def caller(value: Caller) -> JsonObject:
     """Who is calling, and whom that acts for."""
-    principal = value.principal
     assert value.identity is not None  # whoever proves itself is one
     return {
         "identity": identity(value.identity),
-        "principal": {"id": principal.id, "name": principal.name, "role": principal.role},
+        "principal": principal(value.principal),
+        "limits": limits(value.limits),
     }
 
 

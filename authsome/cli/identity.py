@@ -1,0 +1,283 @@
+"""`identity list|create|use|claim|limit|revoke`: the key pairs of this machine, and for whom they act.
+
+Rule: a private key is shown by one command alone, `create --print`, which keeps it nowhere.
+"""
+
+from datetime import datetime, timedelta
+
+from authsome import clock
+from authsome.cli import browser, limits, prompt, qr, times
+from authsome.cli.answer import member, objects
+from authsome.cli.arguments import Arguments, Parser
+from authsome.cli.connections import segment
+from authsome.cli.context import Context
+from authsome.cli.output import Stopwatch
+from authsome.client import keys
+from authsome.client.api import JsonObject
+from authsome.client.supervisor import start_lock
+from authsome.errors import AuthenticationFailed, Cancelled, DaemonUnavailable, NotAllowed, TimedOut, UsageError
+from authsome.identity import did
+
+_POLL = 25  # seconds the daemon may keep an answer back
+_UNKNOWN = "-"
+
+
+def configure_list(parser: Parser) -> None:
+    """The arguments of `identity list`."""
+    parser.flag("--everybody", help="those of all principals (for admins)")
+
+
+def run_list(args: Arguments, context: Context) -> int:
+    """Show the keys that are here, and the identities that the daemon knows of this principal."""
+    active = keys.active(context.settings)
+    local = {handle: keys.load(context.settings.home, handle) for handle in keys.here(context.settings.home)}
+    if active is not None:
+        local.setdefault(active.handle, active)
+    known: dict[str, JsonObject] = {}
+    if active is not None:
+        try:
+            target = "/identities?everybody=true" if args.flag("everybody") else "/identities"
+            answer = context.daemon.call("GET", target)
+            known = {str(each["handle"]): each for each in objects(answer, "identities")}
+        except (AuthenticationFailed, DaemonUnavailable) as error:
+            context.output.note(f"authsome: warning: only what is here: {error.message}")
+    rows = [
+        _listed(known.get(handle), local.get(handle), is_current=active is not None and handle == active.handle)
+        for handle in sorted({*local, *known})
+    ]
+    if context.output.as_json:
+        context.output.result({"identities": rows})
+        return 0
+    if not rows:
+        context.output.hint(
+            "there is none yet; the first command that needs one makes it, or: authsome identity create"
+        )
+        return 0
+    shown = [_row(each, everybody=args.flag("everybody")) for each in rows]
+    heads = ("", "HANDLE", "KEY", "STATUS", "LAST USE", "LIMITS")
+    context.output.table((*heads, "PRINCIPAL") if args.flag("everybody") else heads, shown)
+    return 0
+
+
+def configure_create(parser: Parser) -> None:
+    """The arguments of `identity create`."""
+    parser.argument(
+        "handle", "its name: lower-case letters, digits and hyphens (default: user and host)", required=False
+    )
+    parser.flag("--use", help="act as it from now on")
+    parser.flag("--print", help="keep it nowhere: print it once, as the two variables that a CI needs")
+    parser.examples = (
+        "authsome identity create agent --use",
+        "authsome identity create ci --print | your-ci secrets import",
+    )
+
+
+def run_create(args: Arguments, context: Context) -> int:
+    """Make a key pair."""
+    context.refuse_inside_run("change what may act")
+    if args.flag("print") and args.flag("use"):
+        raise UsageError("--print keeps the key nowhere, so there is nothing to --use")
+    if args.flag("print"):
+        return _print(keys.draw(args.optional("handle")), context)
+    home = context.settings.home
+    with start_lock(home, context.waiting):
+        first = not keys.here(home)
+        made = keys.create(context.settings, args.optional("handle"), use=args.flag("use") or first)
+    output = context.output
+    if output.as_json:
+        output.result({**_described(made), "current": args.flag("use") or first})
+        return 0
+    output.line(good=f"made the identity {made.handle}")
+    output.line(f"fingerprint  {did.fingerprint(made.key.did)}")
+    if not (args.flag("use") or first):
+        output.hint(f"act as it: authsome identity use {made.handle}")
+    return 0
+
+
+def configure_use(parser: Parser) -> None:
+    """The arguments of `identity use`."""
+    parser.argument("handle", "the identity, as `authsome identity list` shows it")
+
+
+def run_use(args: Arguments, context: Context) -> int:
+    """Choose the identity that acts from here."""
+    context.refuse_inside_run("change what may act")
+    home = context.settings.home
+    with start_lock(home, context.waiting):
+        chosen = keys.load(home, args.text("handle"))
+        keys.choose(home, chosen.handle)
+    if context.output.as_json:
+        context.output.result({**_described(chosen), "current": True})
+        return 0
+    context.output.line(good=f"{chosen.handle} acts from here")
+    if context.settings.identity not in {None, chosen.handle} or context.settings.identity_key is not None:
+        context.output.note("authsome: warning: the environment names another identity, and goes before")
+    return 0
+
+
+def configure_claim(parser: Parser) -> None:
+    """The arguments of `identity claim`."""
+    parser.flag("--no-browser", help="show the link instead of opening it")
+    parser.examples = ("authsome identity claim",)
+
+
+def run_claim(args: Arguments, context: Context) -> int:
+    """Ask for this identity to be claimed, and wait for the answer."""
+    daemon, output = context.daemon, context.output
+    identity = daemon.identity
+    if daemon.register():
+        output.note(f"{identity.handle} is claimed already")
+    else:
+        asked = daemon.call("POST", "/claim", {})
+        _show(str(asked["url"]), identity, context, opens=not args.flag("no-browser"))
+        _await(context)
+    answer = daemon.call("GET", "/whoami")
+    if output.as_json:
+        output.result(answer)
+        return 0
+    principal = member(answer, "principal")
+    output.line(good=f"{identity.handle} acts for {principal.get('name')}")
+    if limited := limits.words(member(answer, "limits")):
+        output.line(f"limited to  {limited}")
+    return 0
+
+
+def configure_limit(parser: Parser) -> None:
+    """The arguments of `identity limit`."""
+    parser.argument("handle", "the identity, as `authsome identity list` shows it")
+    parser.option("--connections", metavar="a,b", help="what it may use: github, github/work, open*, */ci")
+    parser.option("--methods", metavar="A,B", help="of its requests, such as GET,HEAD; then nothing can be exported")
+    parser.option("--for", metavar="DURATION", help="how long it may act from now on: 90s, 15m, 1h, 30d")
+    parser.flag("--none", help="lift all limits")
+    parser.examples = (
+        "authsome identity limit ci --connections github,npm --for 30d",
+        "authsome identity limit agent --methods GET,HEAD",
+        "authsome identity limit laptop --none",
+    )
+
+
+def run_limit(args: Arguments, context: Context) -> int:
+    """Put new limits in the place of those that an identity has."""
+    context.refuse_inside_run("change what may act")
+    given = {name: args.optional(name) for name in ("connections", "methods", "for")}
+    if args.flag("none") == any(value is not None for value in given.values()):
+        raise UsageError("say what the limits are, or --none", hint="see `authsome identity limit --help`")
+    body: dict[str, object] = {}
+    for name in ("connections", "methods"):
+        if (value := given[name]) is not None:
+            body[name] = [word for word in value.replace(",", " ").split() if word]
+    if (end := given["for"]) is not None:
+        body["expires_at"] = _end(end, clock.now()).isoformat(timespec="seconds")
+    answer = context.daemon.call("POST", f"/identities/{segment(args.text('handle'))}/limits", body)
+    if context.output.as_json:
+        context.output.result(answer)
+        return 0
+    limited = limits.words(member(answer, "limits"))
+    context.output.line(
+        good=f"{args.text('handle')} is limited to {limited}" if limited else f"{args.text('handle')} has no limits"
+    )
+    return 0
+
+
+def configure_revoke(parser: Parser) -> None:
+    """The arguments of `identity revoke`."""
+    parser.argument("handle", "the identity, as `authsome identity list` shows it")
+    parser.flag("--yes", help="do not ask")
+
+
+def run_revoke(args: Arguments, context: Context) -> int:
+    """Revoke an identity for good; its running commands get no more credentials."""
+    context.refuse_inside_run("change what may act")
+    handle = args.text("handle")
+    if not args.flag("yes"):
+        if context.output.as_json or not prompt.possible():
+            raise UsageError("there is nobody to ask here", hint="add --yes")
+        if not prompt.confirm(context.output, f"{handle} will never act again, and its runs end. Revoke it?"):
+            raise Cancelled("nothing was changed")
+    answer = context.daemon.call("POST", f"/identities/{segment(handle)}/revoke", {})
+    if context.output.as_json:
+        context.output.result(answer)
+        return 0
+    context.output.line(good=f"revoked {handle}")
+    path = keys.key_path(context.settings.home, handle)
+    if path.exists():
+        context.output.hint(f"its key is of no more use: rm '{path}'")
+    return 0
+
+
+def _print(drawn: keys.ActiveIdentity, context: Context) -> int:
+    if context.output.as_json:
+        context.output.result({**_described(drawn), "key": keys.encoded(drawn)})
+    else:
+        context.output.raw(f"AUTHSOME_IDENTITY={drawn.handle}\nAUTHSOME_IDENTITY_KEY={keys.encoded(drawn)}\n")
+    context.output.hint(f"fingerprint  {did.fingerprint(drawn.key.did)}")
+    context.output.hint("kept nowhere; with both variables set, ask for it to be claimed: authsome identity claim")
+    return 0
+
+
+def _show(link: str, identity: keys.ActiveIdentity, context: Context, *, opens: bool) -> None:
+    output = context.output
+    opened = opens and browser.available(context.environ) and browser.open_url(link, context.environ)
+    output.note(f"{identity.handle} asks to act for whoever confirms it, signed in, at")
+    output.note(f"  {link}")
+    output.note(f"if the page shows the fingerprint  {did.fingerprint(identity.key.did)}")
+    if not opened and output.progress_shown:
+        output.picture(qr.lines(link, dark_on_light=output.err_color))
+
+
+def _await(context: Context) -> None:
+    """Wait for the answer.
+
+    Raises:
+        NotAllowed: it was no.
+        TimedOut: there was none in time.
+    """
+    watch = Stopwatch()
+    patience = 1 if context.output.progress_shown else _POLL
+    while True:
+        context.output.progress(f"waiting for the confirmation … {watch}, Ctrl-C stops")
+        state = context.daemon.call("GET", f"/claim?wait={patience}", timeout=patience + 15.0).get("state")
+        if state == "claimed":
+            return
+        if state == "refused":
+            raise NotAllowed("whoever is signed in there did not confirm it")
+        if state != "waiting":
+            raise TimedOut("nobody confirmed it in time", hint="ask again: authsome identity claim")
+
+
+def _listed(known: JsonObject | None, local: keys.ActiveIdentity | None, *, is_current: bool) -> dict[str, object]:
+    """One row: what the daemon says of an identity, or as much as its key says."""
+    row: dict[str, object] = {"status": None, "limits": None, "last_used_at": None, "principal": None}
+    row |= _described(local) if local is not None else {}
+    row |= known or {}
+    return {**row, "here": local is not None, "current": is_current}
+
+
+def _row(each: JsonObject, *, everybody: bool) -> tuple[str, ...]:
+    now = clock.now()
+    used = times.parse_time(each.get("last_used_at"))
+    row = (
+        "*" if each["current"] else "",
+        str(each["handle"]),
+        "here" if each["here"] else "elsewhere",
+        str(each["status"] or _UNKNOWN),
+        times.until(used, now) if used else _UNKNOWN,
+        limits.words(member(each, "limits")) or _UNKNOWN,
+    )
+    principal = member(each, "principal")
+    return (*row, str(principal.get("email") or principal.get("name") or _UNKNOWN)) if everybody else row
+
+
+def _described(identity: keys.ActiveIdentity) -> dict[str, object]:
+    return {
+        "handle": identity.handle,
+        "did": identity.key.did,
+        "fingerprint": did.fingerprint(identity.key.did),
+    }
+
+
+def _end(text: str, now: datetime) -> datetime:
+    duration = times.parse_duration(text)
+    if not duration or duration < timedelta(seconds=1):
+        raise UsageError("--for takes a duration", hint="such as 90s, 15m, 1h or 30d")
+    return now + duration

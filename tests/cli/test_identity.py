@@ -1,0 +1,187 @@
+"""`identity`: keys are made, chosen, claimed, limited and revoked, and shown only where that is the point."""
+
+import base64
+import json
+import re
+import sqlite3
+import stat
+from contextlib import closing
+
+import pytest
+
+from authsome.identity import did
+from fakes.program import Program
+
+
+def handles(program: Program, *words: str) -> dict[str, dict[str, object]]:
+    return {each["handle"]: each for each in program.json("identity", "list", *words)["identities"]}
+
+
+def bind(program: Program, handle: str) -> None:
+    """Bind an identity to the owner behind the daemon's back."""
+    with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=20, isolation_level=None)) as store:
+        changed = store.execute(
+            "UPDATE identities SET principal_id = (SELECT id FROM principals) WHERE handle = ?", (handle,)
+        )
+        assert changed.rowcount == 1
+
+
+def environment(program: Program, name: str = "ci") -> dict[str, str]:
+    """A new identity that lies nowhere, as a CI has it."""
+    done = program("identity", "create", name, "--print")
+    assert done.returncode == 0, done.stderr
+    return dict(line.split("=", 1) for line in done.stdout.splitlines())
+
+
+def test_there_is_none_at_first(program: Program):
+    """To list makes nothing, and starts nothing."""
+    assert program.json("identity", "list") == {"identities": []}
+    assert program.processes() == {}
+    assert not program.home.exists()
+
+
+def test_keys_are_made_and_chosen(program: Program):
+    """The first becomes the one that acts; a further one does when that is said."""
+    first = program.json("identity", "create", "first")
+    second = program.json("identity", "create", "second")
+    assert (first["current"], second["current"]) == (True, False)
+    for each in ("first", "second"):
+        path = program.home / "identities" / f"{each}.key"
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600  # SEC-26
+    assert program.json("whoami")["identity"]["handle"] == "first"
+    assert "second acts from here" in program("identity", "use", "second").stdout
+    assert program("whoami").returncode == 10  # nobody has claimed it
+    assert program.json("identity", "create", "third", "--use")["current"] is True
+    listed = handles(program)
+    assert [each for each in listed if listed[each]["current"]] == ["third"]
+    assert {listed[each]["status"] for each in listed} == {None}  # to one that is unclaimed nothing is told
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["create", "../x"],
+        ["create", "X"],
+        ["create", "first"],
+        ["use", "nobody"],
+        ["use", "../first"],
+        ["create", "x", "--print", "--use"],
+        ["limit", "first"],
+        ["limit", "first", "--none", "--methods", "GET"],
+        ["limit", "first", "--for", "soon"],
+        ["limit", "../x", "--none"],
+        ["revoke", "first"],
+    ],
+)
+def test_what_cannot_be_meant(program: Program, words):
+    """A name that is taken, malformed or unknown, limits that are none, and a question that nobody can answer."""
+    assert program("identity", "create", "first").returncode == 0
+    done = program("identity", *words)
+    assert done.returncode == 2, done.stderr
+    assert "hint:" in done.stderr
+
+
+def test_a_printed_key_lies_nowhere(daemon: Program):
+    """What `--print` shows signs as the identity, and no file has it. # SEC-26"""
+    assert daemon("whoami").returncode == 0
+    env = environment(daemon)
+    assert env.keys() == {"AUTHSOME_IDENTITY", "AUTHSOME_IDENTITY_KEY"}
+    key = env["AUTHSOME_IDENTITY_KEY"]
+    seed = base64.b64decode(key)
+    assert daemon("whoami", env=env).returncode == 10
+    bind(daemon, "ci")
+    assert daemon.json("whoami", env=env)["identity"]["handle"] == "ci"
+    for path in daemon.directory.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert key.encode() not in data, path
+            assert seed not in data, path
+    listed = handles(daemon)
+    assert (listed["ci"]["here"], listed["ci"]["status"]) == (False, "active")
+    assert listed["ci"]["last_used_at"] is not None
+
+
+def test_a_claim_waits_for_its_answer(daemon: Program):
+    """The link and the fingerprint are said at once, the end when somebody has confirmed it. # SEC-20"""
+    assert daemon("whoami").returncode == 0
+    env = environment(daemon)
+    process = daemon.start("identity", "claim", "--json", env=env)
+    url = daemon.wait_opened()
+    assert re.fullmatch(rf"{re.escape(daemon.url)}/claim/[\w-]{{43}}", url)
+    bind(daemon, "ci")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    answer = json.loads(out)
+    assert answer["identity"]["handle"] == "ci"
+    assert url in err
+    assert answer["identity"]["fingerprint"] in err
+    assert did.fingerprint(answer["identity"]["did"]) == answer["identity"]["fingerprint"]
+    again = daemon("identity", "claim", env=env)
+    assert again.returncode == 0
+    assert "claimed already" in again.stderr
+
+
+def test_a_claim_can_be_broken_off(daemon: Program):
+    """On a terminal the link is drawn, too; Ctrl-C ends the wait."""
+    assert daemon("whoami").returncode == 0
+    env = environment(daemon)
+    with daemon.on_terminal("identity", "claim", "--no-browser", env=env) as terminal:
+        terminal.expect("/claim/")
+        terminal.expect("█")
+        terminal.expect("waiting for the confirmation")
+        terminal.interrupt()
+        assert terminal.wait() == 11
+
+
+def test_a_refused_claim_says_so(daemon: Program):
+    """No is an answer."""
+    assert daemon("whoami").returncode == 0
+    process = daemon.start("identity", "claim", env=environment(daemon))
+    daemon.wait_opened()
+    with closing(sqlite3.connect(daemon.home / "server" / "store.db", timeout=20, isolation_level=None)) as store:
+        store.execute("UPDATE claims SET refused_at = 1")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 4
+    assert "did not confirm it" in err
+
+
+def test_limits_are_set_and_shown(daemon: Program):
+    """By the owner, in one go each time; the limited one sees them, and cannot lift them."""
+    assert daemon("whoami").returncode == 0
+    env = environment(daemon)
+    assert daemon("whoami", env=env).returncode == 10
+    bind(daemon, "ci")
+    done = daemon("identity", "limit", "ci", "--connections", "github,*/ci", "--methods", "get,HEAD", "--for", "2d")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("ci is limited to github, */ci; GET, HEAD; until ")
+    assert "github, */ci; GET, HEAD; until " in daemon("whoami", env=env).stdout
+    limited = daemon.json("whoami", env=env)["limits"]
+    assert (limited["connections"], limited["methods"]) == (["github", "*/ci"], ["GET", "HEAD"])
+    refused = daemon("identity", "limit", "ci", "--none", env=env)
+    assert (refused.returncode, "is limited" in refused.stderr) == (4, True)
+    assert daemon("identity", "limit", "ci", "--none").stdout == "ci has no limits\n"
+    assert daemon.json("whoami", env=env)["limits"] == {"connections": None, "methods": None, "expires_at": None}
+
+
+def test_a_revoked_identity_is_done(daemon: Program):
+    """At its next request, for good. # SEC-17"""
+    mine = daemon.json("whoami")["identity"]["handle"]
+    env = environment(daemon)
+    assert daemon("whoami", env=env).returncode == 10
+    bind(daemon, "ci")
+    assert daemon("whoami", env=env).returncode == 0
+    assert daemon("identity", "revoke", "ci", "--yes").stdout == "revoked ci\n"
+    assert daemon("whoami", env=env).returncode == 10
+    assert {each: row["status"] for each, row in handles(daemon).items()} == {mine: "active", "ci": "revoked"}
+    with daemon.on_terminal("identity", "revoke", mine) as terminal:
+        terminal.expect("will never act again")
+        terminal.send_line("n")
+        assert terminal.wait() == 11
+    assert daemon("whoami").returncode == 0
+
+
+def test_a_runs_child_changes_nothing(daemon: Program):
+    """Neither who acts nor what anybody may do is changed from inside a run."""
+    for words in (["create", "x"], ["use", "x"], ["limit", "x", "--none"], ["revoke", "x", "--yes"]):
+        done = daemon("identity", *words, env={"AUTHSOME_RUN": "some"})
+        assert done.returncode == 4, words
