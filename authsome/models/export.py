@@ -20,15 +20,20 @@ DEFAULT_PLACEHOLDER: Final = "authsome-placeholder-00000000000000000000"
 
 _OBEYED: Final = frozenset(
     {
-        "BROWSER", "CDPATH", "EDITOR", "ENV", "GCONV_PATH", "GOFLAGS", "HOME", "IFS", "JAVA_TOOL_OPTIONS", "LESSOPEN",
-        "JDK_JAVA_OPTIONS", "MAKEFLAGS", "NODE_OPTIONS", "NODE_PATH", "OPENSSL_CONF", "PAGER", "PATH", "PROMPT_COMMAND",
-        "RUSTC_WRAPPER", "SHELL", "SHELLOPTS", "SSH_ASKPASS", "TMPDIR", "VISUAL",
+        "AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "BROWSER", "CARGO_HOME", "CC", "CDPATH", "CLASSPATH",
+        "CURL_HOME", "CXX", "DOCKER_CONFIG", "DOCKER_HOST", "EDITOR", "ENV", "GCONV_PATH", "GOFLAGS", "GOROOT", "HOME",
+        "IFS", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "KUBECONFIG", "LESS", "LESSOPEN", "LUA_INIT", "MAKEFLAGS",
+        "MANPAGER", "NODE_EXTRA_CA_CERTS", "NODE_OPTIONS", "NODE_PATH", "NODE_TLS_REJECT_UNAUTHORIZED", "OPENSSL_CONF",
+        "PAGER", "PATH", "PERLLIB", "PHPRC", "PROMPT_COMMAND", "RUSTC_WRAPPER", "SHELL", "SHELLOPTS", "SSH_ASKPASS",
+        "SSL_CERT_DIR", "TMPDIR", "VISUAL", "WGETRC", "ZDOTDIR", "_JAVA_OPTIONS",
     }
 )  # fmt: skip
 _OBEYED_PREFIXES: Final = (
     "AUTHSOME_", "BASH_", "DYLD_", "GIT_", "LD_", "NPM_CONFIG_", "PERL5", "PIP_", "PYTHON", "RUBY", "XDG_",
 )  # fmt: skip
-"""Variables by which programs choose what they run or read: a definition that could set one could start anything."""
+_OBEYED_SUFFIXES: Final = ("_CAINFO", "_CA_BUNDLE", "_CERT_FILE", "_PROXY")
+"""Variables by which programs choose what they run or read, or whom they reach and trust: a definition that could set
+one could start anything, or be in the middle of everything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +117,7 @@ class _Reader:
             raise below.error(
                 "", f"{name[:64]!r} is not the name of an environment variable", hint="capitals, digits, _"
             )
-        if name in _OBEYED or name.startswith(_OBEYED_PREFIXES):
+        if name in _OBEYED or name.startswith(_OBEYED_PREFIXES) or name.endswith(_OBEYED_SUFFIXES):
             raise below.error(name, "is a variable that programs obey, not one in which they look for a credential")
         placeholder: str | None = None
         if isinstance(below.raw(name), str):

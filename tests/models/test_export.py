@@ -67,10 +67,14 @@ def test_placeholders():
 
 
 @pytest.mark.parametrize(
-    "name", ["PATH", "LD_PRELOAD", "NODE_OPTIONS", "PYTHONSTARTUP", "GIT_SSH_COMMAND", "AUTHSOME_HOME"]
+    "name",
+    [
+        *("PATH", "LD_PRELOAD", "NODE_OPTIONS", "PYTHONSTARTUP", "GIT_SSH_COMMAND", "AUTHSOME_HOME"),
+        *("HTTPS_PROXY", "CARGO_HTTP_PROXY", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NODE_TLS_REJECT_UNAUTHORIZED"),
+    ],
 )
 def test_variables_that_programs_obey(name: str):
-    """A definition cannot have a run's child start something, nor read other settings of ours."""
+    """A definition cannot have a child or a shell start something, or choose whom it trusts."""
     # SEC-110
     for value in ("{token}", {"value": "/tmp/x", "placeholder": "/tmp/x"}):
         document = {
