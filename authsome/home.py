@@ -110,12 +110,6 @@ class Settings(NamedTuple):
     ca_bundle: Path | None
     log_level: str
 
-    @property
-    def local_url(self) -> str:
-        """The URL of the daemon's own listener."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
-
 
 def settings_from(environ: Mapping[str, str]) -> Settings:
     """Read the AUTHSOME_* settings.

@@ -35,9 +35,8 @@ TIMEOUT: Final = timedelta(seconds=30)  # SECURITY.md 95; a token endpoint takes
 SIZE_LIMIT: Final = 1024 * 1024  # bytes of body; token answers have 1 to 20 KiB
 
 _CONNECT_TIMEOUT: Final = 5.0  # seconds for an address while there is another to try: IPv6 that leads nowhere is common
-_OVERHEAD: Final = (
-    256 * 1024
-)  # bytes that head, chunk lines and trailers may add; http.client takes 100 lines of 64 KiB
+_OVERHEAD: Final = 256 * 1024
+"""Bytes that head, chunk lines and trailers may add; http.client takes 100 lines of 64 KiB."""
 _READ_SIZE: Final = 64 * 1024
 _HTTPS_PORT: Final = 443
 _HTTP_PORT: Final = 80
@@ -309,9 +308,8 @@ def _head(request: HttpRequest, place: _Place) -> bytes:
         fields.append(("Content-Length", str(len(request.body))))
     for name, value in request.headers:
         if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value) or name.lower() in _OUR_FIELDS:
-            raise RequestInvalid(
-                f"a request cannot have this header: {clean_line(name, 40)}"
-            )  # the value may be secret
+            # not the value, which may be a secret
+            raise RequestInvalid(f"a request cannot have this header: {clean_line(name, 40)}")
         fields.append((name, value))
     lines = [f"{request.method} {place.target} HTTP/1.1", *(f"{name}: {value}" for name, value in fields), "", ""]
     return "\r\n".join(lines).encode("latin-1")

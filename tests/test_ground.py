@@ -225,7 +225,7 @@ def test_settings_of_an_empty_environment():
     """Only HOME is needed; the rest is as the contract says."""
     settings = settings_from({"HOME": "/home/ada"})
     assert settings.home.root == Path("/home/ada/.authsome")
-    assert settings.local_url == "http://127.0.0.1:7998"
+    assert (settings.host, settings.port) == ("127.0.0.1", 7998)
     assert (settings.daemon_url, settings.base_url, settings.master_key, settings.ca_bundle) == (None,) * 4
     assert settings.log_level == "info"
 
@@ -234,7 +234,7 @@ def test_settings_of_an_empty_environment():
     ("variable", "value", "field", "expected"),
     [
         ("AUTHSOME_HOME", "/a b/é", "home", Home(Path("/a b/é"))),  # SEC-121
-        ("AUTHSOME_HOST", "::1", "local_url", "http://[::1]:7998"),
+        ("AUTHSOME_HOST", "::1", "host", "::1"),
         ("AUTHSOME_PORT", "65535", "port", 65535),
         ("AUTHSOME_DAEMON_URL", "https://a.example:1/x/", "daemon_url", "https://a.example:1/x"),
         ("AUTHSOME_SERVER_BASE_URL", "http://a.example", "base_url", "http://a.example"),

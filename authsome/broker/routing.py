@@ -109,7 +109,6 @@ def routes_of(provider: Provider, connection: Connection) -> Iterable[Route]:
             connection=connection.name,
             pattern=pattern,
             allow_private_addresses=provider.allow_private_addresses,
-            is_default=connection.is_default,
         )
 
 

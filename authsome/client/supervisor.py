@@ -45,11 +45,7 @@ _KEPT: Final = frozenset(
         *("LD_LIBRARY_PATH", "SYSTEMROOT"),
     }
 )
-_OUTBOUND: Final = frozenset(
-    {
-        *("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"),
-    }
-)
+_OUTBOUND: Final = frozenset({"HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR"})
 _RUN_VARIABLE: Final = "AUTHSOME_RUN"
 
 

@@ -7,10 +7,7 @@ from typing import Final, TypeVar
 from authsome.daemon.router import Access, Endpoint, Router, Schema
 from authsome.errors import AuthenticationFailed, AuthsomeError, DaemonBusy, RequestInvalid
 
-TEXT: Final[Mapping[str, object]] = {"type": "string"}
-BOOLEAN: Final[Mapping[str, object]] = {"type": "boolean"}
-INTEGER: Final[Mapping[str, object]] = {"type": "integer"}
-TIME: Final[Mapping[str, object]] = {"type": "string", "format": "date-time"}
+_TEXT: Final[Mapping[str, object]] = {"type": "string"}
 
 _Handler = TypeVar("_Handler")
 _SECURITY: Final[Mapping[Access, Sequence[str]]] = {
@@ -31,8 +28,8 @@ _SCHEMES: Final[Mapping[str, object]] = {
     "browser": {
         "type": "apiKey",
         "in": "cookie",
-        "name": "authsome_browser",
-        "description": "Set for the browser that followed a link of ours.",
+        "name": "authsome_login_{id}",
+        "description": "Set for the browser that followed the link of the login of that id.",
     },
 }
 _PROBLEM: Final[Mapping[str, object]] = {
@@ -48,31 +45,6 @@ _PROBLEM: Final[Mapping[str, object]] = {
         "hint": {"type": ["string", "null"]},
     },
 }
-
-
-def record(required: Mapping[str, Schema], optional: Mapping[str, Schema] | None = None) -> Schema:
-    """The schema of a JSON object with exactly these members."""
-    return {
-        "type": "object",
-        "properties": {**required, **(optional or {})},
-        "required": list(required),
-        "additionalProperties": False,
-    }
-
-
-def listing(item: Schema) -> Schema:
-    """The schema of a list."""
-    return {"type": "array", "items": item}
-
-
-def mapping(value: Schema) -> Schema:
-    """The schema of an object whose names are free."""
-    return {"type": "object", "additionalProperties": value}
-
-
-def nullable(schema: Schema) -> Schema:
-    """The schema of a value or null."""
-    return {"anyOf": [schema, {"type": "null"}]}
 
 
 def document(router: Router[_Handler], *, version: str) -> dict[str, object]:
@@ -106,7 +78,7 @@ def _operation(endpoint: Endpoint[_Handler]) -> dict[str, object]:
         "responses": _responses(endpoint),
     }
     parameters: list[Schema] = [
-        {"name": name, "in": "path", "required": True, "schema": TEXT} for name in endpoint.names
+        {"name": name, "in": "path", "required": True, "schema": _TEXT} for name in endpoint.names
     ]
     parameters += [{"name": name, "in": "query", "schema": schema} for name, schema in endpoint.query.items()]
     if parameters:

@@ -48,9 +48,8 @@ class Group(Protocol):
 
 
 BACKLOG: Final = 512  # connections the kernel keeps for us; 64 clients at once overran the default of 5
-STACK: Final = (
-    2 * 1024 * 1024
-)  # bytes of address space, not memory; CPython 3.13's JSON parser needs 1.3 MiB at its limit
+STACK: Final = 2 * 1024 * 1024
+"""Bytes of address space, not memory; CPython 3.13's JSON parser needs 1.3 MiB at its limit."""
 _RECEIVE: Final = 64 * 1024  # bytes a read
 _NEVER: Final = float("inf")
 _LINGER: Final = timedelta(seconds=1)  # to read what a refused client still sends, lest a reset destroys the answer

@@ -1,12 +1,8 @@
 """An identity's Ed25519 key pair (RFC 8032)."""
 
-from typing import Final
-
 from authsome.identity import ed25519
 from authsome.identity.did import did_from_public_key
 from authsome.secret import Secret
-
-SEED_BYTES: Final = 32
 
 
 class IdentityKey:

@@ -41,9 +41,8 @@ _INTEGER_CLAIMS: Final = ("iat", "exp")
 _CLAIMS: Final = frozenset(_STRING_CLAIMS + _INTEGER_CLAIMS)
 _JTI: Final = re.compile(r"[!-~]{16,128}")
 _METHOD: Final = re.compile(r"[A-Z]{1,16}")
-_TARGET: Final = re.compile(
-    r"/(?:[!\"$&-\[\]-~]|%[0-9A-Fa-f]{2})*"
-)  # printable; no backslash, no fragment, whole triplets
+_TARGET: Final = re.compile(r"/(?:[!\"$&-\[\]-~]|%[0-9A-Fa-f]{2})*")
+"""Printable; no backslash, no fragment, whole triplets."""
 _TWO_FACED: Final = re.compile(r"//|/\.{1,2}(?:/|\Z)|%2[ef]|%5c", re.IGNORECASE)
 _OUR_HEADER: Final = encode(json.dumps(HEADER, separators=(",", ":")).encode())
 """The header as our own clients spell it, which need not be taken apart."""

@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 
 
 HEADER: "Final[Mapping[str, str]]" = {"alg": "EdDSA", "typ": "pop+jwt"}
-MAX_LIFETIME: "Final" = (
-    60  # seconds from iat to exp: a longer one could be signed ahead and used later (RFC 9449 §11.2)
-)
+MAX_LIFETIME: "Final" = 60
+"""Seconds from iat to exp: a longer life could be signed ahead and used later (RFC 9449 §11.2)."""
 
 _JTI_BYTES: "Final" = 16
 _NOTHING_SHA256: "Final" = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"  # of no bytes at all

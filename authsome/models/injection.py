@@ -25,9 +25,8 @@ Names = Mapping[Kind, frozenset[str]]
 
 _NO_FIELD: Final = "holds no {field} of a login"
 _PARAMETER: Final = re.compile(r"[A-Za-z0-9_.~-]{1,64}\Z")
-_PATH_TEXT: Final = re.compile(
-    r"[A-Za-z0-9_.~:-]{8,128}\Z"
-)  # at 8 characters it is nothing that a path holds by chance
+_PATH_TEXT: Final = re.compile(r"[A-Za-z0-9_.~:-]{8,128}\Z")
+"""At 8 characters it is nothing that a path holds by chance."""
 _UNFIT: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")  # controls, and halves of characters
 _UNFIT_IN_HEADER: Final = re.compile(r"[\x00-\x1f\x7f]|[^\x00-\xff]")  # RFC 9110 §5.5, and what Latin-1 cannot carry
 _RESERVED: Final = re.compile(r"[^A-Za-z0-9._~:-]+")

@@ -81,7 +81,6 @@ class Route:
     connection: str
     pattern: HostPattern
     allow_private_addresses: bool = False
-    is_default: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,6 @@ def authenticate(
         return {**params, "client_id": client.client_id}, dict(headers)
     if method == "client_secret_post":
         return {**params, "client_id": client.client_id, "client_secret": secret.reveal()}, dict(headers)
-    pair = (
-        f"{quote_plus(client.client_id)}:{quote_plus(secret.reveal())}"  # form-encoded first: either may hold a colon
-    )
+    # form-encoded first: either may hold a colon
+    pair = f"{quote_plus(client.client_id)}:{quote_plus(secret.reveal())}"
     return dict(params), {**headers, "authorization": "Basic " + base64.b64encode(pair.encode()).decode()}

@@ -214,22 +214,4 @@ def _route_from_json(entry: object) -> Route:
         connection=str(connection),
         pattern=pattern,
         allow_private_addresses=entry.get("allow_private_addresses") is True,
-        is_default=entry.get("is_default", True) is True,
     )
-
-
-def table_to_json(table: RouteTable) -> list[dict[str, object]]:
-    """The routes as the daemon writes them."""
-    return [
-        {
-            "host": route.pattern.host,
-            "suffix": route.pattern.is_suffix,
-            "port": route.pattern.port,
-            "path_prefix": route.pattern.path_prefix,
-            "provider": route.provider,
-            "connection": route.connection,
-            "allow_private_addresses": route.allow_private_addresses,
-            "is_default": route.is_default,
-        }
-        for route in table.routes
-    ]
