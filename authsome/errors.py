@@ -24,6 +24,10 @@ class AuthsomeError(Exception):
         self.hint = hint or type(self).default_hint
         super().__init__(self.message)
 
+    def to_json(self) -> dict[str, str | None]:
+        """Everything that `from_code` rebuilds it from, as `--json` tells it."""
+        return {"error": self.code, "message": self.message, "hint": self.hint}
+
 
 class UsageError(AuthsomeError):
     """the command was not understood."""

@@ -125,6 +125,7 @@ MAY_REVEAL: Final = frozenset(
         "oauth/token.py",
         "proxy/broker.py",
         "proxy/dial.py",
+        "proxy/grounds.py",
         "proxy/inject.py",
         "proxy/rules.py",
         "proxy/scrub.py",

@@ -34,6 +34,11 @@ def archive_path() -> "Path | None":
     return None if boot.LAUNCH is None else Path(boot.LAUNCH.archive)
 
 
+def store_descriptor() -> int | None:
+    """The descriptor that keeps this build's unpacked files from being swept, if any; a process that stays keeps it."""
+    return None if boot.LAUNCH is None else boot.LAUNCH.handle
+
+
 def build_id() -> str:
     """What names this build: an archive's content hash (16 hexadecimal digits); outside of one `<version>-checkout`."""
     if boot.LAUNCH is not None:

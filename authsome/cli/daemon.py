@@ -67,7 +67,7 @@ class _Report:
 
     def failed(self, error: AuthsomeError) -> None:
         """It could not start."""
-        self._send({"error": error.code, "message": error.message, "hint": error.hint})
+        self._send(error.to_json())
 
     def _send(self, message: Mapping[str, object]) -> None:
         descriptor, self._descriptor = self._descriptor, -1

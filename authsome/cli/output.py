@@ -130,7 +130,7 @@ class Output:
         """Why the command failed, and what to do about it."""
         self._settle()
         if self.as_json:
-            self.result({"error": error.code, "message": error.message, "hint": error.hint})
+            self.result(error.to_json())
             return
         self._say(f"authsome: {self._paint_err('error:', _RED)} {printable(error.message)}")
         if error.hint:

@@ -32,6 +32,15 @@ class Leaf:
     key: ec.EllipticCurvePrivateKey
     issuer: x509.Certificate
 
+    def chain_pem(self) -> bytes:
+        """The two certificates, the host's first."""
+        pem = serialization.Encoding.PEM
+        return self.certificate.public_bytes(pem) + self.issuer.public_bytes(pem)
+
+    def key_pem(self) -> bytes:
+        """The key alone, which is to be written nowhere."""
+        return _key_pem(self.key)
+
 
 @dataclass(frozen=True, slots=True)
 class Authority:
@@ -47,10 +56,7 @@ class Authority:
 
     def to_pem(self) -> bytes:
         """Key and certificate as one PEM file."""
-        key = self.key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        return key + self.certificate_pem()
+        return _key_pem(self.key) + self.certificate_pem()
 
     def certificate_pem(self) -> bytes:
         """The certificate alone."""
@@ -127,6 +133,12 @@ class Issuer:
         )
         certificate = builder.sign(self._authority.key, hashes.SHA256())
         return Leaf(certificate=certificate, key=self._key, issuer=authority)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
 
 
 def _usage(*, is_authority: bool) -> x509.KeyUsage:

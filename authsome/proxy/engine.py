@@ -2,20 +2,17 @@
 
 import socket
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
-from authsome.clock import Clock
 from authsome.proxy.tenancy import Tenants
-
-if TYPE_CHECKING:
-    from authsome.proxy.exchange import Memory  # with the scrubbing, which a worker loads after it is there
 
 BACKLOG: Final = 512
 _CONTEXTS: Final = 256  # of a side: one that is needed again after so many others is made anew
+_RESPITE_SECONDS: Final = 0.05
 
 Key = TypeVar("Key", bound=Hashable)
 Context_co = TypeVar("Context_co", covariant=True)
@@ -40,24 +37,11 @@ class Contexts(Generic[Key, Context_co]):
             return context
 
 
-class Engine(ABC, Generic[Context_co]):
+class Engine(ABC):
     """Serves the children of all tenants on one port."""
 
-    def __init__(
-        self,
-        tenants: Tenants,
-        *,
-        clock: Clock,
-        memory: "Memory",
-        to_children: Callable[[str], Context_co],
-        to_servers: Callable[[Path], Context_co],
-    ) -> None:
-        """Take whom it serves, the scrubber's memory, and how the TLS contexts are made."""
+    def __init__(self, tenants: Tenants) -> None:
         self.tenants = tenants
-        self.clock = clock
-        self.memory = memory
-        self._to_children = Contexts(to_children)
-        self._to_servers = Contexts(to_servers)
 
     def listen(self, listener: socket.socket | None = None) -> int:
         """Serve on a socket that listens already, or on a free port of 127.0.0.1; returns the port."""
@@ -65,17 +49,19 @@ class Engine(ABC, Generic[Context_co]):
             listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
         port: int = listener.getsockname()[1]
         self.tenants.reserve(port)
-        self._start(listener)
+        threading.Thread(target=self._accept, args=(listener,), name="accept", daemon=True).start()
         return port
 
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            except OSError:
+                time.sleep(_RESPITE_SECONDS)  # out of descriptors, until some connection ends
+                continue
+            self._meet(connection)
+
     @abstractmethod
-    def _start(self, listener: socket.socket) -> None:
-        """Begin to accept what comes, in the background."""
-
-    def server_context(self, host: str) -> Context_co:
-        """The TLS context that stands in for a host."""
-        return self._to_children.get(host)
-
-    def client_context(self, trust: Path) -> Context_co:
-        """The TLS context that verifies servers against these roots."""
-        return self._to_servers.get(trust)
+    def _meet(self, connection: socket.socket) -> None:
+        """Begin to serve a connection, in the background."""

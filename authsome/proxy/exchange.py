@@ -6,10 +6,10 @@ long as its run lasts, so that no later answer of that host brings it back.
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
 from authsome.errors import AuthsomeError, EndpointUnreachable, RequestInvalid
@@ -24,6 +24,13 @@ _REMEMBERED: Final = 8  # credentials of one host in one run: two logins, and wh
 _NONE: Final = Needles(())
 _UNAUTHORIZED: Final = 401
 _SWITCHING: Final = 101
+
+
+class Recall(Protocol):
+    """Knows what was sent to whom."""
+
+    def needles(self, tenancy: Tenancy, host: str, credential: Credential | None, /) -> Needles:
+        """What to look for in the answer to a request that carries this credential, or none."""
 
 
 class Memory:
@@ -46,26 +53,37 @@ class Memory:
             sent.add(credential)
             return sent.needles
 
+    def sent(self, tenancy: Tenancy, host: str) -> tuple[Credential, ...]:
+        """The credentials whose secrets are looked for in the answers of a host."""
+        with self._lock:
+            by_host = self._by_tenancy.get(tenancy)
+            sent = by_host.get(host) if by_host else None
+            return tuple(sent.credentials.values()) if sent else ()
+
+
+def needles_of(credentials: Collection[Credential]) -> Needles:
+    """What to look for where these were sent."""
+    return Needles(
+        [secret for each in credentials for secret in each.secrets],
+        [value for each in credentials for _, value in each.set],
+    )
+
 
 class _Sent:
     """The last credentials that a host got."""
 
     def __init__(self) -> None:
-        self._credentials: OrderedDict[str, Credential] = OrderedDict()
+        self.credentials: OrderedDict[str, Credential] = OrderedDict()
         self.needles = _NONE
 
     def add(self, credential: Credential) -> None:
-        if self._credentials.get(credential.credential_id) == credential:
-            self._credentials.move_to_end(credential.credential_id)
+        if self.credentials.get(credential.credential_id) == credential:
+            self.credentials.move_to_end(credential.credential_id)
             return
-        self._credentials[credential.credential_id] = credential
-        if len(self._credentials) > _REMEMBERED:
-            self._credentials.popitem(last=False)
-        all_of_them = self._credentials.values()
-        self.needles = Needles(
-            [secret for each in all_of_them for secret in each.secrets],
-            [value for each in all_of_them for _, value in each.set],
-        )
+        self.credentials[credential.credential_id] = credential
+        if len(self.credentials) > _REMEMBERED:
+            self.credentials.popitem(last=False)
+        self.needles = needles_of(self.credentials.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +99,7 @@ class Passed:
 class Exchange:
     """One request of an admitted connection, and its response, that pass without a credential."""
 
-    def __init__(self, tenancy: Tenancy, target: Target, memory: Memory) -> None:
+    def __init__(self, tenancy: Tenancy, target: Target, memory: Recall) -> None:
         self.target = target
         self._tenancy = tenancy
         self._memory = memory
@@ -168,7 +186,7 @@ class Exchange:
 class Intercepted(Exchange):
     """One request to a host that a route names, and its response."""
 
-    def __init__(self, tenancy: Tenancy, target: Target, memory: Memory) -> None:
+    def __init__(self, tenancy: Tenancy, target: Target, memory: Recall) -> None:
         super().__init__(tenancy, target, memory)
         self._credential: Credential | None = None
         self._question: Question | None = None

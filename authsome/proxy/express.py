@@ -12,18 +12,20 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from authsome.clock import Clock
-from authsome.errors import AuthsomeError, EndpointUnreachable, RequestInvalid
+from authsome.errors import AuthsomeError, RequestInvalid
 from authsome.proxy import answers, http1, rules, secure, targets
 from authsome.proxy.answers import Answer
 from authsome.proxy.authority import Issuer
 from authsome.proxy.dial import connect
-from authsome.proxy.engine import Engine
+from authsome.proxy.engine import Contexts, Engine
 from authsome.proxy.exchange import Exchange, Intercepted, Memory
 from authsome.proxy.http1 import Body, Request
 from authsome.proxy.inject import Head
+from authsome.proxy.monitor import Monitor
 from authsome.proxy.rules import Opening, Target
 from authsome.proxy.side import Cut, Side, wait
 from authsome.proxy.tenancy import Tenancy, Tenants
@@ -33,7 +35,6 @@ log = logging.getLogger(__name__)
 
 _FIRST_SECONDS: Final = 60.0  # how long a stranger may take to show a run's credential
 _HANDSHAKE_SECONDS: Final = 30.0
-_RESPITE_SECONDS: Final = 0.05
 _OPENED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _REASONS: Final = {
     400: b"Bad Request",
@@ -49,40 +50,26 @@ _REASONS: Final = {
 _REPEATABLE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """Methods that may be sent again when nobody knows whether they arrived (RFC 9110 §9.2.2), and have no body."""
 
-Handover = Callable[[], int]
-"""The port of an engine that speaks HTTP/2, which is started when it is first asked for."""
 
-
-class Express(Engine[ssl.SSLContext]):
+class Express(Engine):
     """Serves the children of all tenants on one port, each connection in a thread of its own."""
 
-    def __init__(self, tenants: Tenants, issuer: Issuer, *, clock: Clock, memory: Memory, handover: Handover) -> None:
-        super().__init__(
-            tenants,
-            clock=clock,
-            memory=memory,
-            to_children=lambda host: secure.child_context(issuer.issue(host)),
-            to_servers=secure.server_context,
-        )
-        self.handover = handover
+    def __init__(self, tenants: Tenants, issuer: Issuer, *, clock: Clock, memory: Memory, full: Monitor) -> None:
+        super().__init__(tenants)
+        self.clock = clock
+        self.memory = memory
+        self.full = full
+        """Serves those that speak HTTP/2 only."""
+        self.to_children = Contexts[str, ssl.SSLContext](lambda host: secure.child_context(issuer.issue(host)))
+        self.to_servers = Contexts[Path, ssl.SSLContext](secure.server_context)
 
-    def _start(self, listener: socket.socket) -> None:
-        threading.Thread(target=self._accept, args=(listener,), name="express", daemon=True).start()
-
-    def _accept(self, listener: socket.socket) -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            except OSError:
-                time.sleep(_RESPITE_SECONDS)  # out of descriptors, until some connection ends
-                continue
-            child = Child(self, connection)
-            self.tenants.strangers.meet(child.end_soon)
-            try:
-                threading.Thread(target=self._serve, args=(child,), name="child", daemon=True).start()
-            except RuntimeError:  # out of threads
-                child.release()
+    def _meet(self, connection: socket.socket) -> None:
+        child = Child(self, connection)
+        self.tenants.strangers.meet(child.end_soon)
+        try:
+            threading.Thread(target=self._serve, args=(child,), name="child", daemon=True).start()
+        except RuntimeError:  # out of threads
+            child.release()
 
     def _serve(self, child: "Child") -> None:
         try:
@@ -269,10 +256,10 @@ class Child:
         except ValueError:
             return  # clear text, or what no TLS library will read either
         if offered and b"http/1.1" not in offered:
-            self._hand_over(request)
+            self._hand_over(tenancy, target)
             return
         try:
-            end = secure.accept(self._engine.server_context(target.host), self._side.socket)
+            end = secure.accept(self._engine.to_children.get(target.host), self._side.socket)
         except (OSError, ValueError):
             log.info("TLS with a child failed, for %s", target.authority)
             return
@@ -286,25 +273,14 @@ class Child:
             if not self._intercepted(tenancy, target, inner, misdirected):
                 return
 
-    def _hand_over(self, request: Request) -> None:
-        """Leave a child that speaks HTTP/2 only to the engine that can, which asks for its credential again."""
+    def _hand_over(self, tenancy: Tenancy, target: Target) -> None:
+        """Leave a child that speaks HTTP/2 only to the engine that can; what it has said waits in its socket."""
+        connection = self._side.socket.dup()
+        self._side.abort()  # which does not end it: there is the other descriptor
         try:
-            connection = socket.create_connection(("127.0.0.1", self._engine.handover()), timeout=_HANDSHAKE_SECONDS)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            server = self._server = Side(connection)
-            server.send(http1.request_bytes(request.method, request.target, request.fields))
-            while not (length := http1.head_length(server.unread)):
-                if not wait((server, True), seconds=_HANDSHAKE_SECONDS) or not (data := server.receive()):
-                    raise EndpointUnreachable("the engine for HTTP/2 does not answer")
-                server.unread += data
-            answer = http1.parse_response(server.unread[:length])
-            if answer.status != 200 or server.unread[length:]:
-                raise EndpointUnreachable(f"the engine for HTTP/2 answered {answer.status}")
-        except (OSError, AuthsomeError, http1.Refused):
+            self._engine.full.lend(connection, tenancy=tenancy, target=target)
+        except (OSError, AuthsomeError):
             log.exception("a connection could not be handed over")
-            return
-        server.unread = b""
-        relay(self._side, server)
 
     # ---- exchanges -------------------------------------------------------------------------------------------
 
@@ -414,7 +390,7 @@ class Child:
             EndpointUnreachable: it is not, or there is no TLS there.
         """
         connection = self._dial(tenancy, target, is_routed=True)
-        return secure.connect(self._engine.client_context(tenancy.trust), connection, target)
+        return secure.connect(self._engine.to_servers.get(tenancy.trust), connection, target)
 
     def _drop_server(self) -> None:
         if self._server is not None:

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
+from cryptography import x509
 from mitmproxy import http, tls
 from mitmproxy.connection import Connection, ConnectionState, Server
 from mitmproxy.proxy import commands, events, mode_specs
@@ -32,21 +33,21 @@ from authsome import address
 from authsome.clock import Clock
 from authsome.errors import AuthsomeError, RequestInvalid
 from authsome.proxy import answers, layers, rules
-from authsome.proxy.authority import Issuer
+from authsome.proxy.apart import Worker
 from authsome.proxy.dial import dial
-from authsome.proxy.engine import Engine
-from authsome.proxy.exchange import Exchange, Intercepted, Memory
+from authsome.proxy.engine import Contexts
+from authsome.proxy.exchange import Exchange, Intercepted
 from authsome.proxy.inject import Head
 from authsome.proxy.rules import Opening, Target
 from authsome.proxy.scrub import Filter
-from authsome.proxy.tenancy import Tenancy, Tenants
+from authsome.proxy.tenancy import Tenancy
 
 log = logging.getLogger(__name__)
 
 _REFUSED: Final = "authsome.refused"
 _EXCHANGE: Final = "authsome.exchange"
 _WITHOUT_BODY: Final = frozenset({101, 204, 304})
-_QUESTIONS: Final = 32  # that wait for the daemon at the same time
+_QUESTIONS: Final = 32  # that wait for the worker at the same time
 _LOOKUPS: Final = 32  # names that are looked up at the same time
 _WINDOW_LIMIT: Final = 4 * 1024 * 1024  # bytes that may wait for a slow HTTP/2 peer before its partner is read on
 _HTTP_PROTOCOLS: Final = (b"h2", b"http/1.1")
@@ -54,51 +55,63 @@ _HTTP_PROTOCOLS: Final = (b"h2", b"http/1.1")
 Answered = TypeVar("Answered")
 
 
-class Full(Engine[SSL.Context]):
-    """Serves the children of all tenants on one port, by one event loop in a thread of its own."""
+class Full:
+    """Serves the connections that the worker lends, by one event loop in a thread of its own."""
 
-    def __init__(self, tenants: Tenants, issuer: Issuer, *, clock: Clock, memory: Memory) -> None:
+    def __init__(self, worker: Worker, *, clock: Clock) -> None:
         layers.install()
-        super().__init__(
-            tenants,
-            clock=clock,
-            memory=memory,
-            to_children=partial(_child_context, issuer),
-            to_servers=_upstream_context,
-        )
+        self.worker = worker
+        self.clock = clock
+        self.to_children = Contexts[str, SSL.Context](lambda host: _child_context(*worker.leaf(host)))
+        self.to_servers = Contexts[Path, SSL.Context](_upstream_context)
         self._loop = asyncio.new_event_loop()
         self._loop.set_exception_handler(_unhandled)
-        self._threads = ThreadPoolExecutor(max_workers=_QUESTIONS, thread_name_prefix="daemon")
+        self._threads = ThreadPoolExecutor(max_workers=_QUESTIONS, thread_name_prefix="worker")
         self._loop.set_default_executor(ThreadPoolExecutor(max_workers=_LOOKUPS, thread_name_prefix="lookup"))
-        self._thread = threading.Thread(target=self._loop.run_forever, name="full", daemon=True)
-        self._server: asyncio.Server | None = None
+        self._children: dict[int, Child] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        threading.Thread(target=self._loop.run_forever, name="full", daemon=True).start()
 
-    def _start(self, listener: socket.socket) -> None:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._listen(listener), self._loop).result()
+    def serve(self, number: int, connection: socket.socket, tenancy: Tenancy | None, target: Target | None) -> None:
+        """Serve a connection, from any thread: from its first byte, or behind the CONNECT to a target of a run's."""
 
-    async def _listen(self, listener: socket.socket) -> None:
-        self._server = await asyncio.start_server(self._serve, sock=listener)
+        def begin() -> None:
+            task = self._loop.create_task(self._serve(number, connection, tenancy, target))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # asyncio does this only for sockets that it has made itself.
-        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        child = Child(self, reader, writer)
-        self.tenants.strangers.meet(child.end_soon)
+        self._loop.call_soon_threadsafe(begin)
+
+    def end(self, number: int) -> None:
+        """Cut a connection and those that it leads to, from any thread; whoever lent it has shut it down already."""
+
+        def end() -> None:
+            if (child := self._children.get(number)) is not None:
+                child.end()
+
+        self._loop.call_soon_threadsafe(end)
+
+    async def _serve(
+        self, number: int, connection: socket.socket, tenancy: Tenancy | None, target: Target | None
+    ) -> None:
         try:
-            await child.handle_client()
+            reader, writer = await asyncio.open_connection(sock=connection)
+            child = self._children[number] = Child(self, number, reader, writer)
+            try:
+                if tenancy is not None and target is not None:
+                    await child.begin_intercepted(tenancy, target)
+                await child.handle_client()
+            finally:
+                writer.close()
+                with suppress(OSError):
+                    await writer.wait_closed()  # all that was sent is on its way
         finally:
-            self.tenants.strangers.part(child.end_soon)
-            if child.tenancy is not None:
-                child.tenancy.detach(child.end_soon)
-
-    def call_soon(self, call: Callable[[], None]) -> None:
-        """Have the loop make a call, from any thread."""
-        with suppress(RuntimeError):  # the loop is gone, and whatever it served with it
-            self._loop.call_soon_threadsafe(call)
+            self._children.pop(number, None)
+            connection.close()
+            self.worker.gone(number)
 
     async def ask(self, call: Callable[..., Answered], *args: object, **named: object) -> Answered:
-        """Make a call that asks the daemon, without holding up the loop."""
+        """Make a call that asks the worker, without holding up the loop."""
         return await self._loop.run_in_executor(self._threads, partial(call, *args, **named))
 
 
@@ -112,8 +125,10 @@ def _unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> 
 class Child(LiveConnectionHandler):
     """One connection of the child, and the servers that it leads to."""
 
-    def __init__(self, engine: Full, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, engine: Full, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.engine = engine
+        self.number = number
+        """What the worker calls it."""
         self.options = layers.Options()
         super().__init__(reader, writer, self.options.for_mitmproxy(), mode_specs.ProxyMode.parse("regular"))
         context = self.layer.context
@@ -125,6 +140,8 @@ class Child(LiveConnectionHandler):
         self.target: Target | None = None
         """Where this connection leads, once a CONNECT was accepted."""
         self.is_intercepted = False
+        self.to_child: SSL.Context | None = None
+        """The TLS context that stands in for the target."""
         self.misdirected: AuthsomeError | None = None
         self.has_failed = False
         self.moved = asyncio.Event()
@@ -135,9 +152,19 @@ class Child(LiveConnectionHandler):
             log.error("the engine failed", exc_info=sys.exc_info() if exc_info is True else None)
             self.has_failed = True
 
-    def end_soon(self) -> None:
-        """Cut this connection and those that it leads to, from any thread."""
-        self.engine.call_soon(self.end)
+    async def begin_intercepted(self, tenancy: Tenancy, target: Target) -> None:
+        """Begin behind a CONNECT that was accepted already, with TLS."""
+        self.tenancy = tenancy
+        await self.engine.ask(tenancy.table)  # which says where the target may lie
+        await self._intercept(target)
+        context = self.layer.context
+        context.layers.clear()
+        context.server.address = (target.host, target.port)
+        self.layer = layers.intercepting(context)
+
+    async def _intercept(self, target: Target) -> None:
+        self.target, self.is_intercepted = target, True
+        self.to_child = await self.engine.ask(self.engine.to_children.get, target.host)
 
     def end(self) -> None:
         """Cut this connection and those that it leads to."""
@@ -172,7 +199,7 @@ class Child(LiveConnectionHandler):
         assert connection.address is not None
         assert self.tenancy is not None
         target = Target(host=connection.address[0], port=connection.address[1])
-        policy = self.tenancy.policy(target, is_routed=self.is_intercepted, own_ports=self.engine.tenants.own_ports)
+        policy = self.tenancy.policy(target, is_routed=self.is_intercepted, own_ports=self.engine.worker.own_ports)
         loop = asyncio.get_running_loop()
         try:
             connection.timestamp_start = loop.time()
@@ -242,33 +269,29 @@ class Child(LiveConnectionHandler):
         flow.request.stream = True
         log.info("refused %s: %s", target.authority, error.code)
 
-    def _admit(self, headers: http.Headers) -> Tenancy:
+    async def _admit(self, headers: http.Headers) -> Tenancy:
         """Whose request this is; a connection stays with whoever sent its first."""
-        tenancy = self.engine.tenants.admit(headers.get_all("proxy-authorization"), self.engine.clock())
-        if self.tenancy is None:
-            tenancy.attach(self.end_soon)
-            self.tenancy = tenancy
-            self.engine.tenants.strangers.part(self.end_soon)
-        elif self.tenancy is not tenancy:
-            raise RequestInvalid("this connection belongs to another run")
-        return tenancy
+        given = headers.get_all("proxy-authorization")
+        self.tenancy = await self.engine.ask(self.engine.worker.admit, self.number, given)
+        return self.tenancy
 
     async def _connect(self, flow: http.HTTPFlow) -> None:
         """A CONNECT: whose is it, where to, and what becomes of it."""
-        tenancy = self._admit(flow.request.headers)
+        tenancy = await self._admit(flow.request.headers)
         target = rules.target_of(flow.request.host, flow.request.port)
         opening = await self.engine.ask(tenancy.opening, target)
         flow.request.data.host = target.host
         flow.metadata[layers.OPENING] = opening
         self.target = target
-        self.is_intercepted = opening is Opening.INTERCEPT
+        if opening is Opening.INTERCEPT:
+            await self._intercept(target)
 
     async def _request(self, flow: http.HTTPFlow) -> None:
         """A request's head: on an intercepted connection it may get a credential, else it passes as it is."""
         if flow.error is not None:
             return  # malformed; mitmproxy is answering it already
         request = flow.request
-        exchange = self._plain(request) if self.target is None else self._intercepted(flow, self.target)
+        exchange = await self._plain(request) if self.target is None else self._intercepted(flow, self.target)
         flow.metadata[_EXCHANGE] = exchange
         if flow.server_conn.error is not None:
             return  # the server cannot be had: no credential is asked for, and mitmproxy answers
@@ -281,18 +304,18 @@ class Child(LiveConnectionHandler):
         request.headers = http.Headers(head.fields)
         request.stream = True
 
-    def _plain(self, request: http.Request) -> Exchange:
+    async def _plain(self, request: http.Request) -> Exchange:
         """A request in clear text for a proxy to pass on (RFC 9112 §3.2.2): never with a credential."""
-        tenancy = self._admit(request.headers)
+        tenancy = await self._admit(request.headers)
         if request.scheme != "http":
             raise RequestInvalid("this proxy takes https by CONNECT only")
-        return Exchange(tenancy, rules.target_of(request.host, request.port), self.engine.memory)
+        return Exchange(tenancy, rules.target_of(request.host, request.port), self.engine.worker.memory)
 
     def _intercepted(self, flow: http.HTTPFlow, target: Target) -> Exchange:
         """A request that we see in clear: checked against the connection, then given its credential."""
         request = flow.request
         assert self.tenancy is not None
-        exchange = Intercepted(self.tenancy, target, self.engine.memory)
+        exchange = Intercepted(self.tenancy, target, self.engine.worker.memory)
         if self.misdirected is not None:
             raise self.misdirected
         if not self.is_intercepted or request.scheme != "https":
@@ -340,8 +363,8 @@ class Child(LiveConnectionHandler):
         hello.establish_server_tls_first = self.misdirected is None
 
     def _start_child_tls(self, start: tls.TlsData) -> None:
-        assert self.target is not None
-        start.ssl_conn = SSL.Connection(self.engine.server_context(self.target.host))
+        assert self.to_child is not None
+        start.ssl_conn = SSL.Connection(self.to_child)
         start.ssl_conn.set_app_data(_protocol_for_child(start.context.server))
         start.ssl_conn.set_accept_state()
 
@@ -352,7 +375,7 @@ class Child(LiveConnectionHandler):
         connection.sni = self.target.host
         offers = [client.alpn] if client.alpn else client.alpn_offers
         connection.alpn_offers = [each for each in _HTTP_PROTOCOLS if each in offers] or [b"http/1.1"]
-        start.ssl_conn = SSL.Connection(self.engine.client_context(self.tenancy.trust))
+        start.ssl_conn = SSL.Connection(self.engine.to_servers.get(self.tenancy.trust))
         _verify_name(start.ssl_conn, self.target.host)
         start.ssl_conn.set_alpn_protos(list(connection.alpn_offers))
         start.ssl_conn.set_connect_state()
@@ -381,13 +404,13 @@ def _choose_protocol(connection: SSL.Connection, offered: list[bytes]) -> Any:  
     return b"h2" if b"h2" in offered else SSL.NO_OVERLAPPING_PROTOCOLS  # gRPC knows nothing else
 
 
-def _child_context(issuer: Issuer, host: str) -> SSL.Context:
-    leaf = issuer.issue(host)
+def _child_context(chain: bytes, key: bytes) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
-    context.use_privatekey(crypto.PKey.from_cryptography_key(leaf.key))
-    context.use_certificate(crypto.X509.from_cryptography(leaf.certificate))
-    context.add_extra_chain_cert(crypto.X509.from_cryptography(leaf.issuer))
+    context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_PEM, key))
+    leaf, issuer = x509.load_pem_x509_certificates(chain)
+    context.use_certificate(crypto.X509.from_cryptography(leaf))
+    context.add_extra_chain_cert(crypto.X509.from_cryptography(issuer))
     context.set_alpn_select_callback(cast("Any", _choose_protocol))  # its type is wrong in pyOpenSSL's own stubs
     return context
 

@@ -206,6 +206,21 @@ def credential_from_json(data: Mapping[str, object]) -> Credential:
     )
 
 
+def credential_to_json(credential: Credential) -> dict[str, object]:
+    """A credential as the daemon writes it, for another process of the proxy's."""
+    return {
+        "provider": credential.provider,
+        "connection": credential.connection,
+        "credential_id": credential.credential_id,
+        "set": [(name, value.reveal()) for name, value in credential.set],
+        "default": credential.default,
+        "remove": credential.remove,
+        "query": [(name, value.reveal()) for name, value in credential.query],
+        "path": credential.path.reveal() if credential.path is not None else None,
+        "secrets": [secret.reveal() for secret in credential.secrets],
+    }
+
+
 def _text(data: Mapping[str, object], name: str) -> str:
     value = data.get(name)
     if not isinstance(value, str):

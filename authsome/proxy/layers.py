@@ -204,11 +204,7 @@ class Stream(http_layers.HttpStream):
             else:
                 self.child_layer = TCPLayer(self.context, ignore=True)
         elif self.flow.response is None:
-            outside = ServerTls(self.context)
-            inside = ChildTls(self.context)
-            outside.child_layer = inside
-            inside.child_layer = http_layers.HttpLayer(self.context, http_layers.HTTPMode.transparent)
-            self.child_layer = outside
+            self.child_layer = intercepting(self.context)
         yield from self.handle_connect_finish()  # type: ignore[no-untyped-call]
 
 
@@ -257,6 +253,14 @@ class ServerTls(ServerTLSLayer):
         if not self.tls.get_shutdown() & SSL.RECEIVED_SHUTDOWN:
             cast("Options", self.context.options).cut.add(self.conn.id)
         yield from super().receive_close()
+
+
+def intercepting(context: Context) -> ServerTls:
+    """What serves a connection behind an accepted CONNECT: our TLS, and HTTP in it."""
+    outside, inside = ServerTls(context), ChildTls(context)
+    outside.child_layer = inside
+    inside.child_layer = http_layers.HttpLayer(context, http_layers.HTTPMode.transparent)
+    return outside
 
 
 class _Chunks(ChunkedReader):

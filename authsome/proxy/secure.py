@@ -9,8 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from cryptography.hazmat.primitives import serialization
-
 from authsome.errors import EndpointUnreachable
 from authsome.proxy import hello
 from authsome.proxy.authority import Leaf
@@ -73,13 +71,7 @@ def child_context(leaf: Leaf) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     context.sslsocket_class = ChildSocket
     context.sni_callback = _note_server_name
-    key = leaf.key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    chain = leaf.certificate.public_bytes(serialization.Encoding.PEM) + leaf.issuer.public_bytes(
-        serialization.Encoding.PEM
-    )
-    with _readable(chain) as certificate_path, _readable(key) as key_path:
+    with _readable(leaf.chain_pem()) as certificate_path, _readable(leaf.key_pem()) as key_path:
         context.load_cert_chain(certificate_path, key_path)
     return context
 

@@ -68,6 +68,7 @@ class Tenancy:
     """One run in a worker, from its admission to its end."""
 
     def __init__(self, ground: Ground) -> None:
+        self.ground = ground
         self.lease = ground.lease
         self.source = ground.source
         self.trust = ground.trust

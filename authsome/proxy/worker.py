@@ -13,13 +13,13 @@ import fcntl
 import json
 import logging
 import os
-import resource
 import selectors
 import signal
 import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -29,7 +29,7 @@ from authsome.client import supervisor
 from authsome.client.wire import origin_of
 from authsome.errors import AuthsomeError, StorageFailed, UsageError
 from authsome.home import Home, open_private, read_config, read_private
-from authsome.proxy import bundles, engines, log, peer, watch
+from authsome.proxy import bundles, engines, hardening, log, peer, watch
 from authsome.proxy.assignment import LIMIT, Station, assignment_from_json, station_from_json
 from authsome.proxy.broker import Broker, Line
 from authsome.proxy.ends import Ends
@@ -50,13 +50,16 @@ _SHORTEST_SECONDS: Final = 0.1  # between two looks
 _DOUBT_SECONDS: Final = 0.2  # until the next look, while somebody may be about to need a worker that would leave
 _RETRY_SECONDS: Final = 15.0  # how soon a daemon that could not be told of a run's end is told again
 _PROBE_SECONDS: Final = 0.2  # a worker that lives takes a connection at once
-_PR_SET_DUMPABLE: Final = 4  # linux/prctl.h
-_FIRST_SPARE_DESCRIPTOR: Final = 3
 
 
-def main(*, tunnel_policy: AddressPolicy = TUNNEL_POLICY) -> int:
-    """Serve until nobody needs it, which ends this process; returns the exit status when it cannot serve."""
-    _harden()
+def main(*, tunnel_policy: AddressPolicy = TUNNEL_POLICY, full_command: Sequence[str] = ()) -> int:
+    """Serve until nobody needs it, which ends this process; returns the exit status when it cannot serve.
+
+    Args:
+        tunnel_policy: what a tunnel may reach.
+        full_command: what starts the full engine's process, where it is not this build's own.
+    """
+    hardening.harden()
     try:
         station = station_from_json(sys.stdin.buffer.readline())
     except UsageError as error:
@@ -64,7 +67,7 @@ def main(*, tunnel_policy: AddressPolicy = TUNNEL_POLICY) -> int:
         return UsageError.exit_status
     handler = log.install(station.home)
     try:
-        Worker(station, tunnel_policy).serve()
+        Worker(station, tunnel_policy, full_command).serve()
     except AuthsomeError as error:
         logger.error("%s", error.message)  # noqa: TRY400  # said in full
         os.write(1, _told(error))
@@ -77,36 +80,13 @@ def main(*, tunnel_policy: AddressPolicy = TUNNEL_POLICY) -> int:
     return 0
 
 
-def _harden() -> None:
-    """Leave no core dump, hold nobody's descriptors, and let only signals meant for us end us (SEC-129)."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        with contextlib.suppress(ImportError, OSError, AttributeError):
-            import ctypes  # noqa: PLC0415  # only here
-
-            ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    # A pipe of the caller's that we held open would never end for whoever reads it.
-    os.closerange(_FIRST_SPARE_DESCRIPTOR, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
-    _raise_descriptor_limit()
-    os.umask(0o077)
-    for number in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-
-
-def _raise_descriptor_limit() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
-    if soft < wanted:
-        with contextlib.suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
 class Worker:
     """The worker's own affairs, in the main thread; the engine and the daemon's answers are waited for in others."""
 
-    def __init__(self, station: Station, tunnel_policy: AddressPolicy) -> None:
+    def __init__(self, station: Station, tunnel_policy: AddressPolicy, full_command: Sequence[str]) -> None:
         self._station = station
         self._tunnel_policy = tunnel_policy
+        self._full_command = full_command
         self._idle_seconds = idle_minutes(station.home) * 60
         self._engine_choice = engines.choice(station.home)
         guard = supervisor.guard(station.home, station.daemon_url) if station.is_supervised else None
@@ -139,7 +119,7 @@ class Worker:
         self._selector.register(self._control, selectors.EVENT_READ, self._accept)
         self._watch_daemon()
         os.write(1, b'{"ready": true}\n')
-        _leave_standard_streams()
+        hardening.leave_standard_streams()
         logger.info("listening on port %d", self._port)
         threading.Thread(target=self._start_engine, name="engine", daemon=True).start()
         threading.Thread(target=self._ends.tell, name="ends", daemon=True).start()
@@ -171,8 +151,15 @@ class Worker:
         try:
             from authsome.proxy.authority import Issuer, load  # noqa: PLC0415  # cryptography's X.509
 
-            issuer = Issuer(load(self._authority))
-            engines.engine(self._engine_choice, self._tenants, issuer, clock=clock.now).listen(self._listener)
+            engine = engines.engine(
+                self._engine_choice,
+                self._tenants,
+                Issuer(load(self._authority)),
+                clock=clock.now,
+                home=self._station.home,
+                full_command=self._full_command,
+            )
+            engine.listen(self._listener)
         except Exception:
             if self._is_told_to_leave:  # which closes what it was to listen on
                 return
@@ -398,7 +385,7 @@ def idle_minutes(home: Home) -> float:
 
 def _told(error: AuthsomeError) -> bytes:
     """An error for whoever waits for an answer."""
-    return json.dumps({"error": error.code, "message": error.message, "hint": error.hint}).encode() + b"\n"
+    return json.dumps(error.to_json()).encode() + b"\n"
 
 
 def _daemon_ports(url: str) -> frozenset[int]:
@@ -439,11 +426,3 @@ def _build_file() -> tuple[int, int, int] | None:
     except OSError:
         return (0, 0, 0)
     return (status.st_ino, status.st_mtime_ns, status.st_size)
-
-
-def _leave_standard_streams() -> None:
-    """Let go of the caller's pipes."""
-    null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1):
-        os.dup2(null, descriptor)
-    os.close(null)

@@ -42,10 +42,21 @@ class H2Server:
     read_delay: float = 0
     """Seconds to wait before each read: a server that takes an upload slowly."""
     requests: list[dict[str, object]] = field(default_factory=list)
+    connections: int = 0
+    """How many are open."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def serve(self, plain: wire.Connection) -> None:
         """Serve one connection."""
+        with self.lock:
+            self.connections += 1
+        try:
+            self._serve(plain)
+        finally:
+            with self.lock:
+                self.connections -= 1
+
+    def _serve(self, plain: wire.Connection) -> None:
         with self.context.wrap_socket(plain.socket, server_side=True) as connection:
             settings = h2.config.H2Configuration(client_side=False, header_encoding="utf-8")
             protocol = h2.connection.H2Connection(settings)

@@ -1,6 +1,7 @@
-"""The worker of this checkout; with `--open-tunnels` its tunnels may reach loopback, where the tests' servers are.
+"""The worker of this checkout, or with `--full-engine` its other process.
 
-`--without=NAME,…` has it find those libraries missing, as they are in the built archive.
+With `--open-tunnels` its tunnels may reach loopback, where the tests' servers are. `--without=NAME,…` has it find those
+libraries missing, as they are in the built archive.
 """
 
 import sys
@@ -13,7 +14,8 @@ from types import ModuleType
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from authsome.address import AddressPolicy
-from authsome.proxy import worker
+from authsome.proxy import apart, worker
+from authsome.proxy.tenancy import TUNNEL_POLICY
 
 
 class Without(MetaPathFinder):
@@ -35,6 +37,8 @@ if __name__ == "__main__":
         if option.startswith("--without="):
             usual = sys.meta_path.index(PathFinder)
             sys.meta_path[usual] = Without(option.partition("=")[2].split(","))
-    if "--open-tunnels" in sys.argv:
-        sys.exit(worker.main(tunnel_policy=AddressPolicy(allow_private=True)))
-    sys.exit(worker.main())
+    if "--full-engine" in sys.argv:
+        apart.main()
+    full = [sys.executable, "-I", __file__, "--full-engine", *sys.argv[1:]] if len(sys.argv) > 2 else ()
+    policy = AddressPolicy(allow_private=True) if "--open-tunnels" in sys.argv else TUNNEL_POLICY
+    sys.exit(worker.main(tunnel_policy=policy, full_command=full))

@@ -310,6 +310,33 @@ def eventually(condition: object, *, timeout: float = 15) -> bool:
     return True
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process has started and that are there."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, parent = path.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == pid and state != "Z":
+                found.append(int(path.parent.name))
+    return found
+
+
+def peak(pid: int) -> int:
+    """The most memory that a worker and the process of its full engine ever had resident, in bytes (Linux)."""
+    found = 0
+    for each in (pid, *children(pid)):
+        for line in Path(f"/proc/{each}/status").read_text().splitlines():
+            if line.startswith("VmHWM"):
+                found += int(line.split()[1]) * 1024
+    assert found
+    return found
+
+
+def descriptors(pid: int) -> int:
+    """How many descriptors a worker and the process of its full engine have open (Linux)."""
+    return sum(len(list(Path(f"/proc/{each}/fd").iterdir())) for each in (pid, *children(pid)))
+
+
 def resident(pid: int) -> int:
     """A process's resident memory, in bytes."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

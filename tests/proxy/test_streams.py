@@ -18,7 +18,7 @@ from fakes.authority import Authority
 from proxy import h2_server
 from proxy.conftest import ENGINES
 from proxy.h2_client import H2Client
-from proxy.support import HOST, TOKEN, Proxy, Runner, eventually
+from proxy.support import HOST, TOKEN, Proxy, Runner, descriptors, eventually, peak
 
 MIB = 1024 * 1024
 BULK = 300 * MIB
@@ -31,19 +31,6 @@ def engine(request: pytest.FixtureRequest) -> str:
     """Everything here holds for both engines."""
     name: str = request.param
     return name
-
-
-def peak(pid: int) -> int:
-    """The most memory that a process ever had resident, in bytes (Linux)."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024
-    raise LookupError(pid)
-
-
-def descriptors(pid: int) -> int:
-    """How many descriptors a process has open."""
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 # ---- time --------------------------------------------------------------------------------------------------
@@ -170,7 +157,7 @@ def test_clients_that_vanish_leave_nothing(runner: Runner):
         pid = proxy.pid
         with proxy.open(HOST, runner.server.port) as wire_:
             wire_.request("GET", "/echo", f"Host: {HOST}:{runner.server.port}")
-        assert eventually(lambda: descriptors(pid) < 40)
+        assert eventually(lambda: descriptors(pid) < 60)
         before = descriptors(pid)
         for _ in range(60):
             wire_ = proxy.open(HOST, runner.server.port)
@@ -453,7 +440,7 @@ def test_http2_download_to_a_slow_child_is_not_kept(runner: Runner, server2: h2_
         after = peak(pid)
     assert out.decode().split() == ["HTTP/2", str(size)]
     assert after - before < DOWNLOAD_GROWTH
-    assert before < 150 * MIB
+    assert before < 200 * MIB  # both processes
 
 
 @pytest.mark.parametrize("engine", ["full"])  # the express engine agrees on HTTP/1.1 with who can speak that
@@ -475,4 +462,4 @@ def test_http2_upload_to_a_slow_server_is_not_kept(runner: Runner, server2: h2_s
         child.stdin.write(b"\n")
         child.stdin.close()
     assert line.decode().split() == ["HTTP/2", str(640 * 65536)]
-    assert after < 130 * MIB
+    assert after < 180 * MIB  # both processes
