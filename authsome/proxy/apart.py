@@ -40,7 +40,8 @@ _NAME: Final = "authsome-full-engine"
 
 def command() -> list[str]:
     """What starts this process, from the files that the caller runs from, whatever became of its archive."""
-    return [sys.executable, "-I", "-c", _START, _NAME, *sys.path]
+    options = ["-I", "-B"] if sys.dont_write_bytecode else ["-I"]  # an archive's unpacked files never change
+    return [sys.executable, *options, "-c", _START, _NAME, *sys.path]
 
 
 def main() -> Never:
