@@ -306,6 +306,21 @@ class AuthenticationFailed(AuthsomeError):
         """For the audit and the log only: whoever is refused is told the same text whatever the reason."""
 
 
+class TooManyAttempts(AuthenticationFailed):
+    """this was tried too often."""
+
+    code = "too_many_attempts"
+    http_status = 429
+    default_hint = "wait, then try again"
+
+    def __init__(
+        self, message: str | None = None, *, hint: str | None = None, retry_after: "timedelta | None" = None
+    ) -> None:
+        super().__init__(message, hint=hint, reason="tried too often")
+        self.retry_after = retry_after
+        """How long to wait."""
+
+
 class IdentityUnclaimed(AuthenticationFailed):
     """this identity belongs to no principal yet."""
 

@@ -91,6 +91,7 @@ ENVIRONMENT: Final = frozenset({"archive", "cli", "home", "proxy"})
 
 MAY_REVEAL: Final = frozenset(
     {
+        "broker/entrance.py",
         "broker/logins.py",
         "broker/questions.py",
         "broker/runs.py",
@@ -104,6 +105,8 @@ MAY_REVEAL: Final = frozenset(
         "crypto/aead.py",
         "crypto/envelope.py",
         "crypto/kdf.py",
+        "crypto/password.py",
+        "crypto/token.py",
         "crypto/upstream.py",
         "daemon/api/connections.py",
         "daemon/api/identities.py",
@@ -112,6 +115,8 @@ MAY_REVEAL: Final = frozenset(
         "daemon/api/runs.py",
         "daemon/api/views.py",
         "daemon/cross_origin.py",
+        "daemon/web/entrance.py",
+        "daemon/web/visits.py",
         "identity/key.py",
         "models/api_key.py",
         "models/fingerprint.py",

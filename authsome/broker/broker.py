@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from authsome.broker.claims import Claims
 from authsome.broker.context import Context
 from authsome.broker.credentials import Credentials
+from authsome.broker.dashboard_sessions import DashboardSessions
+from authsome.broker.entrance import Entrance
 from authsome.broker.freshness import Freshness
 from authsome.broker.identities import Identities
 from authsome.broker.logins import Logins
@@ -25,6 +27,8 @@ class Broker:
 
     context: Context
     identities: Identities
+    entrance: Entrance
+    dashboard_sessions: DashboardSessions
     claims: Claims
     principals: Principals
     providers: Providers
@@ -48,6 +52,8 @@ def wire(context: Context, home: Home, *, base_url: str) -> Broker:
         base_url: the daemon's URL as browsers and providers know it.
     """
     identities = Identities(context, home)
+    principals = Principals(context)
+    sessions = DashboardSessions(context, identities)
     renewal = Renewal(context)
     freshness = Freshness(context.steady, renewal.watch)
     refresher = Refresher(context, freshness)
@@ -55,8 +61,10 @@ def wire(context: Context, home: Home, *, base_url: str) -> Broker:
     return Broker(
         context=context,
         identities=identities,
+        entrance=Entrance(context, identities, principals, sessions),
+        dashboard_sessions=sessions,
         claims=Claims(context),
-        principals=Principals(context),
+        principals=principals,
         providers=providers,
         upstream=UpstreamImport(context, providers),
         scan=Scan(context),

@@ -32,6 +32,7 @@ MAIN, CREDENTIALS, MACHINE = "Main", "Credentials", "This machine"
 COMMANDS = (
     Command("tour", "tour", MAIN, "see the main job in a minute, without any account"),
     Command("login", "login", MAIN, "log in to a provider, or store its key"),
+    Command("ui", "ui", MAIN, "the dashboard, in your browser"),
     Command("run", "run", MAIN, "run a command whose requests carry the credentials"),
     Command("list", "connections", CREDENTIALS, "providers and what is connected"),
     Command("get", "connections", CREDENTIALS, "one connection, its secrets hidden"),

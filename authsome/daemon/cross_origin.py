@@ -5,14 +5,20 @@ not. A form's token is asked for besides, so that no single header is all that s
 """
 
 import base64
+import hashlib
 import hmac
 import re
+import secrets
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final, Literal
 
+from authsome.clock import Clock
 from authsome.daemon.messages import Request
 from authsome.errors import NotAllowed
 from authsome.secret import Secret
+
+FORM_LIFETIME: Final = timedelta(hours=12)  # as long as anybody is signed in
 
 _COOKIE_NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 _COOKIE_VALUE: Final = re.compile(r"[A-Za-z0-9_.~-]*")
@@ -29,28 +35,47 @@ def check(request: Request) -> None:
         raise NotAllowed("this form was not sent from a page of this daemon", hint="open the link again")
 
 
-def check_form(request: Request, *, key: Secret[str], purpose: str, token: str | None) -> None:
-    """Refuse a form that another site may have sent, or that was not given to this browser for this purpose.
+class Forms:
+    """The tokens of forms: each is for one browser and one purpose, and good once.
 
-    Args:
-        request: the POST.
-        key: what the browser has proven to hold.
-        purpose: what the form does, as given to `form_token`.
-        token: the form's token as it came.
-
-    Raises:
-        NotAllowed: it came from elsewhere, or its token is missing or another's.
+    Nothing is kept for a form that was only shown: a token is an HMAC-SHA-256 of its purpose, its end and chance.
     """
-    says_nothing = "sec-fetch-site" not in request.headers and "origin" not in request.headers
-    fits = token is not None and hmac.compare_digest(form_token(key, purpose).encode(), token.encode())
-    if not fits or not (says_nothing or _from_here(request)):
-        raise NotAllowed("this form was not sent from a page of this daemon", hint="open the link again")
+
+    def __init__(self, now: Clock, spend: Callable[[int, bytes], bool]) -> None:
+        """Take the clock, and what notes a hash until a second since the epoch; False from it: it was noted before."""
+        self._now = now
+        self._spend = spend
+
+    def token(self, key: Secret[str], purpose: str) -> str:
+        """A fresh token for the browser that holds `key`."""
+        ends = int((self._now() + FORM_LIFETIME).timestamp())
+        return _signed(key, purpose, f"{ends}.{secrets.token_urlsafe(12)}")
+
+    def check(self, request: Request, *, key: Secret[str], purpose: str, token: str | None) -> None:
+        """Refuse a form that another site may have sent, or that was not given to this browser for this purpose.
+
+        Args:
+            request: the POST.
+            key: what the browser has proven to hold.
+            purpose: what the form does, as given to `token`.
+            token: the form's token as it came; it is good no more.
+
+        Raises:
+            NotAllowed: it came from elsewhere, or its token is missing, another's, too old, or was used.
+        """
+        says_nothing = "sec-fetch-site" not in request.headers and "origin" not in request.headers
+        front = (token or "").rpartition(".")[0]
+        fits = token is not None and hmac.compare_digest(_signed(key, purpose, front).encode(), token.encode())
+        if not fits or not (says_nothing or _from_here(request)):
+            raise NotAllowed("this form was not sent from a page of this daemon", hint="open the page again")
+        ends = int(front.partition(".")[0])
+        if ends <= self._now().timestamp() or not self._spend(ends, hashlib.sha256(front.encode()).digest()):
+            raise NotAllowed("this form was sent before, or is too old", hint="open the page again")
 
 
-def form_token(key: Secret[str], purpose: str) -> str:
-    """The token of a form: an HMAC-SHA-256, so that nothing has to be kept for it."""
-    digest = hmac.digest(key.reveal().encode(), b"authsome form\0" + purpose.encode(), "sha256")
-    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+def _signed(key: Secret[str], purpose: str, front: str) -> str:
+    digest = hmac.digest(key.reveal().encode(), f"authsome form\0{purpose}\0{front}".encode(), "sha256")
+    return f"{front}.{base64.urlsafe_b64encode(digest).rstrip(b'=').decode()}"
 
 
 def set_cookie(  # noqa: PLR0913  # one for each attribute of a cookie

@@ -65,6 +65,11 @@ class Fields:
             raise RequestInvalid(f'field "{name}" is missing')
         return _secret(name, value)
 
+    def optional_secret(self, name: str) -> Secret[str] | None:
+        """The same, or None when absent or empty."""
+        value = self._take(name)
+        return None if value is None or value == "" else _secret(name, value)
+
     def secrets(self, name: str) -> Mapping[str, Secret[str]]:
         """An object of strings; empty when absent."""
         return {key: _secret(f"{name}.{key}", value) for key, value in self._object(name).items()}

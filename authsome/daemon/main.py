@@ -66,7 +66,7 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
         _write_state(settings, server)
         stack.callback(_remove_state, settings)
         stack.callback(broker.logins.close)
-        threading.Thread(target=_upkeep, args=(broker.context, server.stopping), name="upkeep", daemon=True).start()
+        threading.Thread(target=_upkeep, args=(broker, server.stopping), name="upkeep", daemon=True).start()
         stack.callback(_start_renewal(broker))
         gc.freeze()  # what is loaded by now lives as long as the daemon: no collection has to look at it again
         gc.set_threshold(10_000)  # counted in objects; at the usual 700 every few requests pay for a look
@@ -196,18 +196,20 @@ def _start_renewal(broker: "Broker") -> Callable[[], None]:
     return end
 
 
-def _upkeep(context: "Context", stopping: threading.Event) -> None:
+def _upkeep(broker: "Broker", stopping: threading.Event) -> None:
     """Forget, once a minute, what has expired."""
     from authsome.broker.logins import RETENTION  # noqa: PLC0415
     from authsome.identity import proof  # noqa: PLC0415
     from authsome.vault import logins, runs  # noqa: PLC0415
 
+    context = broker.context
     while not stopping.wait(UPKEEP.total_seconds()):
         now = context.clock()
         try:
             with context.database.transaction(durable=False) as tx:
                 logins.purge(tx, before=now - RETENTION)
                 runs.purge(tx, before=now)
+            broker.dashboard_sessions.purge(now)
             while _forget(context, int(now.timestamp()) - proof.MAX_LIFETIME):  # a clock may be set back
                 pass
         except AuthsomeError as error:

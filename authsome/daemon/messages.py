@@ -5,6 +5,7 @@ nothing that tells Python, a version, a path or a secret.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Final
 
 from authsome.daemon import fields
 from authsome.daemon.fields import Fields
-from authsome.errors import AuthsomeError, MethodNotAllowed, RequestInvalid
+from authsome.errors import AuthsomeError, MethodNotAllowed, RequestInvalid, TooManyAttempts
 from authsome.message import Headers
 
 DATA_POLICY: Final = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
@@ -26,6 +27,9 @@ PAGE_POLICY: Final = (
     "form-action 'self'; frame-ancestors 'none'"
 )
 """Content-Security-Policy of a page: our own style sheet and icon, forms to ourselves, no script."""
+
+SCRIPTED_PAGE_POLICY: Final = PAGE_POLICY + "; script-src 'self'; connect-src 'self'"
+"""The same for a page of the dashboard, which has a script of ours besides."""
 
 RETRY_AFTER: Final = "1"  # seconds, with every 503: what is busy or refreshing is done soon
 
@@ -154,10 +158,10 @@ def json_response(value: Mapping[str, object], *, status: int = 200, headers: He
     return Response(status=status, content_type="application/json", body=body, headers=headers)
 
 
-def html_response(page: str, *, status: int = 200, headers: Headers = ()) -> Response:
+def html_response(page: str, *, status: int = 200, headers: Headers = (), policy: str = PAGE_POLICY) -> Response:
     """A page."""
     return Response(
-        status=status, content_type="text/html; charset=utf-8", body=page.encode(), headers=headers, policy=PAGE_POLICY
+        status=status, content_type="text/html; charset=utf-8", body=page.encode(), headers=headers, policy=policy
     )
 
 
@@ -197,11 +201,19 @@ def problem(error: AuthsomeError, *, status: int | None = None, headers: Headers
     )
 
 
+def retry_after(error: TooManyAttempts) -> tuple[str, str]:
+    """The header that says how long to wait (RFC 9110 §10.2.3)."""
+    seconds = 1 if error.retry_after is None else max(1, math.ceil(error.retry_after.total_seconds()))
+    return "Retry-After", str(seconds)
+
+
 def _headers_of(error: AuthsomeError, status: int) -> Headers:
     if status == 401:
         return (("WWW-Authenticate", "PoP"),)
     if status == 503:
         return (("Retry-After", RETRY_AFTER),)
+    if isinstance(error, TooManyAttempts):
+        return (retry_after(error),)
     if isinstance(error, MethodNotAllowed):
         return (("Allow", ", ".join(error.allowed)),)
     return ()

@@ -16,6 +16,7 @@ _SECURITY: Final[Mapping[Access, Sequence[str]]] = {
     Access.KEY: ("proof",),
     Access.RUN: ("run",),
     Access.PROOF_OR_RUN: ("proof", "run"),
+    Access.SESSION: ("session",),
     Access.BROWSER: ("browser",),
 }
 _SCHEMES: Final[Mapping[str, object]] = {
@@ -25,6 +26,12 @@ _SCHEMES: Final[Mapping[str, object]] = {
         "description": "Proof of possession: a JWT (typ pop+jwt, alg EdDSA) over method, target and body, used once.",
     },
     "run": {"type": "http", "scheme": "Run", "description": "A run's identifier and secret, joined by a colon."},
+    "session": {
+        "type": "apiKey",
+        "in": "cookie",
+        "name": "authsome_session",
+        "description": "A browser that is signed in to the dashboard; over TLS the name begins with __Host-.",
+    },
     "browser": {
         "type": "apiKey",
         "in": "cookie",

@@ -36,6 +36,8 @@ class Access(StrEnum):
     RUN = "run"
     """A run, by its secret."""
     PROOF_OR_RUN = "proof_or_run"
+    SESSION = "session"
+    """A browser that is signed in, by its cookie; what it posts needs a form's token besides."""
     BROWSER = "browser"
     """The browser that was sent here, by the key in its link or cookie."""
 

@@ -33,6 +33,9 @@ class Event(StrEnum):
     JOIN = "join"
     ROLE = "role"
     PRINCIPAL_REMOVED = "principal_removed"
+    SIGN_IN = "sign_in"
+    SIGN_OUT = "sign_out"
+    SET_PASSWORD = "set_password"  # noqa: S105  # an event's name
     DENIED = "denied"
 
 

@@ -1,4 +1,4 @@
-"""Replay memory: which proofs were used, until they have expired anyway (RFC 9449 §11.1).
+"""Replay memory: which proofs and form tokens were used, until they have expired anyway (RFC 9449 §11.1).
 
 Rule: a row lies where its expiry puts it, so the memory costs the same however many requests went before.
 """

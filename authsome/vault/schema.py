@@ -234,4 +234,56 @@ MIGRATIONS: Final = (
             )""",
         ),
     ),
+    Migration(
+        "dashboard",
+        (
+            # what Argon2id was told lies beside what it said
+            """
+            CREATE TABLE passwords (
+                principal_id TEXT PRIMARY KEY REFERENCES principals (id) ON DELETE CASCADE,
+                salt BLOB NOT NULL,
+                time_cost BIGINT NOT NULL,
+                memory_kib BIGINT NOT NULL,
+                lanes BIGINT NOT NULL,
+                digest BLOB NOT NULL,
+                changed_at BIGINT NOT NULL
+            )""",
+            # browsers that are signed in: the hash of the cookie's key, never the key
+            """
+            CREATE TABLE dashboard_sessions (
+                key_hash BLOB PRIMARY KEY,
+                id TEXT NOT NULL UNIQUE,
+                principal_id TEXT NOT NULL REFERENCES principals (id) ON DELETE CASCADE,
+                identity TEXT,
+                way TEXT NOT NULL,
+                browser TEXT NOT NULL,
+                address TEXT NOT NULL,
+                created_at BIGINT NOT NULL,
+                seen_at BIGINT NOT NULL,
+                expires_at BIGINT NOT NULL,
+                note TEXT
+            )""",
+            "CREATE INDEX dashboard_sessions_principal ON dashboard_sessions (principal_id)",
+            """
+            CREATE TABLE entry_links (
+                token_hash BLOB PRIMARY KEY,
+                identity TEXT NOT NULL,
+                created_at BIGINT NOT NULL,
+                expires_at BIGINT NOT NULL
+            )""",
+            # browsers that have signed in before: strangers' guesses do not count against them
+            """
+            CREATE TABLE devices (
+                token_hash BLOB PRIMARY KEY,
+                principal_id TEXT NOT NULL REFERENCES principals (id) ON DELETE CASCADE,
+                expires_at BIGINT NOT NULL
+            )""",
+            """
+            CREATE TABLE attempts (
+                bucket BLOB PRIMARY KEY,
+                failures BIGINT NOT NULL,
+                last_at BIGINT NOT NULL
+            )""",
+        ),
+    ),
 )

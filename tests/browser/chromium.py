@@ -244,14 +244,18 @@ class Page:
 
     def screenshot(self, path: Path, *, width: int | None = None, dark: bool = False) -> Path:
         """Write a PNG of the whole page, as at this `width` and in this colour scheme."""
+        self.emulate(width=width, dark=dark)
+        picture = self._call("Page.captureScreenshot", {"captureBeyondViewport": True})
+        path.write_bytes(base64.b64decode(str(picture["data"])))
+        return path
+
+    def emulate(self, *, width: int | None = None, dark: bool = False) -> None:
+        """Show the page as at this `width` and in this colour scheme from now on."""
         if width:
             metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
             self._call("Emulation.setDeviceMetricsOverride", metrics)
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self._call("Emulation.setEmulatedMedia", {"features": scheme})
-        picture = self._call("Page.captureScreenshot", {"captureBeyondViewport": True})
-        path.write_bytes(base64.b64decode(str(picture["data"])))
-        return path
 
     # ---- what happened out of sight ------------------------------------------------------------------------
 
@@ -274,6 +278,12 @@ class Page:
     def requests(self) -> list[Request]:
         """Every request, oldest first."""
         return self._noted().requests
+
+    def history(self) -> list[str]:
+        """The addresses that the back button leads to, and the present one."""
+        entries = self._call("Page.getNavigationHistory")["entries"]
+        assert isinstance(entries, list)
+        return [str(entry["url"]) for entry in entries]
 
     def cookies(self) -> list[Json]:
         """Every cookie of the profile, with `name`, `value`, `domain`, `path`, `httpOnly`, `secure`, `sameSite`."""

@@ -1,15 +1,17 @@
 """A browser's POST counts only when it comes from a page of ours; cookies are this host's and path's alone."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Event
 
 import pytest
 
 from authsome.daemon import cross_origin
+from authsome.daemon.cross_origin import FORM_LIFETIME, Forms
 from authsome.daemon.messages import Request
 from authsome.errors import NotAllowed
 from authsome.secret import Secret
 
+NOW = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 OURS = "http://127.0.0.1:7998"
 KEY = Secret("browser-key")
 
@@ -32,6 +34,18 @@ def request(**headers):
         received_over=OURS,
         stopping=Event(),
     )
+
+
+def forms(now=NOW, spent=None):
+    """Form tokens at a moment, and what was spent of them."""
+    spent = set() if spent is None else spent
+
+    def spend(ends, token_hash):
+        before = len(spent)
+        spent.add((ends, token_hash))
+        return len(spent) > before
+
+    return Forms(lambda: now, spend)
 
 
 def passes(check):
@@ -74,9 +88,9 @@ TABLE = [
 def test_where_a_post_comes_from(site, origin, plain, with_token):
     """Fetch Metadata decides, then Origin; who says nothing needs a form's token."""  # SEC-29 SEC-30
     sent = request(sec_fetch_site=site, origin=origin)
-    token = cross_origin.form_token(KEY, "input 1")
+    token = forms().token(KEY, "input 1")
     assert passes(lambda: cross_origin.check(sent)) is plain
-    assert passes(lambda: cross_origin.check_form(sent, key=KEY, purpose="input 1", token=token)) is with_token
+    assert passes(lambda: forms().check(sent, key=KEY, purpose="input 1", token=token)) is with_token
 
 
 @pytest.mark.parametrize(
@@ -85,24 +99,37 @@ def test_where_a_post_comes_from(site, origin, plain, with_token):
         None,
         "",
         "x",
+        ".",
         "é",
-        cross_origin.form_token(KEY, "input 2"),
-        cross_origin.form_token(Secret("another key"), "input 1"),
-        cross_origin.form_token(KEY, "input 1") + "=",
-        cross_origin.form_token(KEY, "input 1")[:-1],
+        forms().token(KEY, "input 2"),
+        forms().token(Secret("another key"), "input 1"),
+        forms().token(KEY, "input 1") + "=",
+        forms().token(KEY, "input 1")[:-1],
+        "9" + forms().token(KEY, "input 1"),
+        forms(NOW - FORM_LIFETIME).token(KEY, "input 1"),
     ],
+    ids=["none", "empty", "word", "dot", "letter", "form", "browser", "longer", "shorter", "later", "old"],
 )
 def test_a_form_needs_its_own_token(token):
-    """None, another form's, and another browser's are refused even from a page of ours."""  # SEC-31
+    """None, another form's, another browser's, and one that is too old are refused even from a page of ours."""
+    # SEC-31
     with pytest.raises(NotAllowed):
-        cross_origin.check_form(request(sec_fetch_site="same-origin"), key=KEY, purpose="input 1", token=token)
+        forms().check(request(sec_fetch_site="same-origin"), key=KEY, purpose="input 1", token=token)
 
 
-def test_form_tokens_tell_keys_and_purposes_apart():
-    """A token is worth nothing for another key or purpose, and does not show the key."""  # SEC-31
-    tokens = {cross_origin.form_token(Secret(key), purpose) for key in ("a", "b") for purpose in ("x", "y")}
-    assert len(tokens) == 4
-    assert all(len(token) == 43 for token in tokens)
+def test_a_form_is_taken_once():
+    """Its token is spent by the first POST; the next page has another one; and a foreign POST spends nothing."""
+    # SEC-31
+    spent = set()
+    token, other = (forms().token(KEY, "input 1") for _ in range(2))
+    assert token != other
+
+    def sent(token, site="same-origin"):
+        return passes(
+            lambda: forms(spent=spent).check(request(sec_fetch_site=site), key=KEY, purpose="input 1", token=token)
+        )
+
+    assert [sent(token, "cross-site"), sent(token), sent(token), sent(other)] == [False, True, False, True]
 
 
 def test_cookies_are_locked_in():

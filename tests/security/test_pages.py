@@ -126,15 +126,17 @@ def test_form_tokens(target, caller):
     # SEC-31
     """
     first, second = waiting_login(caller), waiting_login(caller)
-    tokens = []
-    for session in (first, second):
-        cookie = opened(target, session)
-        html = ask(target.port, "GET", f"/auth/sessions/{session['id']}/input", ("Cookie", cookie)).body.decode()
-        tokens.append(re.search(r'name="form_token" value="([^"]+)"', html)[1])
-    cookie = opened(target, first)
-    key = "sk-" + "a1B2" * 12
 
-    def post(token, *, sent=cookie, where="input", origin=target.url):
+    def token_of(session):
+        path = f"/auth/sessions/{session['id']}/input"
+        html = ask(target.port, "GET", path, ("Cookie", opened(target, session))).body.decode()
+        return re.search(r'name="form_token" value="([^"]+)"', html)[1]
+
+    tokens = [token_of(session) for session in (first, second)]
+    cookie = opened(target, first)
+    good = "sk-" + "a1B2" * 12
+
+    def post(token, *, sent=cookie, where="input", origin=target.url, key=good):
         pairs = f"api_key={key}" + (f"&form_token={token}" if token is not None else "")
         headers = (("Cookie", sent), ("Content-Type", "application/x-www-form-urlencoded"), ("Origin", origin))
         return ask(target.port, "POST", f"/auth/sessions/{first['id']}/{where}", *headers, body=pairs.encode()).status
@@ -148,9 +150,14 @@ def test_form_tokens(target, caller):
     assert post(tokens[0], sent=opened(target, second)) == 404
     assert post(tokens[0], sent=f"{cookie}; {cookie}") == 404  # two of a name: one may have been planted
     assert status_of(caller, first) == "input"
-    assert post(tokens[0]) == 303
+    assert post(tokens[0], key="no-such-key") == 303
+    assert status_of(caller, first) == "input"
+    assert post(tokens[0]) == 403  # SEC-31: it has been sent; the page that shows why has another
+    again = token_of(first)
+    assert post(again) == 303
     assert status_of(caller, first) == "completed"
-    assert post(tokens[0]) == 404  # SEC-31: used up with its login
+    assert post(again) == 403
+    assert post(tokens[1]) == 403
     assert status_of(caller, second) == "input"
 
 

@@ -21,11 +21,21 @@ GUARDS = {
 }
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 PUBLIC = {
+    ("GET", "/"),
     ("GET", "/auth/client.json"),
     ("GET", "/health"),
     ("GET", "/openapi.json"),
+    ("GET", "/ui"),
+    ("GET", "/ui/enter"),
+    ("GET", "/ui/first"),
+    ("GET", "/ui/join/{token}"),
+    ("GET", "/ui/sign-in"),
     ("GET", "/ui/{asset}"),
     ("POST", "/identities"),
+    ("POST", "/ui/enter"),
+    ("POST", "/ui/first"),
+    ("POST", "/ui/join/{token}"),
+    ("POST", "/ui/sign-in"),
 }
 """What may be asked without any credential; a further route belongs here only after somebody thought about it."""
 
@@ -76,7 +86,7 @@ def assert_guarded(answer):
 def test_the_public_list(table):
     """What is open is exactly what is listed here; everything else names its credential. # SEC-25"""
     assert {(method, path) for method, path, schemes in table if not schemes} == PUBLIC
-    assert {scheme for _, _, schemes in table for scheme in schemes} == {"proof", "run", "browser"}
+    assert {scheme for _, _, schemes in table for scheme in schemes} == {"proof", "run", "browser", "session"}
 
 
 def test_no_route_without_a_credential(target, table):
@@ -104,6 +114,9 @@ def test_no_route_without_a_credential(target, table):
                     assert answer.status in {404, 405}, (method, path, answer)
                 elif schemes == {"browser"}:
                     assert answer.status in {400, 401, 404}, (method, path, answer)
+                elif schemes == {"session"}:
+                    assert answer.status in {303, 403}, (method, path, answer)
+                    assert answer.headers.get("location", "/ui/sign-in").startswith("/ui/sign-in")
                 elif schemes:
                     assert answer.status == 401, (method, path, answer)
 
@@ -182,7 +195,7 @@ def test_other_sites_change_nothing(target, caller, table, headers, kind):
         if method == "POST":
             answer = ask(target.port, "POST", filled(path), *headers, ("Content-Type", kind), body=b"a=b")
             assert answer.status in {400, 401, 403, 404}, (path, answer)
-            assert schemes or path == "/identities"
+            assert schemes or path == "/identities" or path.startswith("/ui/")
             assert_guarded(answer)
     assert caller.ask("GET", "/connections").json() == before
 

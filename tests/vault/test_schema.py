@@ -11,6 +11,7 @@ RELEASED = {
     "refreshes": "053c95df54ff11b2",
     "registrations": "fab4eda698fe84bb",
     "principals": "536ec316c6b1d130",
+    "dashboard": "8d2861e0a771cae5",
 }
 """SHA-256 of each migration's statements, their white space and comments aside."""
 

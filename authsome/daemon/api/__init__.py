@@ -21,9 +21,14 @@ from authsome.daemon.api.scan import ScanApi
 from authsome.daemon.api.system import Nameplate, System
 from authsome.daemon.assistant import Assistant
 from authsome.daemon.authentication import Admit, Authentication, Proven
+from authsome.daemon.cross_origin import Forms
 from authsome.daemon.dashboard import assets
 from authsome.daemon.messages import Request, Response, problem
 from authsome.daemon.router import Access, Endpoint, Match, Router
+from authsome.daemon.web.entrance import EntranceApi
+from authsome.daemon.web.overview import Overview
+from authsome.daemon.web.settings import SettingsPages
+from authsome.daemon.web.visits import Visits
 from authsome.errors import AuthenticationFailed, NotFound
 
 SELF_ADMITTING = "/proxy/resolve"
@@ -46,22 +51,27 @@ class Api:
         self._runs = RunsApi(broker)
         self._assistant = Assistant()
         self._authentication = Authentication(broker.context, broker.identities, broker.runs, audiences)
+        forms = Forms(broker.context.clock, broker.dashboard_sessions.spend_form)
+        visits = Visits(broker, forms)
         endpoints: tuple[Endpoint[Handler], ...] = (
             *System(broker, nameplate, stop).endpoints(),
             *IdentitiesApi(broker, self._authentication, base_url=nameplate.url, step_aside=step_aside).endpoints(),
             *PrincipalsApi(broker, base_url=nameplate.url).endpoints(),
             *Connections(broker).endpoints(),
             *ProvidersApi(broker).endpoints(),
-            *LoginsApi(broker, base_url=nameplate.url, step_aside=step_aside).endpoints(),
+            *LoginsApi(broker, forms, base_url=nameplate.url, step_aside=step_aside).endpoints(),
             *self._runs.endpoints(),
             *AdminApi(broker).endpoints(),
             *ScanApi(broker).endpoints(),
+            *EntranceApi(broker, visits, forms, self._authentication, base_url=nameplate.url).endpoints(),
+            *Overview(broker, visits).endpoints(),
+            *SettingsPages(broker, visits, self._authentication).endpoints(),
             Endpoint(
                 method="GET",
                 template="/ui/{asset}",
                 handler=lambda call: assets.asset(call.values["asset"]),
                 access=Access.OPEN,
-                summary="Style sheet and icon of the pages",
+                summary="Style sheet, script and icon of the pages",
                 errors=(NotFound,),
             ),
             Endpoint(
@@ -124,7 +134,7 @@ class Api:
     def _call(self, request: Request, match: Match[Handler], *, checks: bool = True) -> Call:
         admit: Admit
         match match.endpoint.access:
-            case Access.OPEN | Access.BROWSER:
+            case Access.OPEN | Access.BROWSER | Access.SESSION:
                 return Call(request=request, values=match.values)
             case Access.KEY:
                 return Call(request=request, values=match.values, identity=self._authentication.registered(request))

@@ -14,6 +14,7 @@ from authsome.broker.logins import CALLBACK_PATH, Wanted
 from authsome.daemon import cross_origin
 from authsome.daemon.api import views
 from authsome.daemon.api.call import Call, Endpoints, Handler
+from authsome.daemon.cross_origin import Forms
 from authsome.daemon.dashboard import bridge
 from authsome.daemon.dashboard.bridge import DeviceCode, Done, FormField, InputForm
 from authsome.daemon.messages import Request, Response, html_response, json_response, redirect
@@ -50,9 +51,10 @@ _ONE: Final = "/auth/sessions/{id}"
 class LoginsApi(Endpoints):
     """What can be asked of logins."""
 
-    def __init__(self, broker: Broker, *, base_url: str, step_aside: Callable[[], None]) -> None:
+    def __init__(self, broker: Broker, forms: Forms, *, base_url: str, step_aside: Callable[[], None]) -> None:
         """Take the use cases, the daemon's URL, and what lets others be served while this thread waits."""
         super().__init__(broker)
+        self._forms = forms
         self._base_url = base_url
         self._step_aside = step_aside
 
@@ -308,7 +310,7 @@ class LoginsApi(Endpoints):
                 for field in self._broker.logins.fields(login)
             ),
             action=_path(login, "input"),
-            form_token=cross_origin.form_token(request.browser_key, _purpose(login, "input")),
+            form_token=self._forms.token(request.browser_key, _purpose(login, "input")),
             cancel_action=_path(login, "abandon"),
             problem=login.problem,
             docs_url=provider.docs_url,
@@ -324,7 +326,7 @@ class LoginsApi(Endpoints):
             user_code=login.user_code,
             verification_uri=login.verification_uri,
             verification_uri_complete=login.verification_uri_complete,
-            form_token=cross_origin.form_token(login.request.browser_key, _purpose(login, "input")),
+            form_token=self._forms.token(login.request.browser_key, _purpose(login, "input")),
             cancel_action=_path(login, "abandon"),
         )
 
@@ -356,7 +358,7 @@ class LoginsApi(Endpoints):
         return self._broker.logins.opened(call.values["id"], Secret(value))
 
     def _check(self, request: Request, login: Login, purpose: Literal["input"], token: str | None) -> None:
-        cross_origin.check_form(request, key=login.request.browser_key, purpose=_purpose(login, purpose), token=token)
+        self._forms.check(request, key=login.request.browser_key, purpose=_purpose(login, purpose), token=token)
 
     def _session(self, login: Login, *, status: int = 200) -> Response:
         key = login.request.browser_key.reveal()

@@ -1,4 +1,4 @@
-"""The files that pages load from us: style sheet and icon, read once."""
+"""The files that pages load from us: style sheet, script and icon, read once."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +8,9 @@ from typing import Final
 from authsome.daemon.messages import Response
 from authsome.errors import NotFound
 
-_TYPES: Final = MappingProxyType({"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml"})
+_TYPES: Final = MappingProxyType(
+    {"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml", "script.js": "text/javascript; charset=utf-8"}
+)
 _CONTENT: Final[Mapping[str, bytes]] = MappingProxyType(
     {name: Path(__file__).with_name(name).read_bytes() for name in _TYPES}
 )

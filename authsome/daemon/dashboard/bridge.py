@@ -101,7 +101,7 @@ def input_page(form: InputForm) -> Html:
         cancel=html.render("cancel", action=form.cancel_action) if form.cancel_action else None,
         promise=_promise(form),
     )
-    return _page(f"Connect {form.provider}", content)
+    return html.page(f"Connect {form.provider}", content)
 
 
 def onward_page(provider: str, address: str) -> Html:
@@ -121,7 +121,7 @@ def onward_page(provider: str, address: str) -> Html:
         url=address,
         host=urlsplit(address).netloc.rpartition("@")[2],
     )
-    return _page(f"Continue to {provider}", content, refresh=f"0; url={address}")
+    return html.page(f"Continue to {provider}", content, refresh=f"0; url={address}")
 
 
 def device_page(code: DeviceCode) -> Html:
@@ -138,13 +138,13 @@ def device_page(code: DeviceCode) -> Html:
         action=code.cancel_action,
         form_token=code.form_token,
     )
-    return _page(f"Connect {code.provider}", content, refresh=str(WAIT))
+    return html.page(f"Connect {code.provider}", content, refresh=str(WAIT))
 
 
 def waiting_page(provider: str) -> Html:
     """Shown while the code is exchanged; looks again by itself."""
     content = html.render("waiting", monogram=_monogram(provider), provider=provider)
-    return _page(f"Connecting {provider}", content, refresh=str(WAIT))
+    return html.page(f"Connecting {provider}", content, refresh=str(WAIT))
 
 
 def done_page(provider: str, done: Done) -> Html:
@@ -160,7 +160,7 @@ def done_page(provider: str, done: Done) -> Html:
         provider=provider,
         details=html.join([*details, _detail("Connection", done.connection)]),
     )
-    return _page(f"{provider} is connected", content)
+    return html.page(f"{provider} is connected", content)
 
 
 def failed_page(provider: str, message: str, hint: str | None) -> Html:
@@ -172,24 +172,23 @@ def failed_page(provider: str, message: str, hint: str | None) -> Html:
         message=html.sentence(message),
         hint=html.sentence(hint),
     )
-    return _page(f"{provider} was not connected", content)
+    return html.page(f"{provider} was not connected", content)
 
 
 def expired_page() -> Html:
     """The link is used up, too old, or belongs to another browser; the page does not say which."""
-    return _page("This link has expired", html.render("expired"))
+    return html.page("This link has expired", html.render("expired"))
 
 
 def error_page(status: int, message: str, hint: str | None = None) -> Html:
     """Anything else that went wrong in a browser."""
+    return html.page(HTTPStatus(status).phrase, error_content(status, message, hint))
+
+
+def error_content(status: int, message: str, hint: str | None = None) -> Html:
+    """The same without a page around it."""
     title = HTTPStatus(status).phrase
-    content = html.render("error", status=status, title=title, message=html.sentence(message), hint=html.sentence(hint))
-    return _page(title, content)
-
-
-def _page(title: str, content: Html, *, refresh: str | None = None) -> Html:
-    again = html.render("refresh", content=refresh) if refresh else None
-    return html.render("layout", title=title, refresh=again, content=content)
+    return html.render("error", status=status, title=title, message=html.sentence(message), hint=html.sentence(hint))
 
 
 def _lead(form: InputForm) -> Html:

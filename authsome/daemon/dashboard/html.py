@@ -36,8 +36,14 @@ def render(template: str, **values: str | int | None) -> Html:
     if set(names) != set(values):
         raise ValueError(f"{template}: {sorted(set(names) ^ set(values))} are given or named, not both")
     filled = list(parts)
-    filled[1::2] = [_escaped(values[name]) for name in names]
+    filled[1::2] = [escaped(values[name]) for name in names]
     return Html("".join(filled))
+
+
+def page(title: str, content: Html, *, refresh: str | None = None) -> Html:
+    """A page that is one card; `refresh` goes on by itself (`SECONDS; url=ADDRESS`, or looks again)."""
+    again = render("refresh", content=refresh) if refresh else None
+    return render("layout", title=title, refresh=again, content=content)
 
 
 def join(pieces: Iterable[Html]) -> Html:
@@ -55,7 +61,8 @@ def sentence(text: str | None) -> Html:
     return Html(_CODE.sub(r"<code>\1</code>", escape(shown)))
 
 
-def _escaped(value: str | int | None) -> str:
+def escaped(value: str | int | None) -> str:
+    """A value as it stands in a page; None leaves its place empty."""
     if value is None:
         return ""
     return value if isinstance(value, Html) else escape(str(value))
@@ -64,7 +71,7 @@ def _escaped(value: str | int | None) -> str:
 def _load(directory: Path) -> MappingProxyType[str, Template]:
     """Every template, read once: a request reads no file, and an upgrade under a running daemon changes nothing."""
     return MappingProxyType(
-        {path.stem: tuple(_SLOT.split(path.read_text(encoding="utf-8"))) for path in sorted(directory.glob("*.html"))}
+        {path.stem: tuple(_SLOT.split(path.read_text(encoding="utf-8"))) for path in sorted(directory.rglob("*.html"))}
     )
 
 

@@ -1,0 +1,125 @@
+"""The frame of the dashboard's pages: navigation, who is signed in, what came of the last act; and its forms.
+
+Rule: every form of a page is made here, so that none is without its token.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from authsome.daemon.dashboard import html
+from authsome.daemon.dashboard.html import Html
+from authsome.models.principal import Principal
+from authsome.models.visit import Note
+
+PLACES: Final = (("/ui/", "Overview"), ("/ui/settings", "Settings"))
+"""The navigation: address and name of each place."""
+
+
+class TokenFor(Protocol):
+    """What gives a form its token."""
+
+    def __call__(self, action: str) -> str:
+        """A fresh token for the form that is posted to this path."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """What every page shows besides its own."""
+
+    principal: Principal
+    place: str
+    """The entry of `PLACES` that the page belongs to."""
+    token_for: TokenFor
+    note: Note | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextField:
+    """One line to be typed."""
+
+    name: str
+    label: str
+    kind: str = "text"
+    """`text`, `email`, `password`, `search`; what is secret is never filled in again."""
+    value: str | None = None
+    hint: str | None = None
+    autocomplete: str = "off"
+    required: bool = True
+    focus: bool = False
+
+
+def page(frame: Frame, title: str, content: Html) -> Html:
+    """A whole page."""
+    items = (
+        html.render(
+            "nav_item", href=href, text=text, current=html.render("nav_current") if href == frame.place else None
+        )
+        for href, text in PLACES
+    )
+    principal = frame.principal
+    return html.render(
+        "shell",
+        title=title,
+        nav=html.join(items),
+        person=principal.email or principal.name,
+        role=principal.role,
+        sign_out=post(frame.token_for, "/ui/sign-out", button("Sign out", "quiet")),
+        note=_note(frame.note),
+        content=content,
+    )
+
+
+def post(token_for: TokenFor, action: str, content: Html, *, kind: str | None = None) -> Html:
+    """A form that is posted to a path of ours.
+
+    Args:
+        token_for: gives it its token.
+        action: the path.
+        content: fields and buttons.
+        kind: its class in the style sheet.
+    """
+    return html.render(
+        "post",
+        action=action,
+        form_token=token_for(action),
+        kind=None if kind is None else Html(f' class="{html.escaped(kind)}"'),
+        content=content,
+    )
+
+
+def button(text: str, kind: str = "") -> Html:
+    """What sends a form: `quiet`, `danger`, or the page's main act."""
+    return html.render("button", text=text, kind=kind)
+
+
+def hidden(name: str, value: str) -> Html:
+    """A field that nobody types."""
+    return html.render("hidden", name=name, value=value)
+
+
+def text_field(field: TextField) -> Html:
+    """A field with its label and hint."""
+    return html.render(
+        "text_field",
+        name=field.name,
+        label=field.label,
+        type=field.kind,
+        value=None if field.kind == "password" else field.value,
+        autocomplete=field.autocomplete,
+        required=Html(" required") if field.required else None,
+        focus=Html(" autofocus") if field.focus else None,
+        described=f"hint-{field.name}" if field.hint else None,
+        hint=html.render("hint", name=field.name, text=html.sentence(field.hint)) if field.hint else None,
+    )
+
+
+def problem(text: str | None) -> Html | None:
+    """Why a form was not taken."""
+    return html.render("problem", text=html.sentence(text)) if text else None
+
+
+def _note(note: Note | None) -> Html | None:
+    if note is None:
+        return None
+    kind, role = ("good", "status") if note.is_good else ("bad", "alert")
+    return html.render("note", kind=kind, role=role, text=html.sentence(note.text))

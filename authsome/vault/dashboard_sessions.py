@@ -1,0 +1,101 @@
+"""Dashboard sessions: the browsers that are signed in. Of the key in a browser's cookie only the hash is kept."""
+
+import json
+from datetime import datetime, timedelta
+from typing import Final
+
+from authsome.crypto import token
+from authsome.models.visit import Browser, DashboardSession, Note, Way
+from authsome.secret import Secret
+from authsome.vault.columns import from_moment, readable, to_moment
+from authsome.vault.database import Reader, Transaction
+
+_COLUMNS: Final = "id, principal_id, identity, way, browser, address, created_at, seen_at, expires_at, note"
+
+_Row = tuple[str, str, str | None, str, str, str, int, int, int, str | None]
+
+
+def create(transaction: Transaction, session: DashboardSession, key: Secret[str]) -> None:
+    """Store a new one."""
+    transaction.execute(
+        "INSERT INTO dashboard_sessions (key_hash, id, principal_id, identity, way, browser, address, created_at,"
+        " seen_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            token.hash_of(key),
+            session.id,
+            session.principal_id,
+            session.identity,
+            session.way.value,
+            session.browser.name,
+            session.browser.address,
+            from_moment(session.created_at),
+            from_moment(session.seen_at),
+            from_moment(session.expires_at),
+        ),
+    )
+
+
+def by_key(reader: Reader, key: Secret[str]) -> DashboardSession | None:
+    """The session whose browser holds this key, expired ones too until they are purged."""
+    row = reader.execute(
+        f"SELECT {_COLUMNS} FROM dashboard_sessions WHERE key_hash = ?", (token.hash_of(key),)
+    ).fetchone()
+    return None if row is None else _session(row)
+
+
+def list_of(reader: Reader, principal_id: str) -> list[DashboardSession]:
+    """A principal's sessions, the one that was used last first."""
+    rows = reader.execute(
+        f"SELECT {_COLUMNS} FROM dashboard_sessions WHERE principal_id = ? ORDER BY seen_at DESC, id", (principal_id,)
+    )
+    return [_session(row) for row in rows]
+
+
+def touch(transaction: Transaction, session_id: str, *, now: datetime) -> None:
+    """Note that a session was used."""
+    transaction.execute("UPDATE dashboard_sessions SET seen_at = ? WHERE id = ?", (from_moment(now), session_id))
+
+
+def put_note(transaction: Transaction, session_id: str, note: Note) -> None:
+    """Keep what the next page has to say."""
+    text = json.dumps({"id": note.id, "is_good": note.is_good, "text": note.text})
+    transaction.execute("UPDATE dashboard_sessions SET note = ? WHERE id = ?", (text, session_id))
+
+
+def end(transaction: Transaction, principal_id: str, session_id: str) -> bool:
+    """End one of a principal's sessions; False when there is none of that name."""
+    gone = transaction.execute(
+        "DELETE FROM dashboard_sessions WHERE principal_id = ? AND id = ?", (principal_id, session_id)
+    )
+    return gone.rowcount == 1
+
+
+def end_others(transaction: Transaction, principal_id: str, *, but: str | None) -> int:
+    """End a principal's sessions except one; how many they were."""
+    return transaction.execute(
+        "DELETE FROM dashboard_sessions WHERE principal_id = ? AND id <> ?", (principal_id, but or "")
+    ).rowcount
+
+
+def purge(transaction: Transaction, *, now: datetime, idle: timedelta) -> int:
+    """Forget those that have expired, or were not used for so long; how many they were."""
+    return transaction.execute(
+        "DELETE FROM dashboard_sessions WHERE expires_at <= ? OR seen_at <= ?",
+        (from_moment(now), from_moment(now - idle)),
+    ).rowcount
+
+
+def _session(row: _Row) -> DashboardSession:
+    with readable("a dashboard session"):
+        session_id, principal_id, identity, way, browser, address, created_at, seen_at, expires_at, note = row
+        return DashboardSession(
+            id=session_id,
+            principal_id=principal_id,
+            identity=identity,
+            way=Way(way),
+            browser=Browser(name=browser, address=address),
+            created_at=to_moment(created_at),
+            seen_at=to_moment(seen_at),
+            expires_at=to_moment(expires_at),
+            note=Note(**json.loads(note)) if note else None,
+        )

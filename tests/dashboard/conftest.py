@@ -1,0 +1,70 @@
+"""What the dashboard's tests share: a browser that is signed in, and the rules of accessibility."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from browser.chromium import Page
+from fakes import program
+
+_AXE = Path(__file__).resolve().parents[1] / "fakes" / "node_modules" / "axe-core" / "axe.min.js"
+
+
+@pytest.fixture
+def open_dashboard(daemon: program.Program) -> Callable[..., None]:
+    """Signs a page in by a one-time link, and goes on to a path of the dashboard."""
+
+    def opened(page: Page, path: str = "/ui/") -> None:
+        page.open(str(daemon.json("ui")["url"]))
+        page.wait_for_url(f"{daemon.url}/ui/")
+        if path != "/ui/":
+            page.open(daemon.url + path)
+        page.wait_for("h1")
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def complaints() -> Callable[[Page], list[str]]:
+    """What axe-core finds wrong with a page (WCAG 2.2 A and AA, and its best practices), in both colour schemes."""
+    script = _AXE.read_text("utf-8")
+
+    def found(page: Page) -> list[str]:
+        page.evaluate(f"(() => {{ {script} }})()")
+        said = []
+        for dark in (False, True):
+            page.emulate(dark=dark)
+            answer = page.evaluate("axe.run().then(r => JSON.stringify(r.violations))")
+            said += [
+                f"{each['id']}: {node['html']}: {node['failureSummary']}"
+                for each in json.loads(str(answer))
+                for node in each["nodes"]
+            ]
+        return said
+
+    return found
+
+
+@pytest.fixture
+def presentable(complaints: Callable[[Page], list[str]], tmp_path: Path) -> Callable[..., None]:
+    """Checks what every page has to be: accessible, within its window at any width, and silent.
+
+    `expects` are words of what its console may say, such as the status of an error page. Its pictures, light and
+    dark, narrow and wide, are kept with the test's files.
+    """
+
+    def check(page: Page, *, expects: Sequence[str] = ()) -> None:
+        assert complaints(page) == []
+        for width in (380, 1440):
+            for dark in (False, True):
+                page.screenshot(tmp_path / f"{width}-{'dark' if dark else 'light'}.png", width=width, dark=dark)
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{width} is too narrow"
+        assert page.violations == []  # SEC-36
+        said = [each for each in page.console if not each.startswith("verbose:")]  # advice of the developer tools
+        assert [each for each in said if not any(word in each for word in expects)] == []
+        assert page.dialogs == []
+        assert page.evaluate("[...document.links].every(a => /^https:/.test(a.href) || a.origin === location.origin)")
+
+    return check
