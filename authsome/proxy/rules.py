@@ -215,3 +215,19 @@ def _route_from_json(entry: object) -> Route:
         pattern=pattern,
         allow_private_addresses=entry.get("allow_private_addresses") is True,
     )
+
+
+def table_to_json(table: RouteTable) -> list[dict[str, object]]:
+    """What `table_from_json` reads, as the daemon writes it, too."""
+    return [
+        {
+            "host": route.pattern.host,
+            "suffix": route.pattern.is_suffix,
+            "port": route.pattern.port,
+            "path_prefix": route.pattern.path_prefix,
+            "provider": route.provider,
+            "connection": route.connection,
+            "allow_private_addresses": route.allow_private_addresses,
+        }
+        for route in table.routes
+    ]

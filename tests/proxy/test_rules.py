@@ -181,8 +181,9 @@ def test_targets_for_people():
 
 
 def test_routes_survive_their_json():
-    """What the daemon writes is what the worker reads."""
+    """What the daemon and a worker write is what a worker reads."""
     assert rules.table_from_json(views.routes(TABLE)) == TABLE
+    assert rules.table_from_json(rules.table_to_json(TABLE)) == TABLE
 
 
 @pytest.mark.parametrize(
