@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from authsome.broker import record, routing
+from authsome.broker import reach, record, routing
 from authsome.broker.context import Context
 from authsome.broker.explanation import Explanation
 from authsome.broker.freshness import Freshness
 from authsome.broker.refresh import Refresher, login_again
-from authsome.errors import AuthsomeError, CredentialUnavailable, LoginRequired, NotFound
+from authsome.errors import AuthsomeError, CredentialUnavailable, LoginRequired, NotAllowed, NotFound
 from authsome.models import injection
 from authsome.models.audit import Entry, Event
 from authsome.models.connection import Connection, Secrets, Status
@@ -112,9 +112,9 @@ class Credentials:
         self._freshness = freshness
 
     def list_all(self, caller: Caller) -> list[Connection]:
-        """Every connection of the caller's vault."""
+        """Every connection that the caller reaches."""
         with self._context.database.read() as reader:
-            return connections.list_all(reader, caller.vault_id)
+            return reach.list_all(reader, caller)
 
     def get(self, caller: Caller, provider: str, name: str) -> Connection:
         """One connection; `-` is the default one.
@@ -123,7 +123,7 @@ class Credentials:
             ConnectionNotFound: there is none of that name.
         """
         with self._context.database.read() as reader:
-            return connections.require(reader, caller.vault_id, provider, None if name == DEFAULT else name)
+            return reach.require(reader, caller, provider, None if name == DEFAULT else name)
 
     def field_names(self, connection: Connection) -> tuple[str, ...]:
         """The names of a connection's secret fields, none of which is opened for that."""
@@ -136,7 +136,9 @@ class Credentials:
         Raises:
             ConnectionNotFound: there is no such connection.
             LoginRequired, RefreshFailed: the credential cannot be used now.
+            NotAllowed: the caller may send requests with some methods alone; who has the value sends what it likes.
         """
+        caller.require_clear()
         context = self._context
         definition = context.catalog.get(provider)
         connection = self.get(caller, provider, name)
@@ -204,12 +206,13 @@ class Credentials:
             choice: what a run of the caller's would be narrowed to.
             target: the request.
         """
+        choice = replace(choice, limits=caller.limits)
         context, now = self._context, self._context.clock()
         with context.database.read() as reader:
             table = routing.table(reader, context.catalog, caller.vault_id, choice)
             opens = table.opens(target.host, target.port)
             naming = context.catalog.naming(target.host, target.port)
-            stored = connections.list_of_any(reader, caller.vault_id, [provider.name for provider in naming])
+            stored = reach.providers(reader, caller, [provider.name for provider in naming])
             unconnected = tuple(
                 sorted(
                     provider.name
@@ -230,7 +233,9 @@ class Credentials:
                 return Explanation(opens=opens, unconnected=unconnected, problem=error)
         connection = decision.connection
         problem: AuthsomeError | None = None
-        if connection.status is Status.INVALID:
+        if not caller.limits.admits_method(target.method):
+            problem = _method_refused(caller, target)
+        elif connection.status is Status.INVALID:
             problem = LoginRequired(**login_again(connection))
         refreshes = problem is None and self._freshness.is_due(connection, now)
         if problem is None and not refreshes and not self._freshness.is_usable(connection, now):
@@ -256,6 +261,8 @@ class Credentials:
                 tx, context.catalog, vault_id, claimant.choice, host=target.host, port=target.port, path=target.path
             )
             connection = decision.connection
+            if not claimant.choice.limits.admits_method(target.method):
+                raise _method_refused(claimant.caller, target)
             if connection.status is Status.INVALID:
                 raise LoginRequired(**login_again(connection))
             if (self._freshness.use(connection, now) or rejected) and may_refresh:
@@ -276,9 +283,11 @@ class Credentials:
 
         Raises:
             ConnectionNotFound: there is no such connection.
+            NotAllowed: the caller is limited in what it uses.
         """
+        caller.require_wide()
         with self._context.database.transaction(durable=True) as tx:
-            connection = connections.require(tx, caller.vault_id, provider, None if name == DEFAULT else name)
+            connection = reach.require(tx, caller, provider, None if name == DEFAULT else name)
             connections.delete(tx, connection)
             audit.append(tx, record.about(Event.LOGOUT, caller, connection, self._context.clock()))
         return connection
@@ -288,12 +297,22 @@ class Credentials:
 
         Raises:
             ConnectionNotFound: there is no such connection.
+            NotAllowed: the caller is limited in what it uses.
         """
+        caller.require_wide()
         with self._context.database.transaction(durable=True) as tx:
-            connection = connections.require(tx, caller.vault_id, provider, name)
+            connection = reach.require(tx, caller, provider, name)
             connections.set_default(tx, connection)
             audit.append(tx, record.about(Event.SET_DEFAULT, caller, connection, self._context.clock()))
-            return connections.require(tx, caller.vault_id, provider, name)
+            return reach.require(tx, caller, provider, name)
+
+
+def _method_refused(caller: Caller, target: Target) -> NotAllowed:
+    allowed = ", ".join(sorted(caller.limits.methods or ()))
+    return NotAllowed(
+        f"the identity {caller.handle} may not send {target.method} requests with a credential",
+        hint=f"it is limited to {allowed}; its owner may change that: authsome identity limit",
+    )
 
 
 def _expired(connection: Connection) -> AuthsomeError:

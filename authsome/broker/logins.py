@@ -97,7 +97,9 @@ class Logins:
             ProviderNotFound: no such provider.
             RequestInvalid: the provider does not offer that flow, or a variable's value is not allowed.
             ConnectionExists: the connection is there already and `force` was not given.
+            NotAllowed: the caller is limited in what it uses.
         """
+        caller.require_wide()
         context = self._context
         provider, is_new = self._wanted_provider(caller, wanted)
         flow = wanted.flow or provider.flow
@@ -402,6 +404,17 @@ class Logins:
             hint="start again with `authsome login`",
         )
 
+    def _end_of_beginner(self, tx: Transaction, request: LoginRequest) -> NotAllowed | None:
+        """Why whoever began a login may not have it finished; None: that one may still act."""
+        try:
+            caller = _beginner(tx, request)
+            caller.require_wide()
+        except NotAllowed as error:
+            return error
+        if caller.limits.has_ended(self._context.clock()):
+            return NotAllowed("the time of the identity that began this login is over")
+        return None
+
     def _attempt(self, request: LoginRequest) -> Attempt:
         if (change := self._change_of_definition(request)) is not None:
             raise change
@@ -440,7 +453,7 @@ class Logins:
             if not isinstance(logins.get(tx, sealer, request.id), Exchanging):
                 raise LoginNotFound("this login was ended meanwhile")
             if isinstance(outcome, Earned):
-                outcome = self._change_of_definition(request) or outcome
+                outcome = self._change_of_definition(request) or self._end_of_beginner(tx, request) or outcome
             match outcome:
                 case AuthsomeError():
                     if isinstance(outcome, ClientRefused):

@@ -64,8 +64,10 @@ class Revocations:
         Raises:
             ConnectionNotFound: there is none, or none of that name.
             ProviderNotFound: there is no such provider, or its definition is gone and with it the address to revoke at.
+            NotAllowed: the caller is limited in what it uses.
             AuthsomeError: there is one only, and it could not be revoked.
         """
+        caller.require_wide()
         context = self._context
         with context.database.read() as reader:
             wanted = connections.list_of(reader, caller.vault_id, provider)

@@ -6,13 +6,14 @@ equal claims to a request get nothing.
 """
 
 from collections.abc import Hashable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from authsome.broker.catalog import Catalog
 from authsome.errors import AuthsomeError, ConnectionNotFound, NotAllowed, NotFound, RouteAmbiguous
 from authsome.models.connection import Connection
 from authsome.models.injection import Rules
+from authsome.models.limits import UNLIMITED, Limits
 from authsome.models.provider import Provider
 from authsome.models.route import Route, RouteTable
 from authsome.models.run import Run
@@ -34,6 +35,8 @@ class Choice:
     only: frozenset[str] = EVERY_PROVIDER
     named: str | None = None
     """The connection that one request asks for, of whichever provider; what is pinned stays pinned."""
+    limits: Limits = UNLIMITED
+    """What the identity is limited to: a connection out of its reach is as good as not stored."""
 
     def connection(self, provider: str, stored: Iterable[Connection]) -> Connection | None:
         """The one of a provider's stored connections that this choice uses."""
@@ -42,7 +45,8 @@ class Choice:
         if self.withheld(provider):
             return None
         wanted = self.pinned.get(provider) or self.named
-        return next((each for each in stored if (each.name == wanted if wanted else each.is_default)), None)
+        found = next((each for each in stored if (each.name == wanted if wanted else each.is_default)), None)
+        return found if found is not None and self.limits.admits(provider, found.name) else None
 
     def withheld(self, provider: str) -> bool:
         """Whether a request asks for another connection of a provider than the one that its run is pinned to."""
@@ -52,7 +56,7 @@ class Choice:
     @property
     def key(self) -> Hashable:
         """The same for equal choices."""
-        return (tuple(sorted(self.pinned.items())), self.only, self.named)
+        return (tuple(sorted(self.pinned.items())), self.only, self.named, self.limits.connections)
 
     def within(self, outer: "Choice") -> "Choice":
         """This choice as one that is made inside another, which it may narrow and not widen.
@@ -66,12 +70,12 @@ class Choice:
         for provider, name in self.pinned.items():
             if outer.pinned.get(provider, name) != name:
                 raise NotAllowed(f"the run around this one uses another connection of {provider}", hint=_OUTSIDE)
-        return Choice(pinned={**outer.pinned, **self.pinned}, only=self.only or outer.only)
+        return replace(self, pinned={**outer.pinned, **self.pinned}, only=self.only or outer.only)
 
 
-def choice_of(run: Run, *, named: str | None = None) -> Choice:
-    """What a run's requests choose among; `named`: the connection that one of them asks for."""
-    return Choice(pinned=run.pinned, only=run.only, named=named)
+def choice_of(run: Run, limits: Limits, *, named: str | None = None) -> Choice:
+    """What a run's requests choose among, within its identity's limits; `named`: what one of them asks for."""
+    return Choice(pinned=run.pinned, only=run.only, named=named, limits=limits)
 
 
 DEFAULT_CHOICE: Final = Choice(pinned={})

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
-from authsome.broker import record, routing
+from authsome.broker import reach, record, routing
 from authsome.broker.context import Context
 from authsome.broker.identities import Identities
 from authsome.errors import AuthenticationFailed, ConnectionNotFound, NotAllowed
@@ -20,7 +20,7 @@ from authsome.models.principal import Caller
 from authsome.models.route import RouteTable
 from authsome.models.run import Run
 from authsome.secret import Secret
-from authsome.vault import audit, connections, runs
+from authsome.vault import audit, runs
 from authsome.vault.database import Reader, Transaction
 
 LONGEST: Final = timedelta(days=30)  # a run whose worker was killed ends by its time, and only by that
@@ -66,11 +66,16 @@ class Runs:
             raise NotAllowed("a run needs an identity")
         now = context.clock()
         latest = now + min(lifetime or LONGEST, LONGEST)
+        latest = min(latest, caller.limits.expires_at or latest)
+        choice = replace(choice, limits=caller.limits)
         with context.database.read() as reader:
             self.check_choice(reader, caller, choice)
             if inside is not None:
                 outer = self._outer(reader, caller, inside)
-                choice, latest = choice.within(routing.choice_of(outer)), min(latest, outer.expires_at or latest)
+                choice, latest = (
+                    choice.within(routing.choice_of(outer, caller.limits)),
+                    min(latest, outer.expires_at or latest),
+                )
         secret = secrets.token_urlsafe(32)
         run = Run(
             id=secrets.token_hex(8),
@@ -101,17 +106,19 @@ class Runs:
         for provider in sorted({*choice.pinned, *choice.only}):
             self._context.catalog.get(provider)
         for provider, name in choice.pinned.items():
-            connections.require(reader, caller.vault_id, provider, name)
+            reach.require(reader, caller, provider, name)
         for provider in choice.only:
-            if not connections.list_of(reader, caller.vault_id, provider):
+            if not reach.list_of(reader, caller, provider):
                 raise ConnectionNotFound(
                     f"{provider} is not connected", hint=f"log in first: authsome login {provider}"
                 )
 
-    def routes(self, run: Run) -> RouteTable:
-        """The run's routes as of now."""
+    def routes(self, caller: Caller, run: Run | None) -> RouteTable:
+        """The routes as of now: of a run, or of all that its caller reaches."""
+        limits = caller.limits
+        choice = routing.Choice(pinned={}, limits=limits) if run is None else routing.choice_of(run, limits)
         with self._context.database.read() as reader:
-            return routing.table(reader, self._context.catalog, run.vault_id, routing.choice_of(run))
+            return routing.table(reader, self._context.catalog, caller.vault_id, choice)
 
     def prove(self, reader: Reader | Transaction, run_id: str, secret: Secret[str]) -> tuple[Run, Caller]:
         """The live run that this secret belongs to, and whom it acts for.
@@ -152,7 +159,7 @@ class Runs:
 
     def _environment(self, tx: Transaction, caller: Caller, choice: routing.Choice) -> dict[str, str]:
         placeholders: dict[str, str] = {}
-        for connection in connections.list_all(tx, caller.vault_id):
+        for connection in reach.list_all(tx, caller):
             provider = self._context.catalog.find(connection.provider)
             if provider is None or choice.connection(provider.name, [connection]) is None:
                 continue

@@ -8,7 +8,7 @@ values exported, too, so nobody learns by it what was closed to him.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from authsome.broker import record
+from authsome.broker import reach, record
 from authsome.broker.context import Context
 from authsome.errors import VaultDamaged
 from authsome.models import fingerprint
@@ -71,11 +71,14 @@ class Scan:
             caller: whose vault is looked at.
             key: what the likenesses were made with.
             candidates: what was found.
+
+        Raises:
+            NotAllowed: the caller gets no secret in clear.
         """
-        vault_id = caller.vault_id
+        caller.require_clear()
         providers = sorted({each.provider for each in candidates})
         with self._context.database.transaction(durable=True) as tx:
-            stored = {name: list(self._likenesses(tx, vault_id, name, key)) for name in providers}
+            stored = {name: list(self._likenesses(tx, caller, name, key)) for name in providers}
             found = [_compared(each, stored[each.provider]) for each in candidates]
             for name in providers:
                 own = [answer for each, answer in zip(candidates, found, strict=True) if each.provider == name]
@@ -85,10 +88,10 @@ class Scan:
         return found
 
     def _likenesses(
-        self, reader: Reader, vault_id: str, provider: str, key: bytes
+        self, reader: Reader, caller: Caller, provider: str, key: bytes
     ) -> Iterator[tuple[str, Mapping[str, str]]]:
-        sealer = self._context.sealers.for_vault(vault_id)
-        for connection in connections.list_of(reader, vault_id, provider):
+        sealer = self._context.sealers.for_vault(caller.vault_id)
+        for connection in reach.list_of(reader, caller, provider):
             try:
                 held = connections.secrets(reader, sealer, connection)
             except VaultDamaged:  # which `doctor` tells; here it is like nothing

@@ -35,7 +35,8 @@ def _show(answer: JsonObject, context: Context) -> None:
 
         line(f"limits     {limits.words(given)}")
     line(f"daemon     {context.daemon.url} (version {daemon.get('version')}, process {daemon.get('pid')})")
-    line(f"home       {answer.get('home')}")
+    if home := answer.get("home"):
+        line(f"home       {home}")
 
 
 def configure_init(parser: Parser) -> None:

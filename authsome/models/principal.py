@@ -110,6 +110,14 @@ class Caller:
                 hint="do it with another identity of yours, or in the dashboard",
             )
 
+    def require_clear(self) -> None:
+        """Raise NotAllowed for an identity that is limited to some methods: who has a secret sends what it likes."""
+        if self.limits.methods is not None:
+            raise NotAllowed(
+                f"the identity {self.handle} is limited to some methods, and so gets no secret in clear",
+                hint="its requests carry the credential: authsome run -- COMMAND",
+            )
+
     def require_wide(self) -> None:
         """Raise NotAllowed for an identity that is limited in what it uses: it changes nothing in the vault."""
         if self.limits.is_narrow:

@@ -7,7 +7,7 @@ Rules:
 3. A provider's only connection is its default; among several, only the user chooses.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Final
@@ -57,7 +57,15 @@ def require(reader: Reader, vault_id: str, provider: str, name: str | None) -> C
     Raises:
         ConnectionNotFound: there is none, or none of that name, or several and no default among them.
     """
-    stored = list_of(reader, vault_id, provider)
+    return one_of(list_of(reader, vault_id, provider), provider, name)
+
+
+def one_of(stored: Sequence[Connection], provider: str, name: str | None) -> Connection:
+    """The same among connections of a provider that are at hand.
+
+    Raises:
+        ConnectionNotFound: see `require`.
+    """
     names = ", ".join(connection.name for connection in stored)
     if not stored:
         raise ConnectionNotFound(f"{provider} is not connected", hint=f"log in first: authsome login {provider}")

@@ -67,7 +67,9 @@ class ProvidersApi(Endpoints):
                 handler=self.get,
                 access=Access.PROOF,
                 summary="A provider's definition and where it comes from",
-                response=views.shape({"source": views.TEXT, "path": views.TEXT, "definition": {"type": "object"}}),
+                response=views.shape(
+                    {"source": views.TEXT, "path": views.OPTIONAL_TEXT, "definition": {"type": "object"}}
+                ),
                 errors=(ProviderNotFound,),
             ),
             Endpoint(
@@ -135,7 +137,7 @@ class ProvidersApi(Endpoints):
         return json_response(
             {
                 "source": entry.source,
-                "path": str(entry.path),
+                "path": str(entry.path) if call.caller.is_admin else None,  # of the daemon's machine
                 "definition": definition_to_json(found),
             }
         )

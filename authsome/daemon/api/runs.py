@@ -156,13 +156,7 @@ class RunsApi(Endpoints):
 
     def routes(self, call: Call) -> Response:
         """GET /proxy/routes."""
-        run = _run(call)
-        if run is not None:
-            return json_response({"routes": views.routes(self._broker.runs.routes(run))})
-        context = self._broker.context
-        with context.database.read() as reader:
-            table = routing.table(reader, context.catalog, call.caller.vault_id, routing.DEFAULT_CHOICE)
-        return json_response({"routes": views.routes(table)})
+        return json_response({"routes": views.routes(self._broker.runs.routes(call.caller, _run(call)))})
 
     def resolve(self, call: Call) -> Response:
         """POST /proxy/resolve."""
@@ -236,7 +230,7 @@ def _run(call: Call) -> Run | None:
 
 def _claimant(admit: Admit, tx: Transaction, *, named: str | None = None) -> Claimant:
     admitted = admit(tx)
-    run = admitted.run
+    run, limits = admitted.run, admitted.caller.limits
     if run is None:
-        return Claimant(caller=admitted.caller, choice=routing.Choice(pinned={}, named=named))
-    return Claimant(caller=admitted.caller, choice=routing.choice_of(run, named=named), run=run.id)
+        return Claimant(caller=admitted.caller, choice=routing.Choice(pinned={}, named=named, limits=limits))
+    return Claimant(caller=admitted.caller, choice=routing.choice_of(run, limits, named=named), run=run.id)

@@ -69,7 +69,7 @@ class System(Endpoints):
                         "principal": views.PRINCIPAL,
                         "limits": views.LIMITS,
                         "daemon": daemon,
-                        "home": views.TEXT,
+                        "home": views.OPTIONAL_TEXT,
                     }
                 ),
             ),
@@ -103,8 +103,9 @@ class System(Endpoints):
         """GET /health."""
         return gate.health(self._nameplate.build)
 
-    def ready(self, _call: Call) -> Response:
+    def ready(self, call: Call) -> Response:
         """GET /ready."""
+        call.caller.require_admin("only an admin may have the whole vault read")
         problems = self._broker.context.database.check()
         return json_response(
             {
@@ -119,7 +120,8 @@ class System(Endpoints):
         """GET /whoami."""
         plate = self._nameplate
         daemon = {"url": plate.url, "version": __version__, "build": plate.build, "pid": os.getpid()}
-        return json_response({**views.caller(call.caller), "daemon": daemon, "home": plate.home})
+        home = plate.home if call.caller.is_admin else None  # nobody else's business, where the daemon is shared
+        return json_response({**views.caller(call.caller), "daemon": daemon, "home": home})
 
     def events(self, call: Call) -> Response:
         """GET /audit/events."""
@@ -132,6 +134,10 @@ class System(Endpoints):
         if event is not None and event not in set(Event):
             raise RequestInvalid(f"there is no event {event[:64]}", hint=f"one of {', '.join(Event)}")
         caller = call.caller
+        if not caller.limits.is_none:  # it sees what it did itself
+            if identity not in {None, caller.handle}:
+                return json_response({"events": []})
+            identity = caller.handle
         with self._broker.context.database.read() as reader:
             page = audit.page(
                 reader,
@@ -147,7 +153,8 @@ class System(Endpoints):
             )
         return json_response({"events": [views.event(each) for each in page]})
 
-    def stop(self, _call: Call) -> Response:
+    def stop(self, call: Call) -> Response:
         """POST /daemon/stop."""
+        call.caller.require_admin("only an admin may stop the daemon")
         self._stop()
         return Response(status=202)
