@@ -144,13 +144,17 @@ def run_get(args: Arguments, context: Context) -> int:
 
 
 def _may_show(context: Context) -> None:
-    if context.inside_run:
-        raise NotAllowed("a run's child gets no secret in clear", hint="its requests carry the credential without it")
+    _refuse_inside_run(context)
     if context.output.as_json or not (prompt.possible() and sys.stdout.isatty()):
         raise NotAllowed(
             "--show-secret shows on a terminal, to somebody who is there",
             hint="for scripts: authsome run -- COMMAND, or authsome export",
         )
+
+
+def _refuse_inside_run(context: Context) -> None:
+    if context.inside_run:
+        raise NotAllowed("a run's child gets no secret in clear", hint="its requests carry the credential without it")
 
 
 def _show(connection: Mapping[str, object], fields: Mapping[str, object], context: Context) -> None:
@@ -223,8 +227,7 @@ def configure_export(parser: Parser) -> None:
 
 def run_export(args: Arguments, context: Context) -> int:
     """Print credentials as variables."""
-    if context.inside_run:
-        raise NotAllowed("a run's child gets no secret in clear", hint="its requests carry the credential without it")
+    _refuse_inside_run(context)
     named, chosen = args.many("provider"), args.optional("connection")
     if chosen is not None and len(named) != 1:
         raise UsageError("--connection goes with exactly one provider")

@@ -27,7 +27,7 @@ class Context:
         if self._daemon is None:
             from authsome.client.api import Daemon  # noqa: PLC0415  # not every command needs it
 
-            self._daemon = Daemon(self.settings, environ=self.environ, notice=self.waiting)
+            self._daemon = Daemon(self.settings, environ=self.environ, notice=self.waiting, detail=self.output.detail)
         return self._daemon
 
     @property

@@ -9,7 +9,8 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import NoReturn
+from pathlib import Path
+from typing import BinaryIO, NoReturn
 
 from authsome.cli.arguments import Arguments, Parser
 from authsome.cli.context import Context
@@ -178,23 +179,48 @@ def run_logs(args: Arguments, context: Context) -> int:
         raise UsageError("-n takes a number of lines")
     path = context.settings.home.daemon_log
     try:
-        descriptor = open_private(path, os.O_RDONLY)
+        file = _open(path)
     except FileNotFoundError:
         raise DaemonUnavailable("there is no log: the daemon never ran in this home") from None
-    with os.fdopen(descriptor, "rb") as file:
-        file.seek(max(0, os.fstat(descriptor).st_size - _TAIL))
-        lines = file.read().decode("utf-8", "replace").splitlines()[-int(text) :]
+    try:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+        lines = _lines(file)[-int(text) :]
         if context.output.as_json:
             context.output.result({"log": str(path), "lines": lines})
             return 0
-        for line in lines:
-            context.output.line(line)
-        while args.flag("follow"):
+        while True:
+            for line in lines:
+                context.output.line(line)
+            if not args.flag("follow"):
+                return 0
             context.output.flush()
             time.sleep(_POLL)
-            for line in file.read().decode("utf-8", "replace").splitlines():
-                context.output.line(line)
-    return 0
+            newer = _newer(path, file)
+            lines = _lines(file)  # to its end, before the next one is begun
+            if newer is not None:
+                file.close()
+                file = newer
+                lines += _lines(file)
+    finally:
+        file.close()
+
+
+def _open(path: Path) -> BinaryIO:
+    return os.fdopen(open_private(path, os.O_RDONLY), "rb")
+
+
+def _lines(file: BinaryIO) -> list[str]:
+    return file.read().decode("utf-8", "replace").splitlines()
+
+
+def _newer(path: Path, file: BinaryIO) -> BinaryIO | None:
+    """The log that has taken this one's place, if one has."""
+    with suppress(FileNotFoundError):  # the daemon is about to make it
+        newer = _open(path)
+        if not os.path.samestat(os.fstat(newer.fileno()), os.fstat(file.fileno())):
+            return newer
+        newer.close()
+    return None
 
 
 def _local(context: Context) -> None:

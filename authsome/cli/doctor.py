@@ -85,8 +85,12 @@ def _files(context: Context, fix: bool) -> Iterator[_Row]:  # noqa: FBT001  # on
         return
     count, bad = 0, 0
     for path in (home.root, *sorted(_below(home.root))):
+        try:
+            problem = _problem(path)
+        except FileNotFoundError:  # the daemon has just replaced it
+            continue
         count += 1
-        if (problem := _problem(path)) is None:
+        if problem is None:
             continue
         bad += 1
         wanted, what = problem

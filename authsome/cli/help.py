@@ -6,7 +6,7 @@ from authsome.cli.main import COMMANDS, CREDENTIALS, MACHINE, MAIN
 _GLOBAL = (
     ("--json", "one JSON object on standard output, and no questions"),
     ("-q, --quiet", "results and errors only"),
-    ("-v, --verbose", "more about what is done"),
+    ("-v, --verbose", "say what is asked of which daemon, and how long it takes"),
     ("--no-color", "no colours (also NO_COLOR)"),
     ("--version", "show the version"),
     ("-h, --help", "show this"),

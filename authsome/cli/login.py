@@ -267,7 +267,7 @@ class _Attempt:
         self._output.note(f"  {session.browser_url}")
         self._output.note("or on any other machine")
         self._output.note(f"  {session.authorization_url}")
-        self._output.note("There the last page cannot be loaded: paste its address here, and press Enter.")
+        self._output.note("there the last page cannot be loaded: paste its address here, and press Enter")
         if "device_code" in session.flows:
             self._output.hint(f"or stop, and enter a code: authsome login {session.provider} --flow device_code")
         with prompt.listening() as listener:

@@ -5,6 +5,7 @@ owner claim it with the bootstrap secret that only the owner can read.
 """
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from typing import Self
 
@@ -36,11 +37,14 @@ class Daemon:
         *,
         environ: Mapping[str, str] | None = None,
         notice: Notice | None = None,
+        detail: Notice | None = None,
         now: Callable[[], int] = clock.seconds,
     ) -> None:
+        """Take whose daemon it is, and who is told of what is waited for (`notice`) and of each step (`detail`)."""
         self.settings = settings
         self._environ = environ or {}
         self._notice = notice
+        self._detail = detail
         self._now = now
         self._channel: Channel | None = None
         self._is_ours = False
@@ -63,6 +67,7 @@ class Daemon:
         """The identity that signs; made when this machine has none."""
         if self._identity is None:
             self._identity = keys.active(self.settings) or self._create_identity()
+            self._tell(f"acting as {self._identity.handle}, whose key is in {self._identity.path or 'the environment'}")
         return self._identity
 
     def call(
@@ -136,11 +141,21 @@ class Daemon:
         headers = [("Authorization", f"PoP {token}"), ("Accept", "application/json")]
         if body is not None:
             headers.append(("Content-Type", "application/json"))
-        return channel.request(method, target, headers=tuple(headers), body=data, timeout=timeout)
+        begun = time.monotonic()
+        response = channel.request(method, target, headers=tuple(headers), body=data, timeout=timeout)
+        milliseconds = (time.monotonic() - begun) * 1000
+        self._tell(f"{method} {target.partition('?')[0]}: {response.status} in {milliseconds:.0f} ms")
+        return response
+
+    def _tell(self, step: str) -> None:
+        if self._detail is not None:
+            self._detail(step)
 
     def _connected(self) -> Channel:
         if self._channel is None:
             self._channel = self._connect()
+            whose = f"that of {self.settings.home.root}" if self._is_ours else "not of this home"
+            self._tell(f"the daemon is at {self._channel.url}, {whose}")
         return self._channel
 
     def _connect(self) -> Channel:

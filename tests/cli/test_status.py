@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -54,6 +55,19 @@ def test_the_key_source_is_chosen_before_there_is_a_vault(program: Program):
     assert late.returncode == 2
     assert "stays where it is" in late.stderr
     assert json.loads((program.home / "config.json").read_text())["master_key"] == "file"
+
+
+def test_verbose_says_what_is_asked_of_whom(daemon: Program):
+    """Each step on standard error, without what a request holds; and the result is the same."""
+    plain, verbose = daemon("list", "--connected", "--json"), daemon("list", "--connected", "--json", "-v")
+    assert (plain.stderr, verbose.stdout) == ("", plain.stdout)
+    told = verbose.stderr.splitlines()
+    assert told[0] == f"the daemon is at {daemon.url}, that of {daemon.home}"
+    assert re.fullmatch(r"acting as \S+, whose key is in .*/identities/\S+\.key", told[1])
+    assert [re.sub(r"\d+ ms", "N ms", line) for line in told[2:]] == [
+        "GET /connections: 200 in N ms",
+        "GET /providers: 200 in N ms",
+    ]
 
 
 def test_whoami_says_who(daemon: Program):
@@ -167,6 +181,25 @@ def test_an_event_that_does_not_exist(daemon: Program):
     done = daemon("log", "--event", "lunch")
     assert done.returncode == 2
     assert "login" in done.stderr
+
+
+def test_the_daemons_log_is_followed_into_its_next_file(program: Program):
+    """What was written before the change is shown, too."""
+    log = program.home / "server" / "daemon.log"
+    for directory in (program.home, log.parent):
+        directory.mkdir(mode=0o700)
+    write_private(log, b"zero\none\n")
+    process = program.start("daemon", "logs", "--follow", "-n", "1")
+    try:
+        assert process.stdout.readline() == "one\n"
+        with log.open("ab") as file:
+            file.write(b"two\n")
+        log.rename(log.with_name("daemon.log.1"))
+        write_private(log, b"three\n")
+        assert [process.stdout.readline(), process.stdout.readline()] == ["two\n", "three\n"]
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
 
 
 def test_the_log_can_be_followed(connected: Program):
