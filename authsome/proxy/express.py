@@ -11,18 +11,20 @@ import socket
 import ssl
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from authsome.clock import Clock
-from authsome.errors import AuthsomeError, RequestInvalid
+from authsome.errors import AuthsomeError, EndpointUnreachable, RequestInvalid, RequestMisdirected
 from authsome.proxy import answers, http1, rules, secure, targets
 from authsome.proxy.answers import Answer
 from authsome.proxy.authority import Issuer
 from authsome.proxy.dial import connect
 from authsome.proxy.engine import Contexts, Engine
 from authsome.proxy.exchange import Exchange, Intercepted, Memory
+from authsome.proxy.hello import Hello
 from authsome.proxy.http1 import Body, Request
 from authsome.proxy.inject import Head
 from authsome.proxy.monitor import Monitor
@@ -47,6 +49,7 @@ _REASONS: Final = {
     502: b"Bad Gateway",
     503: b"Service Unavailable",
 }
+_SERVERS: Final = 256  # that are remembered
 _REPEATABLE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """Methods that may be sent again when nobody knows whether they arrived (RFC 9110 §9.2.2), and have no body."""
 
@@ -61,7 +64,8 @@ class Express(Engine):
         self.full = full
         """Serves those that speak HTTP/2 only."""
         self.to_children = Contexts[str, ssl.SSLContext](lambda host: secure.child_context(issuer.issue(host)))
-        self.to_servers = Contexts[Path, ssl.SSLContext](secure.server_context)
+        self.to_servers = Contexts[tuple[Path, tuple[str, ...]], ssl.SSLContext](secure.server_context)
+        self.speech = Speech()
 
     def _meet(self, connection: socket.socket) -> None:
         child = Child(self, connection)
@@ -82,6 +86,25 @@ class Express(Engine):
             child.release()
 
 
+class Speech:
+    """What was found out about servers that do not choose HTTP/1.1 when they are offered that."""
+
+    def __init__(self) -> None:
+        self._is_http2_only: OrderedDict[Target, bool] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def is_http2_only(self, target: Target) -> bool | None:
+        """Whether it speaks nothing but HTTP/2; None: nobody knows."""
+        return self._is_http2_only.get(target)
+
+    def note(self, target: Target, *, is_http2_only: bool) -> None:
+        """Note what has been found out; if it changes, the next worker will know."""
+        with self._lock:
+            self._is_http2_only[target] = is_http2_only
+            if len(self._is_http2_only) > _SERVERS:
+                self._is_http2_only.popitem(last=False)
+
+
 class Child:
     """One connection of a child, and the server that it leads to."""
 
@@ -94,6 +117,8 @@ class Child:
         self._server_target: Target | None = None
         self._open_server: Callable[[], socket.socket] | None = None
         self._tenancy: Tenancy | None = None
+        self._failure: AuthsomeError | None = None
+        """Why the server could not be had before the child was asked what it wants there."""
 
     def serve(self) -> None:
         """Serve it to its end.
@@ -252,10 +277,10 @@ class Child:
         while self._side.unsent:
             wait((self._side, False))
         try:
-            offered = secure.offered_protocols(self._side)
+            begun = secure.client_hello(self._side)
         except ValueError:
             return  # clear text, or what no TLS library will read either
-        if offered and b"http/1.1" not in offered:
+        if self._takes_http2(tenancy, target, begun):
             self._hand_over(tenancy, target)
             return
         try:
@@ -273,8 +298,35 @@ class Child:
             if not self._intercepted(tenancy, target, inner, misdirected):
                 return
 
+    def _takes_http2(self, tenancy: Tenancy, target: Target, begun: Hello) -> bool:
+        """Whether the child and the server can have HTTP/2 only: one of them knows nothing else, and the other does."""
+        if b"h2" not in begun.protocols or b"http/1.1" not in begun.protocols:
+            return bool(begun.protocols) and b"http/1.1" not in begun.protocols
+        if (known := self._engine.speech.is_http2_only(target)) is not None:
+            return known
+        try:
+            rules.check_server_name(target, begun.server_name)  # a child that lies leads nowhere
+            self._reach(target, lambda: self._dial_secure(tenancy, target, secure.HTTP1), is_secure=True)
+            assert self._server is not None
+            if secure.protocol(self._server.socket) is not None:
+                return False
+            # It has not said what it speaks. One that knows HTTP/2 only would wait for that now.
+            with self._dial_secure(tenancy, target, secure.ANY_HTTP) as other:
+                is_http2_only = secure.protocol(other) == "h2"
+        except secure.NoSharedProtocol:
+            is_http2_only = True
+        except RequestMisdirected:
+            return False
+        except AuthsomeError as error:
+            if self._server is None:
+                self._failure = error  # which the first request is answered with
+            return False
+        self._engine.speech.note(target, is_http2_only=is_http2_only)
+        return is_http2_only
+
     def _hand_over(self, tenancy: Tenancy, target: Target) -> None:
         """Leave a child that speaks HTTP/2 only to the engine that can; what it has said waits in its socket."""
+        self._drop_server()
         connection = self._side.socket.dup()
         self._side.abort()  # which does not end it: there is the other descriptor
         try:
@@ -325,6 +377,9 @@ class Child:
                 raise misdirected
             path, authorities = targets.named(request)
             exchange.check(authorities, self._engine.clock())
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                raise failure
             self._reach(target, lambda: self._secure_server(tenancy, target), is_secure=True)
             return exchange.request(request.method.decode("latin-1"), Head(target=path, fields=request.fields))
 
@@ -389,8 +444,17 @@ class Child:
         Raises:
             EndpointUnreachable: it is not, or there is no TLS there.
         """
+        try:
+            return self._dial_secure(tenancy, target, secure.HTTP1)
+        except secure.NoSharedProtocol as error:
+            raise EndpointUnreachable(
+                f"{target.authority}: the server does not speak HTTP/1.1",
+                hint="use a program that speaks HTTP/2 too",
+            ) from error
+
+    def _dial_secure(self, tenancy: Tenancy, target: Target, protocols: tuple[str, ...]) -> ssl.SSLSocket:
         connection = self._dial(tenancy, target, is_routed=True)
-        return secure.connect(self._engine.to_servers.get(tenancy.trust), connection, target)
+        return secure.connect(self._engine.to_servers.get((tenancy.trust, protocols)), connection, target)
 
     def _drop_server(self) -> None:
         if self._server is not None:

@@ -1,17 +1,28 @@
 """What a client says in its first TLS message (ClientHello, RFC 8446 §4.1.2), read before anybody answers it.
 
-Only the choice of an engine hangs on this; the server name that counts is the one that the TLS library has read.
+Only the choice of an engine hangs on this, and whether a server is looked at before it is made; the server name that
+counts is the one that the TLS library has read.
 """
 
-from typing import Final
+from typing import Final, NamedTuple
 
 _HANDSHAKE: Final = 22
 _CLIENT_HELLO: Final = 1
+_SERVER_NAME: Final = 0  # RFC 6066 §3
 _ALPN: Final = 16  # RFC 7301 §3.1
 
 
-def protocols(data: bytes) -> tuple[bytes, ...] | None:
-    """The application protocols that are offered (ALPN); None: more bytes are needed.
+class Hello(NamedTuple):
+    """What is read of it."""
+
+    protocols: tuple[bytes, ...] = ()
+    """The application protocols that are offered (ALPN)."""
+    server_name: str | None = None
+    """The server that is asked for (SNI)."""
+
+
+def read(data: bytes) -> Hello | None:
+    """Read the message at the beginning of these bytes; None: more are needed.
 
     Raises:
         ValueError: this is no ClientHello.
@@ -32,16 +43,20 @@ def protocols(data: bytes) -> tuple[bytes, ...] | None:
     for width in (1, 2, 1):  # session, cipher suites, compression methods
         hello.vector(width)
     extensions = _Reader(hello.vector(2)) if hello.data else _Reader(b"")
+    found = Hello()
     while extensions.data:
         kind = int.from_bytes(extensions.take(2), "big")
-        value = extensions.vector(2)
+        value = _Reader(extensions.vector(2))
         if kind == _ALPN:
-            offered = _Reader(_Reader(value).vector(2))
-            found = []
+            offered, protocols = _Reader(value.vector(2)), []
             while offered.data:
-                found.append(offered.vector(1))
-            return tuple(found)
-    return ()
+                protocols.append(offered.vector(1))
+            found = found._replace(protocols=tuple(protocols))
+        elif kind == _SERVER_NAME:
+            names = _Reader(value.vector(2))
+            names.take(1)  # a host name: there is no other kind
+            found = found._replace(server_name=names.vector(2).decode("latin-1"))
+    return found
 
 
 class _Reader:

@@ -12,12 +12,22 @@ from typing import Final
 from authsome.errors import EndpointUnreachable
 from authsome.proxy import hello
 from authsome.proxy.authority import Leaf
+from authsome.proxy.hello import Hello
 from authsome.proxy.rules import Target
 from authsome.proxy.side import Side, wait
 
 _HANDSHAKE_SECONDS: Final = 30.0
 _PEEK_SECONDS: Final = 0.002  # until the rest of a ClientHello that came in pieces is looked for again
 _HELLO_LIMIT: Final = 64 * 1024
+
+
+_NO_PROTOCOL: Final = "no application protocol"  # OpenSSL's words for the alert; not every Python has a name for it
+HTTP1: Final = ("http/1.1",)
+ANY_HTTP: Final = ("h2", "http/1.1")
+
+
+class NoSharedProtocol(Exception):
+    """A server refuses what it was offered (RFC 7301 §3.2): it speaks something else."""
 
 
 class ChildSocket(ssl.SSLSocket):
@@ -49,6 +59,7 @@ def connect(context: ssl.SSLContext, connection: socket.socket, target: Target) 
 
     Raises:
         EndpointUnreachable: it is not, or there is no TLS there.
+        NoSharedProtocol: it does not speak what the context offers.
     """
     try:
         connection.settimeout(_HANDSHAKE_SECONDS)
@@ -61,6 +72,8 @@ def connect(context: ssl.SSLContext, connection: socket.socket, target: Target) 
         ) from error
     except (OSError, ValueError) as error:
         connection.close()
+        if _NO_PROTOCOL in str(error).lower().replace("_", " "):
+            raise NoSharedProtocol from error
         raise EndpointUnreachable(f"{target.authority}: the TLS handshake failed") from error
 
 
@@ -74,6 +87,12 @@ def child_context(leaf: Leaf) -> ssl.SSLContext:
     with _readable(leaf.chain_pem()) as certificate_path, _readable(leaf.key_pem()) as key_path:
         context.load_cert_chain(certificate_path, key_path)
     return context
+
+
+def protocol(connection: socket.socket) -> str | None:
+    """The application protocol that a server has chosen."""
+    assert isinstance(connection, ssl.SSLSocket)
+    return connection.selected_alpn_protocol()
 
 
 @contextmanager
@@ -90,18 +109,19 @@ def _readable(data: bytes) -> Iterator[str]:
         os.close(reading)
 
 
-def server_context(trust: Path) -> ssl.SSLContext:
-    """What verifies servers against the roots in a PEM file."""
+def server_context(offer: tuple[Path, tuple[str, ...]]) -> ssl.SSLContext:
+    """What verifies servers against the roots in a PEM file, and offers them these protocols."""
+    trust, protocols = offer
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False
-    context.set_alpn_protocols(["http/1.1"])
+    context.set_alpn_protocols(list(protocols))
     context.load_verify_locations(trust)
     return context
 
 
-def offered_protocols(side: Side) -> tuple[bytes, ...]:
-    """The application protocols that a child's TLS will offer, its first message left where it is.
+def client_hello(side: Side) -> Hello:
+    """What a child's TLS begins with, left where it is.
 
     Raises:
         ValueError: it does not begin TLS.
@@ -113,7 +133,7 @@ def offered_protocols(side: Side) -> tuple[bytes, ...]:
         seen = side.socket.recv(_HELLO_LIMIT, socket.MSG_PEEK)
         if not seen:
             break
-        if (offered := hello.protocols(seen)) is not None:
-            return offered
+        if (found := hello.read(seen)) is not None:
+            return found
         time.sleep(_PEEK_SECONDS)
     raise ValueError("no ClientHello came")

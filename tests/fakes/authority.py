@@ -27,12 +27,15 @@ class Leaf:
     certificate: Path
     """The leaf and, after it, its issuer."""
     key: Path
+    alpn: tuple[str, ...] = ("http/1.1",)
+    """The protocols that the server chooses from; empty: it does not know of choosing."""
 
-    def context(self, *, alpn: tuple[str, ...] = ("http/1.1",)) -> ssl.SSLContext:
+    def context(self, *, alpn: tuple[str, ...] | None = None) -> ssl.SSLContext:
         """A server's TLS context."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate, self.key)
-        context.set_alpn_protocols(list(alpn))
+        if protocols := self.alpn if alpn is None else alpn:
+            context.set_alpn_protocols(list(protocols))
         return context
 
 

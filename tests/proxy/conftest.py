@@ -1,6 +1,7 @@
 """Runs' children behind the real worker, with a fake daemon behind that and an API server in front of it."""
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,3 +92,32 @@ def daemon_fake(_standing: tuple[Runner, Proxy]) -> DaemonApi:
 def api_server(_standing: tuple[Runner, Proxy]) -> ApiServer:
     """The server in front of `proxy`."""
     return _standing[0].server
+
+
+GO = """
+package main
+
+import (
+	"io"
+	"net/http"
+	"os"
+)
+
+func main() {
+	response, err := http.Get(os.Args[1])
+	if err != nil {
+		panic(err)
+	}
+	io.Copy(os.Stdout, response.Body)
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def go_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that Go's own compiler made, with the standard library and nothing else."""
+    directory = tmp_path_factory.mktemp("go")
+    (directory / "main.go").write_text(GO)
+    environ = {"PATH": os.environ["PATH"], "HOME": str(directory), "GOPROXY": "off"}
+    subprocess.run(["go", "build", "-o", "client", "main.go"], cwd=directory, env=environ, check=True)
+    return directory / "client"

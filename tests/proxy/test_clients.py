@@ -110,35 +110,6 @@ def test_gh(runner: Runner):
     assert authorized(runner) == {(f"Bearer {TOKEN}",)}
 
 
-GO = """
-package main
-
-import (
-	"io"
-	"net/http"
-	"os"
-)
-
-func main() {
-	response, err := http.Get(os.Args[1])
-	if err != nil {
-		panic(err)
-	}
-	io.Copy(os.Stdout, response.Body)
-}
-"""
-
-
-@pytest.fixture(scope="module")
-def go_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A program that Go's own compiler made, with the standard library and nothing else."""
-    directory = tmp_path_factory.mktemp("go")
-    (directory / "main.go").write_text(GO)
-    environ = {"PATH": os.environ["PATH"], "HOME": str(directory), "GOPROXY": "off"}
-    subprocess.run(["go", "build", "-o", "client", "main.go"], cwd=directory, env=environ, check=True)
-    return directory / "client"
-
-
 def test_go(runner: Runner, go_program: Path):
     """Go's net/http."""
     # CLIENT Go net/http

@@ -21,7 +21,6 @@ TABLE = RouteTable(
             connection="work",
             pattern=HostPattern(host="example.com", is_suffix=True, port=8443, path_prefix="/v1/"),
             allow_private_addresses=True,
-            is_default=False,
         ),
     )
 )

@@ -27,14 +27,14 @@ def client_hello(protocols: list[str], *, server_name: str | None = "api.example
 def test_what_a_client_offers(protocols: list[str], server_name: str | None):
     """Its list, in its order, with or without a server name."""
     message = client_hello(protocols, server_name=server_name)
-    assert hello.protocols(message) == tuple(each.encode() for each in protocols)
-    assert hello.protocols(message + b"more") == tuple(each.encode() for each in protocols)
+    found = hello.Hello(protocols=tuple(each.encode() for each in protocols), server_name=server_name)
+    assert hello.read(message) == hello.read(message + b"more") == found
 
 
 def test_a_part_is_not_taken_for_the_whole():
     """As long as bytes are missing, more are asked for."""
     message = client_hello(["h2", "http/1.1"])
-    assert all(hello.protocols(message[:length]) is None for length in range(len(message)))
+    assert all(hello.read(message[:length]) is None for length in range(len(message)))
 
 
 def test_a_message_in_several_records():
@@ -42,8 +42,8 @@ def test_a_message_in_several_records():
     message = client_hello(["h2"])
     body = message[5:]
     cut = b"".join(message[:3] + len(part).to_bytes(2, "big") + part for part in (body[:7], body[7:100], body[100:]))
-    assert hello.protocols(cut) == (b"h2",)
-    assert hello.protocols(cut[:-1]) is None
+    assert hello.read(cut) == ((b"h2",), "api.example.com")
+    assert hello.read(cut[:-1]) is None
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_a_message_in_several_records():
 def test_what_is_no_client_hello(data: bytes):
     """Clear text, an alert, another handshake message."""
     with pytest.raises(ValueError, match="not a"):
-        hello.protocols(data)
+        hello.read(data)
 
 
 HELLO = client_hello(["h2"])
@@ -64,7 +64,7 @@ def test_nothing_but_a_refusal_comes_of_noise(data: st.DataObject):
     message = bytearray(HELLO)
     message[data.draw(st.integers(0, len(message) - 1))] = data.draw(st.integers(0, 255))
     try:
-        found = hello.protocols(bytes(message))
+        found = hello.read(bytes(message))
     except ValueError:
         return
-    assert found is None or all(isinstance(each, bytes) for each in found)
+    assert found is None or all(isinstance(each, bytes) for each in found.protocols)
