@@ -31,3 +31,8 @@ def steady() -> float:
 def seconds() -> int:
     """The current time in whole seconds since 1970 (POSIX)."""
     return int(time.time())
+
+
+def microseconds() -> int:
+    """The current time in microseconds since 1970 (POSIX), for what is asked for with every request."""
+    return time.time_ns() // 1000

@@ -8,6 +8,7 @@ Its values are named tuples: every command reads this file, and `dataclasses` (w
 
 import base64
 import binascii
+import errno
 import json
 import os
 import stat
@@ -26,6 +27,7 @@ SECRET_VARIABLES: Final = frozenset({"AUTHSOME_MASTER_KEY", "AUTHSOME_IDENTITY_K
 
 MASTER_KEY_BYTES: Final = 32
 LOG_LEVELS: Final = frozenset({"debug", "info", "warning", "error"})
+_SOCKET_PATH_LIMIT: Final = 100  # bytes; macOS has 103, Linux 107
 _READ_LIMIT: Final = 16 * 1024 * 1024  # far above every file we keep; a larger one is not ours
 
 
@@ -90,9 +92,19 @@ class Home(NamedTuple):
         return self.server / "daemon.log"
 
     @property
+    def changes(self) -> Path:
+        """The socket on which the daemon tells proxies that something has changed."""
+        return self.server / "changes.sock"
+
+    @property
     def proxy(self) -> Path:
         """Our certificate authority and the proxy's state."""
         return self.root / "proxy"
+
+    @property
+    def spool(self) -> Path:
+        """What proxies have used, on its way into the audit log."""
+        return self.proxy / "spool"
 
 
 class Settings(NamedTuple):
@@ -308,6 +320,26 @@ def replacing_private(path: Path, data: bytes) -> Iterator[None]:
         sync_directory(path.parent)
     except OSError as error:
         raise StorageFailed(f"{path} could not be written: {error.strerror}") from error
+
+
+@contextmanager
+def socket_address(path: Path) -> Iterator[str]:
+    """A name for a socket's path that fits into its address: Linux reaches any directory by a descriptor of it.
+
+    Raises:
+        OSError: there is none, or no such directory.
+    """
+    if len(os.fsencode(path)) <= _SOCKET_PATH_LIMIT:
+        yield str(path)
+        return
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        name = f"/proc/self/fd/{directory}/{path.name}"
+        if not os.path.exists(f"/proc/self/fd/{directory}") or len(name) > _SOCKET_PATH_LIMIT:  # noqa: PTH110  # a link
+            raise OSError(errno.ENAMETOOLONG, "the path is too long for a socket")
+        yield name
+    finally:
+        os.close(directory)
 
 
 def sync_directory(path: Path) -> None:

@@ -17,6 +17,7 @@ from authsome.broker.renewal import Renewal
 from authsome.broker.revocations import Revocations
 from authsome.broker.runs import Runs
 from authsome.broker.scan import Scan
+from authsome.broker.spools import Spools
 from authsome.broker.upstream import UpstreamImport
 from authsome.home import Home
 
@@ -37,6 +38,7 @@ class Broker:
     logins: Logins
     credentials: Credentials
     runs: Runs
+    spools: Spools
     refresher: Refresher
     revocations: Revocations
     renewal: Renewal
@@ -71,6 +73,7 @@ def wire(context: Context, home: Home, *, base_url: str) -> Broker:
         logins=Logins(context, providers, base_url=base_url),
         credentials=Credentials(context, refresher, freshness),
         runs=Runs(context, identities),
+        spools=Spools(context, home),
         refresher=refresher,
         revocations=Revocations(context, refresher),
         renewal=renewal,

@@ -5,7 +5,7 @@ Rule: a secret leaves only after the audit entry that says so is committed.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from authsome.broker import reach, record, routing
@@ -23,6 +23,10 @@ from authsome.secret import Secret
 from authsome.vault import audit, connections
 from authsome.vault.database import Transaction
 
+REUSABLE: Final = timedelta(seconds=5)
+"""How long a proxy may use an answer again, if it hears of no change. Of a file that is edited by hand nobody hears:
+that counts after so long at the latest."""
+_NOT: Final = timedelta(0)
 DEFAULT: Final = "-"
 """Stands for a provider's default connection where a name is expected."""
 
@@ -58,6 +62,10 @@ class Resolved:
 
     connection: Connection
     injected: injection.Injected
+    reusable: timedelta
+    """How long the same question has the same answer, if nothing changes."""
+    is_for_any_path: bool
+    """Whether a question about another path of that host has, too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,12 +279,24 @@ class Credentials:
                 ended = connection
                 raise _expired(connection)
             held = connections.secrets(tx, context.sealers.for_vault(vault_id), connection)
-            resolved = Resolved(connection=connection, injected=injection.apply(decision.rules, held))
+            injected = injection.apply(decision.rules, held)
+            resolved = Resolved(
+                connection=connection,
+                injected=injected,
+                reusable=_NOT if injected.path else self._reusable(claimant.caller, connection, now),
+                is_for_any_path=decision.is_for_any_path,
+            )
         except AuthsomeError as error:
             audit.append(tx, _request_entry(Event.DENIED, claimant, target, now, detail=error.message))
             return Denied(error=error, ended=ended)
         audit.append(tx, _request_entry(Event.RESOLVE, claimant, target, now, connection=connection))
         return resolved
+
+    def _reusable(self, caller: Caller, connection: Connection, now: datetime) -> timedelta:
+        """For how long time alone changes nothing: neither the token ends, nor the caller's own time."""
+        end = caller.limits.expires_at
+        most = REUSABLE if end is None else min(REUSABLE, end - now)
+        return self._freshness.lasts(connection, now, at_most=most)
 
     def logout(self, caller: Caller, provider: str, name: str) -> Connection:
         """Forget one connection here; what the provider granted lives on until it is revoked there.

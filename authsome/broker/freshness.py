@@ -67,6 +67,13 @@ class Freshness:
         before = margin(connection) * (2 if ahead else 1)
         return self.left(connection, now) <= before
 
+    def lasts(self, connection: Connection, now: datetime, *, at_most: timedelta) -> timedelta:
+        """How long a token stays as it is: until it is to be refreshed, or ends."""
+        if connection.expires_at is None:
+            return at_most
+        before = margin(connection) if connection.has_refresh_token else timedelta(0)
+        return max(timedelta(0), min(at_most, self.left(connection, now) - before))
+
     def is_usable(self, connection: Connection, now: datetime) -> bool:
         """Whether the token has not ended."""
         return connection.expires_at is None or self.left(connection, now) > timedelta(0)

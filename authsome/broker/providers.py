@@ -139,6 +139,7 @@ class Providers:
                 context.database.transaction(durable=True) as tx,
             ):
                 audit.append(tx, record.about_provider(Event.REGISTER, caller, provider.name, context.clock(), detail))
+            self._announce()
         return review
 
     def remove(self, caller: Caller, name: str, *, forget: bool) -> Removed:
@@ -177,6 +178,7 @@ class Providers:
                 clients.delete_of_everyone(tx, name)
                 audit.append(tx, record.about_provider(Event.REMOVE, caller, name, now, entry.source))
             _unlink(entry)
+            self._announce()
         return Removed(
             name=name,
             source=entry.source,
@@ -184,6 +186,11 @@ class Providers:
             forgotten=tuple(each for each in stored if each.vault_id == caller.vault_id),
             unregistered=self._give_back(entry, registrations),
         )
+
+    def _announce(self) -> None:
+        """Tell that a file has changed by which requests are decided, once the catalogue has seen it."""
+        self._context.catalog.names()
+        self._context.database.announce()
 
     def _registrations(self, reader: Reader, provider: str) -> list[Registration]:
         """What we have registered with a provider by ourselves, in every vault."""

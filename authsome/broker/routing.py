@@ -90,6 +90,8 @@ class Decision:
     route: Route
     rules: Rules
     """What is done with the request."""
+    is_for_any_path: bool
+    """Whether every path of that host and port belongs to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,8 @@ def decide(  # noqa: PLR0913  # a request's address is three values
     if route == "ambiguous":
         names = ", ".join(sorted(f"{each} ({name})" for each, name in address.chosen))
         raise RouteAmbiguous(f"more than one connection claims {host}: {names}")
-    return _decision(*address.chosen[route.provider, route.connection], route, (host, port), path)
+    provider, connection = address.chosen[route.provider, route.connection]
+    return _decision(provider, connection, route, (host, port), path=path)
 
 
 def _address(
@@ -191,15 +194,16 @@ def _sole(
         return None
     route = routes.decide(*address, "/")
     ((provider, connection),) = chosen.values()
-    return None if isinstance(route, str) else _decision(provider, connection, route, address, "/")
+    return None if isinstance(route, str) else _decision(provider, connection, route, address)
 
 
 def _decision(
-    provider: Provider, connection: Connection, route: Route, address: tuple[str, int], path: str
+    provider: Provider, connection: Connection, route: Route, address: tuple[str, int], *, path: str | None = None
 ) -> Decision:
+    """What is done with a request; no path: with one for any."""
     host, port = address
-    rules = provider.injections(connection.kind, connection.variables, host=host, path=path, port=port)
-    return Decision(provider=provider, connection=connection, route=route, rules=rules)
+    rules = provider.injections(connection.kind, connection.variables, host=host, path=path or "/", port=port)
+    return Decision(provider=provider, connection=connection, route=route, rules=rules, is_for_any_path=path is None)
 
 
 def _not_named(choice: Choice, host: str, providers: Iterable[str]) -> AuthsomeError:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from authsome import __version__, archive, clock
 from authsome.daemon import hardening, log
+from authsome.daemon.changes import Changes
 from authsome.daemon.gate import Gate
 from authsome.daemon.peers import Peers, allowed_by
 from authsome.daemon.server import Server
@@ -61,6 +62,10 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
         stack.callback(gate.close)
         listening = _listen(server, gate)
         broker, api = stack.enter_context(_opened(settings, server, lock, environ))
+        changes = Changes()
+        broker.context.database.announce_to(changes.tell)
+        changes.open(settings.home)
+        stack.callback(changes.close, settings.home)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.begin_stop())
         _write_state(settings, server)
@@ -77,6 +82,7 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
         on_ready(server.url)
         listening.join()
         _log.info("stopping")
+        changes.close(settings.home)  # from now on everybody asks, and is answered or not
         _remove_state(settings)  # before the port is free for others
         if abandoned := server.stop(DRAIN):
             _log.warning("%d requests did not end in time and were cut off", abandoned)
@@ -137,6 +143,7 @@ def _build(
     broker.identities.offer_bootstrap()
     broker.logins.recover()
     broker.refresher.recover()  # the home's lock is ours, so whoever began a refresh is dead
+    broker.spools.take_all()
     nameplate = Nameplate(
         url=url,
         build=archive.build_id(),
@@ -197,18 +204,20 @@ def _start_renewal(broker: "Broker") -> Callable[[], None]:
 
 
 def _upkeep(broker: "Broker", stopping: threading.Event) -> None:
-    """Forget, once a minute, what has expired."""
+    """Take in, once a minute, what proxies have used, and forget what has expired."""
     from authsome.broker.logins import RETENTION  # noqa: PLC0415
     from authsome.identity import proof  # noqa: PLC0415
-    from authsome.vault import logins, runs  # noqa: PLC0415
+    from authsome.vault import logins, runs, spools  # noqa: PLC0415
 
     context = broker.context
     while not stopping.wait(UPKEEP.total_seconds()):
         now = context.clock()
         try:
+            broker.spools.take_all()  # before the runs are forgotten that they belong to
             with context.database.transaction(durable=False) as tx:
                 logins.purge(tx, before=now - RETENTION)
                 runs.purge(tx, before=now)
+                spools.purge(tx)
             broker.dashboard_sessions.purge(now)
             while _forget(context, int(now.timestamp()) - proof.MAX_LIFETIME):  # a clock may be set back
                 pass

@@ -36,6 +36,7 @@ class Event(StrEnum):
     SIGN_IN = "sign_in"
     SIGN_OUT = "sign_out"
     SET_PASSWORD = "set_password"  # noqa: S105  # an event's name
+    USES_IN_DOUBT = "uses_in_doubt"
     DENIED = "denied"
 
 

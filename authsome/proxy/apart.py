@@ -155,6 +155,10 @@ class _Source:
         self._worker = worker
         self._run = run
 
+    def kept(self, method: str, target: Target, path: str, connection: str | None) -> Credential | None:  # noqa: ARG002
+        """Nothing is: the worker, when it is asked, looks itself."""
+        return None
+
     def resolve(self, question: Question, *, is_rejected: bool = False) -> Credential:
         """What goes on a request."""
         answer = self._worker.ask(

@@ -4,6 +4,7 @@ Everything here blocks, and may be called from any number of threads.
 """
 
 import json
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,7 +16,12 @@ from authsome.errors import AuthenticationFailed, AuthsomeError, CredentialUnava
 from authsome.message import HttpResponse, clean_line, json_object
 from authsome.models.route import RouteTable
 from authsome.proxy import inject, rules
-from authsome.proxy.rules import Lease, Question
+from authsome.proxy.changes import NOBODY
+from authsome.proxy.rules import Lease, Question, Target
+from authsome.proxy.shelf import Opening, Shelf
+from authsome.secret import Secret
+
+log = logging.getLogger(__name__)
 
 _RESOLVE_SECONDS: Final = 45.0  # the daemon may have to refresh first, which may take it 30
 _REFRESH_SECONDS: Final = 10.0  # how long a 401 waits for the refresh that it caused
@@ -68,10 +74,19 @@ class Line:
 class Broker:
     """Asks the daemon on behalf of one run."""
 
-    def __init__(self, line: Line, lease: Lease) -> None:
+    def __init__(self, line: Line, lease: Lease, shelf: Shelf | None = None) -> None:
+        """Args: the connections to the daemon, whose run it is, and what the run keeps; None: nothing."""
         self._line = line
         self._run = lease.run
         self._secret = lease.secret
+        self._shelf = shelf
+
+    def kept(self, method: str, target: Target, path: str, connection: str | None) -> inject.Credential | None:
+        """What goes on a request, where that is known and its use has been written down; None: ask.
+
+        Arguments as those of `resolve`. Does not block.
+        """
+        return None if self._shelf is None else self._shelf.use(method, target, path, connection)
 
     def resolve(self, question: Question, *, is_rejected: bool = False) -> inject.Credential:
         """What goes on a request.
@@ -95,13 +110,19 @@ class Broker:
         if is_rejected:
             body["rejected"] = True
         seconds = _REFRESH_SECONDS if is_rejected else _RESOLVE_SECONDS
+        epoch = NOBODY
+        if self._shelf is not None:
+            epoch = self._shelf.clear() if is_rejected else self._shelf.before_asking(self._open_spool)
         try:
             answer = self._ask("POST", "/proxy/resolve", body, seconds)
         except (errors.NotFound, errors.ConnectionNotFound) as error:
             named = f" --connection {connection}" if connection is not None else ""
             hint = f"log in with `authsome login {question.provider}{named}`"
             raise CredentialUnavailable(error.message, hint=hint) from error
-        return inject.credential_from_json(answer)
+        credential = inject.credential_from_json(answer)
+        if self._shelf is not None and epoch != NOBODY:
+            self._shelf.keep(credential, question, epoch=epoch)
+        return credential
 
     def routes(self) -> RouteTable:
         """The run's routes as of now.
@@ -113,12 +134,35 @@ class Broker:
         return rules.table_from_json(answer.get("routes"))
 
     def end(self) -> None:
-        """Tell the daemon that the run is over.
+        """Tell the daemon that the run is over, and before that how many uses it has to find.
 
         Raises:
             AuthsomeError: it could not be told; the run ends there by its own time.
         """
+        if self._shelf is not None and self._shelf.stop():
+            self._tell_count(is_last=True)
+            self._shelf.close()
         self._ask("DELETE", f"/proxy/runs/{self._run}", None, _OTHER_SECONDS)
+
+    def _open_spool(self) -> Opening:
+        """Ask by what key uses are written down, and from which number on."""
+        answer = self._ask("GET", "/proxy/spool", None, _OTHER_SECONDS)
+        key, number = answer.get("key"), answer.get("next")
+        if not isinstance(key, str) or not isinstance(number, int):
+            raise DaemonUnavailable("the daemon's answer has no key")
+        return Opening(run=self._run, key=Secret(bytes.fromhex(key)), first=number, tell=self._tell)
+
+    def _tell(self) -> None:
+        """Have the daemon take in what was written down."""
+        try:
+            self._tell_count()
+        except AuthsomeError as error:  # it does so by itself, once a minute and when its log is read
+            log.info("run %s: %s", self._run, error.message)
+
+    def _tell_count(self, *, is_last: bool = False) -> None:
+        assert self._shelf is not None
+        told = {"count": self._shelf.count(), "is_last": is_last}
+        self._ask("POST", "/proxy/spool", told, _OTHER_SECONDS)
 
     def _ask(self, method: str, path: str, question: Mapping[str, object] | None, seconds: float) -> dict[str, object]:
         body = b"" if question is None else json.dumps(question).encode()

@@ -211,15 +211,19 @@ class Intercepted(Exchange):
         fields = inject.forwardable(fields, keep_trailers_option=keep_trailers_option)
         self._note(fields)
         path = head.target.partition(b"?")[0].decode("latin-1")
-        provider = self._tenancy.provider(self.target, path, wanted=wanted)
-        if provider is not None:
-            self._provider = provider
-            self._question = Question(
-                method=method, target=self.target, path=path, provider=provider, connection=wanted
-            )
-            self._credential = self._tenancy.source.resolve(self._question)
+        self._credential = self._resolved(method, path, wanted)
         head = Head(target=head.target, fields=self._watched(fields, self._credential))
         return head if self._credential is None else inject.injected(head, self._credential)
+
+    def _resolved(self, method: str, path: str, wanted: str | None) -> Credential | None:
+        """What goes on it: as it is known, or as the daemon says; None: it belongs to no route."""
+        kept = self._tenancy.source.kept(method, self.target, path, wanted)
+        provider = kept.provider if kept is not None else self._tenancy.provider(self.target, path, wanted=wanted)
+        if provider is None:
+            return None
+        self._provider = provider
+        self._question = Question(method=method, target=self.target, path=path, provider=provider, connection=wanted)
+        return kept if kept is not None else self._tenancy.source.resolve(self._question)
 
     def request_trailers(self, fields: Fields) -> Fields:
         """See `Exchange`; the names that a credential uses are gone."""

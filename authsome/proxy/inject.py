@@ -65,6 +65,10 @@ class Credential:
     """A path that replaces the request's, without the query."""
     secrets: tuple[Secret[str], ...] = ()
     """What must not come back in an answer: the secrets that the above is made of."""
+    reusable_seconds: float = 0.0
+    """How long the daemon would give the same answer to the same question, if nothing changes."""
+    is_for_any_path: bool = False
+    """Whether it would to one about another path of that host."""
 
 
 def forwardable(fields: Fields, *, keep_trailers_option: bool = False) -> Fields:
@@ -203,6 +207,8 @@ def credential_from_json(data: Mapping[str, object]) -> Credential:
         query=tuple((name, Secret(value)) for name, value in _pairs(data.get("query", []))),
         path=Secret(path) if isinstance(path, str) else None,
         secrets=tuple(Secret(text) for text in _texts(data.get("secrets"))),
+        reusable_seconds=_seconds(data.get("reusable_seconds")),
+        is_for_any_path=data.get("any_path") is True,
     )
 
 
@@ -219,6 +225,10 @@ def credential_to_json(credential: Credential) -> dict[str, object]:
         "path": credential.path.reveal() if credential.path is not None else None,
         "secrets": [secret.reveal() for secret in credential.secrets],
     }
+
+
+def _seconds(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def _text(data: Mapping[str, object], name: str) -> str:

@@ -152,7 +152,11 @@ class Monitor(Engine):
             connection=cast("str | None", asked["connection"]),
         )
         is_rejected = bool(asked["is_rejected"])
-        credential = tenancy.source.resolve(question, is_rejected=is_rejected)
+        source = tenancy.source
+        kept = (
+            None if is_rejected else source.kept(question.method, question.target, question.path, question.connection)
+        )
+        credential = kept or source.resolve(question, is_rejected=is_rejected)
         if not is_rejected:
             self._memory.needles(tenancy, question.target.host, credential)
         return inject.credential_to_json(credential)

@@ -41,6 +41,9 @@ _RETRY_SECONDS: Final = 1.0  # how long the last known routes serve when the dae
 class Source(Protocol):
     """Where a run's routes and credentials come from: the daemon, asked with the run's own secret."""
 
+    def kept(self, method: str, target: Target, path: str, connection: str | None) -> Credential | None:
+        """What goes on a request, where that is known and its use is on record; does not block."""
+
     def resolve(self, question: Question, *, is_rejected: bool = False) -> Credential:
         """What goes on a request."""
 

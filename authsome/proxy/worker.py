@@ -32,8 +32,11 @@ from authsome.home import Home, open_private, read_config, read_private
 from authsome.proxy import bundles, engines, hardening, log, peer, watch
 from authsome.proxy.assignment import LIMIT, Station, assignment_from_json, station_from_json
 from authsome.proxy.broker import Broker, Line
+from authsome.proxy.changes import Changes
 from authsome.proxy.ends import Ends
 from authsome.proxy.engine import BACKLOG
+from authsome.proxy.shelf import Shelf
+from authsome.proxy.spool import Teller
 from authsome.proxy.tenancy import TUNNEL_POLICY, Ground, Tenancy, Tenants
 from authsome.transport import outbound_from
 
@@ -96,8 +99,11 @@ class Worker:
         self._selector = selectors.DefaultSelector()
         self._callers: dict[socket.socket, _Caller] = {}
         self._runs: dict[str, Watch] = {}
+        self._brokers: dict[str, Broker] = {}
         self._daemon: Watch | None = None
         self._ends = Ends()
+        self._changes = Changes(station.home) if station.is_supervised else None
+        self._teller = Teller()
         self._is_told_to_leave = False
         self._is_in_doubt = False
         self._idle_since = time.monotonic()
@@ -123,6 +129,7 @@ class Worker:
         logger.info("listening on port %d", self._port)
         threading.Thread(target=self._start_engine, name="engine", daemon=True).start()
         threading.Thread(target=self._ends.tell, name="ends", daemon=True).start()
+        threading.Thread(target=self._teller.run, name="teller", daemon=True).start()
         while not self._is_told_to_leave:
             for key, _ in self._selector.select(self._patience()):
                 key.data()
@@ -230,34 +237,42 @@ class Worker:
         outer = self._tenants.find(assignment.inside)
         if outer is not None:  # whose child's environment names that run's proxy and roots, and not the user's own
             lease, trust, outbound = lease.within(outer.lease), outer.trust, outer.outbound
+        run = lease.run
+        process = watch.begin(pid)
+        broker = self._brokers.get(run) or Broker(self._line, lease, self._shelf())
         tenancy = Tenancy(
             Ground(
                 lease=lease,
                 table=assignment.table,
-                source=Broker(self._line, lease),
+                source=broker,
                 trust=trust,
                 outbound=outbound,
                 tunnel_policy=self._tunnel_policy,
             )
         )
-        run = lease.run
-        process = watch.begin(pid)
         self._end(run)  # assigned once more, by a caller that did not hear the answer
         self._tenants.add(tenancy)
-        self._runs[run] = process
+        self._runs[run], self._brokers[run] = process, broker
         if process.fileno() >= 0:
             self._selector.register(process, selectors.EVENT_READ, lambda: self._over(run))
         self._watch_daemon()
         logger.info("run %s: begun", run)
         return run
 
+    def _shelf(self) -> Shelf | None:
+        """What a run keeps: nothing where the daemon is not one that shares our home and tells of changes."""
+        if self._changes is None:
+            return None
+        return Shelf(self._station.home.spool, self._changes, self._teller)
+
     def _over(self, run: str) -> None:
         """A run's process has ended."""
         logger.info("run %s: ended", run)
-        if (tenancy := self._end(run)) is not None:
-            self._ends.put(Broker(self._line, tenancy.lease))
+        self._end(run)
+        if (broker := self._brokers.pop(run, None)) is not None:
+            self._ends.put(broker)
 
-    def _end(self, run: str) -> Tenancy | None:
+    def _end(self, run: str) -> None:
         """End a run here: its credential is dead when this returns, and its connections are closed."""
         process = self._runs.pop(run, None)
         if process is not None:
@@ -265,7 +280,7 @@ class Worker:
                 self._selector.unregister(process)
             process.close()
         self._idle_since = time.monotonic()
-        return self._tenants.end(run)
+        self._tenants.end(run)
 
     # ---- whether it is still wanted
 
@@ -346,9 +361,11 @@ class Worker:
         """End all runs, tell the daemon, and end this process."""
         self._remove_socket()
         self._listener.close()
+        if self._changes is not None:
+            self._changes.close()
         for tenancy in self._tenants.end_all():
             logger.info("run %s: ended with its proxy", tenancy.lease.run)
-            self._ends.put(Broker(self._line, tenancy.lease))
+            self._ends.put(self._brokers.pop(tenancy.lease.run))
         if not self._station.is_supervised or self._daemon is not None:  # one that has ended has forgotten all runs
             self._ends.finish()
         logger.info("left")

@@ -107,6 +107,18 @@ class Database:
             )
         return self._writer.transaction(durable=durable, only_logs=only_logs)
 
+    def announce_to(self, told: Callable[[], None]) -> None:
+        """From now on call this before anything that may change an answer of `combined` is committed, and `announce`.
+
+        Args:
+            told: returns soon and raises nothing.
+        """
+        self._writer.on_change = told
+
+    def announce(self) -> None:
+        """Tell that something has changed which answers depend on, and which does not lie here."""
+        self._writer.on_change()
+
     def combined(self, body: Callable[[Transaction], Result]) -> Result:
         """Run a body in a transaction that it may share with others of its kind; see `Combiner`. Not durable.
 

@@ -286,4 +286,18 @@ MIGRATIONS: Final = (
             )""",
         ),
     ),
+    Migration(
+        "spools",
+        (
+            # how far the uses that a run's proxy wrote down have been taken into the log: see broker/spools.py
+            """
+            CREATE TABLE spools (
+                run TEXT PRIMARY KEY,
+                next BIGINT NOT NULL,
+                segment BIGINT NOT NULL,
+                position BIGINT NOT NULL,
+                is_closed BIGINT NOT NULL
+            )""",
+        ),
+    ),
 )

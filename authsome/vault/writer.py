@@ -8,7 +8,9 @@ Rules:
    the page cache, cheaper than to wake another thread.
 3. `transaction()` returns only when the COMMIT that carries its body has succeeded; a failed COMMIT fails each of them.
 4. A body that fails takes back its own writes and nobody else's.
-5. What a body that `only_logs` recalls is what it would read: it is forgotten before any other body runs, after a
+5. Whoever keeps elsewhere what a body has answered is told (`on_change`) before each COMMIT of a body that does more
+   than log, with the turn in hand: whatever asks after that has its body run after the COMMIT.
+6. What a body that `only_logs` recalls is what it would read: it is forgotten before any other body runs, after a
    failed COMMIT, and when SQLite says that another program has written (`PRAGMA data_version`).
 """
 
@@ -79,10 +81,11 @@ class Transaction(Reader):
 class _Batch:
     """The bodies that one COMMIT carries."""
 
-    __slots__ = ("durable", "ended", "failure", "members")
+    __slots__ = ("durable", "ended", "failure", "is_change", "members")
 
     def __init__(self, *, durable: bool) -> None:
         self.durable = durable
+        self.is_change = False
         self.members = 0
         self.ended: threading.Event | None = None
         self.failure: Exception | None = None
@@ -102,6 +105,8 @@ class Writer:
         self._known: dict[Hashable, object] = {}
         self._known_at = 0  # the data_version
         self._closed = False
+        self.on_change: Callable[[], None] = _tell_nobody
+        """Called with the turn in hand, so it is quick, and raises nothing."""
 
     @contextmanager
     def transaction(self, *, durable: bool, only_logs: bool = False) -> Iterator[Transaction]:
@@ -123,6 +128,7 @@ class Writer:
         self._take_turn()
         try:
             batch = self._begin(durable=durable)
+            batch.is_change = batch.is_change or not only_logs
             try:
                 yield Transaction(self._connection, self._what_is_known(only_logs=only_logs))
                 if batch.members:
@@ -214,6 +220,8 @@ class Writer:
         batch = self._batch
         if batch is None:
             return
+        if batch.is_change:
+            self.on_change()
         try:
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
@@ -233,6 +241,10 @@ class Writer:
         self._batch = None
         if batch.ended is not None:
             batch.ended.set()
+
+
+def _tell_nobody() -> None:
+    """Nobody keeps anything."""
 
 
 def _failed(cause: Exception) -> Exception:

@@ -12,6 +12,7 @@ RELEASED = {
     "registrations": "fab4eda698fe84bb",
     "principals": "536ec316c6b1d130",
     "dashboard": "8d2861e0a771cae5",
+    "spools": "a360f5f324923577",
 }
 """SHA-256 of each migration's statements, their white space and comments aside."""
 

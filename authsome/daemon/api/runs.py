@@ -25,6 +25,7 @@ from authsome.models.run import Run
 from authsome.vault.database import Transaction
 
 LONGEST_RUN = 30 * 24 * 3600  # seconds
+MOST_USES = 2**53  # more than any run will make, and a whole number to every reader of JSON
 _HOST_LIMIT = 253
 
 
@@ -103,9 +104,28 @@ class RunsApi(Endpoints):
                         "secrets": views.TEXTS,
                         "expires_at": views.OPTIONAL_TEXT,
                         "credential_id": views.TEXT,
+                        "reusable_seconds": views.NUMBER,
+                        "any_path": views.BOOLEAN,
                     }
                 ),
                 errors=(NotFound, ConnectionNotFound, NotAllowed, RouteAmbiguous, CredentialUnavailable),
+            ),
+            Endpoint(
+                method="GET",
+                template="/proxy/spool",
+                handler=self.open_spool,
+                access=Access.RUN,
+                summary="How the run's proxy writes down its uses of what it keeps: by which key, from which number on",
+                response=views.shape({"key": views.TEXT, "next": views.INTEGER}),
+            ),
+            Endpoint(
+                method="POST",
+                template="/proxy/spool",
+                handler=self.take_spool,
+                access=Access.RUN,
+                summary="Take into the log what the run's proxy has written down; how many uses that are altogether",
+                request=views.shape({"count": views.INTEGER}, {"is_last": views.BOOLEAN}),
+                status=204,
             ),
             Endpoint(
                 method="POST",
@@ -151,7 +171,21 @@ class RunsApi(Endpoints):
         run = _run(call)
         if run is None or run.id != call.values["run"]:
             raise NotFound("there is no such run")
+        self._broker.spools.take(run.id)
         self._broker.runs.end(run, call.caller)
+        return Response(status=204)
+
+    def open_spool(self, call: Call) -> Response:
+        """GET /proxy/spool."""
+        run, spools = _run_of(call), self._broker.spools
+        return json_response({"key": spools.key(run.id).reveal().hex(), "next": spools.next(run.id)})
+
+    def take_spool(self, call: Call) -> Response:
+        """POST /proxy/spool."""
+        body = call.request.json()
+        count, is_last = body.integer("count", minimum=0, maximum=MOST_USES), body.boolean("is_last")
+        body.done()
+        self._broker.spools.take(_run_of(call).id, count=count, is_last=is_last)
         return Response(status=204)
 
     def routes(self, call: Call) -> Response:
@@ -212,7 +246,7 @@ def _question(call: Call) -> Question:
 
 
 def _told(question: Question, resolved: Resolved) -> Response:
-    return json_response(views.resolved(resolved.connection, resolved.injected, question.target.path))
+    return json_response(views.resolved(resolved, question.target.path))
 
 
 def _target(body: Fields, *, method: str) -> Target:
@@ -222,6 +256,13 @@ def _target(body: Fields, *, method: str) -> Target:
         port=body.integer("port", minimum=1, maximum=65535) or 443,
         path=body.text("path").partition("?")[0],
     )
+
+
+def _run_of(call: Call) -> Run:
+    """The run that asks, at an endpoint for nobody else."""
+    run = _run(call)
+    assert run is not None
+    return run
 
 
 def _run(call: Call) -> Run | None:

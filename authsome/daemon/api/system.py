@@ -138,6 +138,7 @@ class System(Endpoints):
             if identity not in {None, caller.handle}:
                 return json_response({"events": []})
             identity = caller.handle
+        self._broker.spools.take_all()
         with self._broker.context.database.read() as reader:
             page = audit.page(
                 reader,

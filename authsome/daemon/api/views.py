@@ -5,6 +5,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
+from authsome.broker.credentials import Resolved
 from authsome.broker.explanation import Explanation
 from authsome.broker.identities import Listed
 from authsome.broker.questions import InputField
@@ -12,7 +13,6 @@ from authsome.errors import AuthsomeError
 from authsome.identity import did
 from authsome.models.audit import Recorded
 from authsome.models.connection import Connection
-from authsome.models.injection import Injected
 from authsome.models.limits import Limits
 from authsome.models.login import (
     AwaitingCallback,
@@ -33,6 +33,7 @@ TEXT: Final[JsonObject] = MappingProxyType({"type": "string"})
 OPTIONAL_TEXT: Final[JsonObject] = MappingProxyType({"type": ["string", "null"]})
 BOOLEAN: Final[JsonObject] = MappingProxyType({"type": "boolean"})
 INTEGER: Final[JsonObject] = MappingProxyType({"type": "integer"})
+NUMBER: Final[JsonObject] = MappingProxyType({"type": "number"})
 TEXTS: Final[JsonObject] = MappingProxyType({"type": "array", "items": {"type": "string"}})
 TEXT_MAP: Final[JsonObject] = MappingProxyType({"type": "object", "additionalProperties": {"type": "string"}})
 PAIRS: Final[JsonObject] = MappingProxyType(
@@ -308,9 +309,9 @@ def routes(table: RouteTable) -> list[JsonObject]:
     ]
 
 
-def resolved(stored: Connection, injected: Injected, path: str) -> JsonObject:
+def resolved(found: Resolved, path: str) -> JsonObject:
     """What to put on one request for `path`. This answer holds the credential."""
-    rewritten = path
+    stored, injected, rewritten = found.connection, found.injected, path
     for text, value in injected.path:
         rewritten = rewritten.replace(text, value.reveal())
     return {
@@ -324,6 +325,8 @@ def resolved(stored: Connection, injected: Injected, path: str) -> JsonObject:
         "secrets": [secret.reveal() for secret in injected.secrets],
         "expires_at": time(stored.expires_at) if stored.expires_at else None,
         "credential_id": f"{stored.provider}/{stored.name}/{stored.revision}",
+        "reusable_seconds": found.reusable.total_seconds(),
+        "any_path": found.is_for_any_path,
     }
 
 

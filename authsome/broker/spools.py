@@ -1,0 +1,234 @@
+"""What proxies have used of what they keep, taken from where they wrote it down into the audit log.
+
+A proxy writes a use down before the credential leaves (`proxy/spool`). Here each becomes the entry that asking would
+have made, with the time of the use, once: how far we are is committed with the entries.
+
+Rule: lines are believed for their code alone, and the numbers of a run's lines follow one another. What is not so was
+done by somebody else who can write to this home, and the log says it.
+"""
+
+import fcntl
+import hashlib
+import logging
+import os
+import re
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from authsome.broker.context import Context
+from authsome.errors import UnsafeFile
+from authsome.home import Home, open_private
+from authsome.models.audit import Entry, Event
+from authsome.models.run import Run
+from authsome.models.use import KEY_BYTES, LONGEST, Codes, Use
+from authsome.secret import Secret
+from authsome.vault import audit, identities, runs, spools
+from authsome.vault.columns import to_moment
+from authsome.vault.database import Reader, Transaction
+from authsome.vault.spools import Place
+
+_PURPOSE: Final = "uses"
+_NAME: Final = re.compile(r"([0-9a-f]{1,64})\.([0-9]{1,15})")
+_PIECE: Final = 64 * 1024  # bytes taken in by one transaction, some 400 uses: nobody waits longer for it than 10 ms
+
+_log: Final = logging.getLogger("authsome.broker")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Owner:
+    """Whose uses they are."""
+
+    run: Run
+    principal: str | None
+
+
+class Spools:
+    """The use cases around uses."""
+
+    def __init__(self, context: Context, home: Home) -> None:
+        self._context = context
+        self._directory = home.spool
+        self._taking = threading.Lock()
+
+    def key(self, run: str) -> Secret[bytes]:
+        """What the lines of a run are known by; the same after each restart."""
+        key = self._context.sealers.subkey(_PURPOSE).reveal()
+        return Secret(hashlib.blake2b(run.encode(), key=key, digest_size=KEY_BYTES).digest())
+
+    def next(self, run: str) -> int:
+        """The number of a run's next use."""
+        self.take(run)
+        with self._context.database.read() as reader:
+            return spools.place(reader, run).next
+
+    def take_all(self) -> None:
+        """Take in what all runs have used until now."""
+        for run, segments in self._found().items():
+            self._take(run, segments)
+
+    def take(self, run: str, *, count: int | None = None, is_last: bool = False) -> None:
+        """Take in what one run has used until now.
+
+        Args:
+            run: the run's id.
+            count: how many uses its proxy has written down.
+            is_last: it writes no more.
+        """
+        self._take(run, self._found().get(run, []))
+        if count is None:
+            return
+        with self._context.database.read() as reader:
+            owner, place = _owner(reader, run), spools.place(reader, run)
+        if owner is not None and (place.next < count or is_last):
+            missing = [f"{_numbered(place.next, count)} missing"] if place.next < count else []
+            self._commit(owner, [], missing, replace(place, next=max(place.next, count), is_closed=is_last))
+
+    def _found(self) -> dict[str, list[int]]:
+        """The files there are: for each run the numbers that they begin with, in order."""
+        found: dict[str, list[int]] = {}
+        with suppress(FileNotFoundError):
+            for name in os.listdir(self._directory):  # noqa: PTH208  # names alone
+                if match := _NAME.fullmatch(name):
+                    found.setdefault(match[1], []).append(int(match[2]))
+        return {run: sorted(numbers) for run, numbers in found.items()}
+
+    def _take(self, run: str, segments: list[int]) -> None:
+        if not segments:
+            return
+        with self._taking:
+            with self._context.database.read() as reader:
+                owner, place = _owner(reader, run), spools.place(reader, run)
+            for number in segments:
+                path = self._directory / f"{run}.{number}"
+                if owner is None or number < place.segment:  # nobody's, or taken in already
+                    path.unlink(missing_ok=True)
+                    continue
+                place = self._take_segment(owner, path, number, place, is_followed=number != segments[-1])
+
+    def _take_segment(self, owner: _Owner, path: Path, number: int, place: Place, *, is_followed: bool) -> Place:
+        """Take in the rest of a file; remove it, when nobody writes to it any more."""
+        try:
+            file = open_private(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return place
+        except (OSError, UnsafeFile) as error:
+            _log.warning("%s cannot be read: %s", path, error)
+            return place
+        try:
+            is_left = _is_left(file)  # before it is read: so what was written until then is found
+            if number != place.segment:
+                place = replace(place, segment=number, position=0)
+            place = self._take_lines(owner, file, place)
+            if is_followed or is_left:
+                doubts = [] if is_followed or place.is_closed else ["its proxy has ended without a word"]
+                place = replace(place, segment=number + 1, position=0)
+                self._commit(owner, [], doubts, place)
+                path.unlink(missing_ok=True)
+        finally:
+            os.close(file)
+        return place
+
+    def _take_lines(self, owner: _Owner, file: int, place: Place) -> Place:
+        codes = Codes(self.key(owner.run.id))
+        size = os.fstat(file).st_size
+        if size < place.position:
+            place = replace(place, position=size)
+            self._commit(owner, [], ["what was written down has been shortened"], place)
+        while data := os.pread(file, _PIECE, place.position):
+            length = data.rfind(b"\n") + 1
+            if not length and len(data) < LONGEST:
+                break  # a line that is being written
+            length = length or len(data)
+            found, doubts, following = _read(codes, data[:length], place.next)
+            place = replace(place, next=following, position=place.position + length)
+            self._commit(owner, found, doubts, place)
+        return place
+
+    def _commit(self, owner: _Owner, found: list[Use], doubts: list[str], place: Place) -> None:
+        now = self._context.clock()
+        entries = [_entry(owner, use) for use in found]
+        entries += [
+            Entry(
+                event=Event.USES_IN_DOUBT,
+                at=now,
+                vault_id=owner.run.vault_id,
+                principal=owner.principal,
+                identity=owner.run.identity,
+                run=owner.run.id,
+                detail=doubt,
+            )
+            for doubt in doubts
+        ]
+
+        def body(tx: Transaction) -> None:
+            for entry in entries:
+                audit.append(tx, entry)
+            spools.put(tx, owner.run.id, place)
+
+        self._context.database.combined(body)
+
+
+def _owner(reader: Reader, run_id: str) -> _Owner | None:
+    run = runs.get(reader, run_id)
+    if run is None:
+        return None
+    _, principal = identities.caller(reader, run.identity) or (None, None)
+    return _Owner(run=run, principal=principal.id if principal else None)
+
+
+def _read(codes: Codes, data: bytes, expected: int) -> tuple[list[Use], list[str], int]:
+    """The uses in whole lines, what is wrong with them, and the number of the next one."""
+    found: list[Use] = []
+    doubts: list[str] = []
+    *lines, rest = data.split(b"\n")
+    foreign, repeated = int(bool(rest)), 0
+    for line in lines:
+        use = codes.read(line)
+        if use is None:
+            foreign += 1
+        elif use.number < expected:
+            repeated += 1
+        else:
+            if use.number > expected:
+                doubts.append(f"{_numbered(expected, use.number)} missing")
+            found.append(use)
+            expected = use.number + 1
+    if foreign:
+        doubts.append(
+            "1 line was not written by its proxy" if foreign == 1 else f"{foreign} lines were not written by its proxy"
+        )
+    if repeated:
+        doubts.append(f"{repeated} use{'s' if repeated > 1 else ''} came once more, or late")
+    return found, doubts, expected
+
+
+def _numbered(first: int, end: int) -> str:
+    return f"use {first} is" if end - first == 1 else f"uses {first} to {end - 1} are"
+
+
+def _entry(owner: _Owner, use: Use) -> Entry:
+    return Entry(
+        event=Event.RESOLVE,
+        at=to_moment(use.at),
+        vault_id=owner.run.vault_id,
+        principal=owner.principal,
+        identity=owner.run.identity,
+        provider=use.provider,
+        connection=use.connection,
+        method=use.method,
+        host=use.host,
+        path=use.path,
+        run=owner.run.id,
+    )
+
+
+def _is_left(file: int) -> bool:
+    """Whether nobody writes to a file any more: who does holds its lock, which ends with the process."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

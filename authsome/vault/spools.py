@@ -1,0 +1,42 @@
+"""How far each run's uses, which its proxy writes down, have been taken into the log."""
+
+from dataclasses import dataclass
+
+from authsome.vault.database import Reader, Transaction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the next use of a run is to be found."""
+
+    next: int = 0
+    """Its number."""
+    segment: int = 0
+    """The number that the file begins with, or a later file does."""
+    position: int = 0
+    """In that file."""
+    is_closed: bool = False
+    """Whether its proxy has said that no more will come."""
+
+
+def place(reader: Reader, run: str) -> Place:
+    """How far a run's uses have been taken in."""
+    row = reader.execute("SELECT next, segment, position, is_closed FROM spools WHERE run = ?", (run,)).fetchone()
+    if row is None:
+        return Place()
+    return Place(next=int(row[0]), segment=int(row[1]), position=int(row[2]), is_closed=bool(row[3]))
+
+
+def put(transaction: Transaction, run: str, place: Place) -> None:
+    """Note how far they have been; commit it with their entries, so that each is taken in once."""
+    transaction.execute(
+        "INSERT INTO spools (run, next, segment, position, is_closed) VALUES (?, ?, ?, ?, ?)"
+        " ON CONFLICT (run) DO UPDATE SET next = excluded.next, segment = excluded.segment,"
+        " position = excluded.position, is_closed = excluded.is_closed",
+        (run, place.next, place.segment, place.position, int(place.is_closed)),
+    )
+
+
+def purge(transaction: Transaction) -> None:
+    """Forget the runs that are forgotten."""
+    transaction.execute("DELETE FROM spools WHERE run NOT IN (SELECT id FROM runs)")
