@@ -236,7 +236,7 @@ def _await(context: Context) -> None:
     patience = 1 if context.output.progress_shown else _POLL
     while True:
         context.output.progress(f"waiting for the confirmation … {watch}, Ctrl-C stops")
-        state = context.daemon.call("GET", f"/claim?wait={patience}", timeout=patience + 15.0).get("state")
+        state = context.daemon.wait_for(f"/claim?wait={patience}", timeout=patience + 15.0).get("state")
         if state == "claimed":
             return
         if state == "refused":

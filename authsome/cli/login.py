@@ -313,7 +313,7 @@ class _Attempt:
                 session = self._take_address(session, address)
                 continue
             target = f"/auth/sessions/{session.id}?wait={patience}&status={status}"
-            session = Session.from_json(self._daemon.call("GET", target, timeout=patience + 15.0))
+            session = Session.from_json(self._daemon.wait_for(target, timeout=patience + 15.0))
         return session
 
 

@@ -27,6 +27,9 @@ from authsome.message import HttpResponse, json_object
 
 JsonObject = Mapping[str, object]
 
+_RETURN = 20.0  # seconds that a daemon may be away: a restart takes one, behind a proxy a few more
+_PAUSE = 0.2
+
 
 class Daemon:
     """The daemon, as one identity calls it. Not for two threads at once."""
@@ -100,6 +103,27 @@ class Daemon:
                 raise IdentityUnclaimed(f"the identity {self.identity.handle} belongs to no principal yet")
             response = self._send(method, target, body, timeout)
         return _result(response, accept)
+
+    def wait_for(self, target: str, *, timeout: float) -> dict[str, object]:
+        """A GET of somebody who waits for what happens elsewhere: a daemon that is gone may come back meanwhile.
+
+        None is started: whoever stopped it may have meant it.
+
+        Args:
+            target: path and query.
+            timeout: seconds for each attempt.
+
+        Raises:
+            AuthsomeError: what the daemon answered, or that it did not come back.
+        """
+        deadline = time.monotonic() + _RETURN
+        while True:
+            try:
+                return self.call("GET", target, timeout=timeout)
+            except DaemonUnavailable as error:
+                if type(error) is not DaemonUnavailable or time.monotonic() > deadline:
+                    raise
+                time.sleep(_PAUSE)
 
     def register(self) -> bool:
         """Make this identity known to the daemon, and claim it when that is ours to do; whether it is claimed.
