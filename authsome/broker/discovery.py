@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -16,12 +17,14 @@ from authsome.broker.context import Context
 from authsome.errors import EndpointRefused, EndpointUnreachable, RequestInvalid
 from authsome.message import HttpRequest, HttpResponse
 from authsome.models import url
+from authsome.models.connection import Connection
 from authsome.models.login import Flow
 from authsome.models.oauth import OAuth
 from authsome.models.provider import SCHEMA_VERSION, Provider
 from authsome.models.route import HTTPS_PORT
 from authsome.models.url import Url
 from authsome.oauth import metadata, registration
+from authsome.vault import issuers
 
 _NAME_LIMIT: Final = 64
 _UNFIT: Final = re.compile(r"[^a-z0-9]+")
@@ -42,21 +45,60 @@ _MCP_ACCEPT: Final = ("accept", "application/json, text/event-stream")
 Found = TypeVar("Found")
 
 
-def completed(context: Context, oauth: OAuth, variables: Mapping[str, str]) -> OAuth:
-    """An OAuth side with the endpoints that its issuer's metadata names, when it names none itself.
+def completed(context: Context, vault_id: str, oauth: OAuth, variables: Mapping[str, str]) -> OAuth:
+    """An OAuth side with the endpoints that its issuer's metadata names now, when it names none itself.
+
+    What the issuer says is kept for the refreshes to come.
 
     Raises:
         EndpointUnreachable, EndpointRefused: the metadata cannot be had, or is of no use.
     """
     if not oauth.needs_discovery:
         return oauth
-    issuer = oauth.resolved(variables).issuer
-    assert issuer is not None  # or the definition would not have been taken
+    issuer = _issuer(oauth, variables)
     try:
-        found = _server(context, issuer, allow_private=oauth.allow_private_addresses)
+        found, document = _server_document(context, issuer, allow_private=oauth.allow_private_addresses)
     except EndpointUnreachable as error:
         error.unanswered = False  # no grant was in that request, so none can be lost
         raise
+    with context.database.transaction(durable=False) as tx:
+        issuers.put(tx, context.sealers.for_vault(vault_id), issuer, document.decode(), now=context.clock())
+    return _with_endpoints(oauth, found)
+
+
+def remembered(context: Context, connection: Connection, oauth: OAuth) -> OAuth:
+    """The same for a connection, by what the issuer said within the last day where there is that.
+
+    Raises:
+        EndpointUnreachable, EndpointRefused: as `completed`.
+    """
+    if not oauth.needs_discovery:
+        return oauth
+    issuer = _issuer(oauth, connection.variables)
+    with context.database.read() as reader:
+        document = issuers.get(reader, context.sealers.for_vault(connection.vault_id), issuer, now=context.clock())
+    if document is not None:
+        response = HttpResponse(status=200, body=document.encode())
+        with suppress(EndpointRefused):  # it was taken by another release, and is not any more
+            allow_private = oauth.allow_private_addresses
+            return _with_endpoints(oauth, metadata.parse_server(response, issuer=issuer, allow_private=allow_private))
+    return completed(context, connection.vault_id, oauth, connection.variables)
+
+
+def forget(context: Context, connection: Connection, oauth: OAuth) -> None:
+    """Ask the issuer anew the next time: what it said may be what went wrong."""
+    if oauth.needs_discovery:
+        with context.database.transaction(durable=False) as tx:
+            issuers.delete(tx, connection.vault_id, _issuer(oauth, connection.variables))
+
+
+def _issuer(oauth: OAuth, variables: Mapping[str, str]) -> str:
+    issuer = oauth.resolved(variables).issuer
+    assert issuer is not None  # or the definition would not have been taken
+    return issuer
+
+
+def _with_endpoints(oauth: OAuth, found: metadata.Server) -> OAuth:
     known = replace(
         oauth,
         authorization_url=found.authorization_endpoint or "",
@@ -180,9 +222,13 @@ def _resource_at(context: Context, document: str, used: str, allow_private: bool
 
 
 def _server(context: Context, issuer: str, *, allow_private: bool) -> metadata.Server:
-    def at(document: str) -> metadata.Server:
+    return _server_document(context, issuer, allow_private=allow_private)[0]
+
+
+def _server_document(context: Context, issuer: str, *, allow_private: bool) -> tuple[metadata.Server, bytes]:
+    def at(document: str) -> tuple[metadata.Server, bytes]:
         response = _fetch(context, document, allow_private=allow_private)
-        return metadata.parse_server(response, issuer=issuer, allow_private=allow_private)
+        return metadata.parse_server(response, issuer=issuer, allow_private=allow_private), response.body
 
     return _first(metadata.server_documents(issuer), at, issuer)
 

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
-from authsome.broker import discovery, questions, registration, verify
+from authsome.broker import discovery, oauth_clients, questions, registration, verify
 from authsome.broker.attempt import Attempt, Earned, client_of
 from authsome.broker.context import Context
 from authsome.broker.device import Answer, Desk, Polls
@@ -185,8 +185,7 @@ class Logins:
     def fields(self, login: Login) -> tuple[InputField, ...]:
         """What a login that awaits input asks for."""
         request = login.request
-        knows_client = self._client(request) is not None
-        return questions.questions(self.provider(request), request, knows_client=knows_client)
+        return questions.questions(self.provider(request), request, knows_client=self._may_know_client(request))
 
     def submit(self, login: Login, given: Mapping[str, Secret[str]]) -> Login:
         """Take the input that a login awaits: the API key, or the OAuth client.
@@ -364,7 +363,7 @@ class Logins:
         assert provider.oauth is not None
         if not provider.oauth.needs_discovery:
             return request
-        oauth = discovery.completed(self._context, provider.oauth, request.variables)
+        oauth = discovery.completed(self._context, request.vault_id, provider.oauth, request.variables)
         return replace(request, definition=replace(provider, oauth=oauth))
 
     def _client(self, request: LoginRequest) -> ClientCredentials | None:
@@ -373,8 +372,15 @@ class Logins:
             return None
         sealer = self._context.sealers.for_vault(request.vault_id)
         with self._context.database.read() as reader:
-            client = clients.get(reader, sealer, request.provider)
+            client = oauth_clients.find(reader, sealer, self.provider(request), request.variables)
         return ClientCredentials.of(client) if client else None
+
+    def _may_know_client(self, request: LoginRequest) -> bool:
+        """Whether no client is to be asked for yet: one is known, or is looked for once it is clear at which server."""
+        if oauth_clients.server_of(self.provider(request), request.variables) is not None:
+            return self._client(request) is not None
+        with self._context.database.read() as reader:
+            return bool(clients.list_of(reader, self._context.sealers.for_vault(request.vault_id), request.provider))
 
     def _known_client(self, request: LoginRequest) -> ClientCredentials | None:
         """The OAuth client for a login that nobody has to be asked for: an earlier one's, or one registered now."""
@@ -513,7 +519,8 @@ class Logins:
                 raise
 
     def _stored_client(self, tx: Transaction, request: LoginRequest) -> ClientCredentials | None:
-        client = clients.get(tx, self._context.sealers.for_vault(request.vault_id), request.provider)
+        server = oauth_clients.server_of_login(self._context, request)
+        client = clients.get(tx, self._context.sealers.for_vault(request.vault_id), request.provider, server)
         return ClientCredentials.of(client) if client else None
 
     def _complete(self, tx: Transaction, earned: Earned) -> Completed:
@@ -527,6 +534,7 @@ class Logins:
                 tx,
                 sealer,
                 provider=request.provider,
+                server=oauth_clients.server_of_login(self._context, request),
                 client_id=client.client_id,
                 client_secret=client.client_secret,
                 now=now,
@@ -543,6 +551,7 @@ class Logins:
             account=account or (tokens.account if tokens else None),
             expires_at=tokens.expires_at if tokens else None,
             variables=request.variables,
+            flow=request.flow.value,
             now=now,
         )
         audit.append(tx, self._entry(tx, Event.LOGIN, request, f"by {request.flow}"))

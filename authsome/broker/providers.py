@@ -51,6 +51,8 @@ class Review:
     """Entries of its `api_url` that the definition whose place it would take does not have."""
     connections: tuple[Connection, ...]
     """What is connected under its name already: those credentials would follow it."""
+    forgets_client: bool
+    """Whether the OAuth client that is stored for it goes: its secret was for endpoints elsewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +113,9 @@ class Providers:
     ) -> Review:
         """Put a definition among the custom ones, under its own name and in its one spelling.
 
+        An OAuth client that was stored for the definition whose place it takes is forgotten, in every vault, when its
+        endpoints lie elsewhere: it was given for those.
+
         Args:
             caller: who registers it.
             data: the definition, as its file holds it.
@@ -138,6 +143,9 @@ class Providers:
                 replacing_private(context.catalog.custom_path(provider.name), written),
                 context.database.transaction(durable=True) as tx,
             ):
+                if review.forgets_client:
+                    clients.delete_of_everyone(tx, provider.name)
+                    detail += "; its OAuth client was forgotten"
                 audit.append(tx, record.about_provider(Event.REGISTER, caller, provider.name, context.clock(), detail))
             self._announce()
         return review
@@ -194,12 +202,11 @@ class Providers:
 
     def _registrations(self, reader: Reader, provider: str) -> list[Registration]:
         """What we have registered with a provider by ourselves, in every vault."""
-        found = []
+        found: list[Registration] = []
         for vault_id in clients.vaults_with(reader, provider):
             with suppress(VaultDamaged):  # a registration that cannot be read cannot be given back
-                client = clients.get(reader, self._context.sealers.for_vault(vault_id), provider)
-                if client is not None and client.registration is not None:
-                    found.append(client.registration)
+                known = clients.list_of(reader, self._context.sealers.for_vault(vault_id), provider)
+                found += [client.registration for client in known if client.registration is not None]
         return found
 
     def _give_back(self, entry: Entry, registrations: Iterable[Registration]) -> bool | None:
@@ -222,13 +229,22 @@ class Providers:
         before = current.provider.api_url if current and current.provider else ()
         with context.database.read() as reader:
             stored = connections.list_of(reader, caller.vault_id, provider.name)
+            has_client = bool(clients.vaults_with(reader, provider.name))
+        moves = current is not None and not _servers(provider) <= _servers(current.provider)
         return Review(
             provider=provider,
             source="override" if catalog.bundled(provider.name) else "custom",
             replaced=current.source if current else None,
             new_hosts=tuple(entry for entry in provider.api_url if entry not in before),
             connections=tuple(stored),
+            forgets_client=moves and has_client,
         )
+
+
+def _servers(provider: Provider | None) -> frozenset[str]:
+    """The hosts, as written, that are sent what an OAuth client holds."""
+    asked = provider.oauth.endpoints if provider is not None and provider.oauth is not None else ()
+    return frozenset(each.removeprefix("https://").partition("/")[0] for each in asked)
 
 
 def _connected(caller: Caller, provider: str, stored: tuple[Connection, ...]) -> str:

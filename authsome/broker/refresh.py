@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from authsome.broker import discovery, record
+from authsome.broker import discovery, oauth_clients, record
 from authsome.broker.context import Context
 from authsome.broker.freshness import Freshness, Key, key_of
 from authsome.errors import (
@@ -32,19 +32,25 @@ from authsome.errors import (
 )
 from authsome.models.audit import Event
 from authsome.models.connection import ACCESS_TOKEN, REFRESH_TOKEN, Connection, Secrets, Status
+from authsome.models.login import Flow
 from authsome.models.notice import Notice, Occasion
 from authsome.models.principal import Caller
 from authsome.models.provider import OAuth, Provider
+from authsome.models.variable import BASE_URL
 from authsome.oauth import token
 from authsome.oauth.client_auth import ClientCredentials
 from authsome.secret import Secret
-from authsome.vault import audit, clients, connections, refreshes
+from authsome.vault import audit, connections, refreshes
+from authsome.vault.database import Reader
+from authsome.vault.vaults import Sealer
 
 FORCED_PAUSE: Final = timedelta(seconds=60)  # an API that says 401 to a fresh token will say it again
 FIRST_PAUSE: Final = timedelta(seconds=1)
 LONGEST_PAUSE: Final = timedelta(minutes=5)
 STORE_PAUSE: Final = timedelta(seconds=5)  # between attempts to store what the provider has given already
 RESERVE: Final = timedelta(seconds=10)  # a token that has this much left is used while another caller refreshes it
+_OF_ITS_OWN: Final = frozenset({Flow.CLIENT_CREDENTIALS.value})
+"""The flows whose logins no other flow mends: a user's tokens are not what a client got for itself."""
 _POLL: Final = (0.02, 0.25)  # seconds between looks whether another process is done: the first, and the longest
 
 Wanted = Callable[[Connection, datetime], bool]
@@ -210,9 +216,14 @@ class Refresher:
                 return None
             sealer = context.sealers.for_vault(current.vault_id)
             held = connections.secrets(tx, sealer, current)
-            client = clients.get(tx, sealer, current.provider)
-            known = ClientCredentials.of(client) if client else ClientCredentials(client_id="")
-            return Claim(lease=lease, held=held, client=ClientCredentials.held_in(held) or known)
+            return Claim(lease=lease, held=held, client=self._client(tx, sealer, current, held))
+
+    def _client(self, reader: Reader, sealer: Sealer, current: Connection, held: Secrets) -> ClientCredentials:
+        """The client that a connection was granted to: its own, or the one that its server knows."""
+        own = ClientCredentials.held_in(held)
+        provider = None if own else self._context.catalog.find(current.provider)
+        client = oauth_clients.find(reader, sealer, provider, current.variables) if provider else None
+        return own or (ClientCredentials.of(client) if client else ClientCredentials(client_id=""))
 
     def _await_other(self, connection: Connection) -> None:
         """Wait until another process has refreshed a connection, or its claim is over."""
@@ -246,6 +257,7 @@ class Refresher:
         except LoginRequired as error:
             raise self._give_up(caller, lease, error) from error
         except (EndpointUnreachable, EndpointRefused) as error:
+            discovery.forget(self._context, connection, provider.oauth)
             self._pause(caller, lease, turn, error)
             raise
         except DaemonUnavailable:  # whatever was answered is in the turn, and the claim stays ours
@@ -260,18 +272,18 @@ class Refresher:
 
     def _endpoints(self, oauth: OAuth, lease: refreshes.Lease) -> OAuth:
         """Where to ask; what its issuer has to say first is no part of the refresh, however it ends."""
+        context, connection = self._context, lease.connection
         if not oauth.needs_discovery:
-            return oauth.resolved(lease.connection.variables)
-        context = self._context
+            return oauth.resolved(connection.variables)
         try:
-            found = discovery.completed(context, oauth, lease.connection.variables)
+            found = discovery.remembered(context, connection, oauth)
         except EndpointUnreachable as error:
             error.unanswered = False
             raise
         with context.database.transaction(durable=False) as tx:  # that took its time: claim a whole term anew
-            if refreshes.take(tx, lease.connection, lease.owner, now=context.clock()) is None:
+            if refreshes.take(tx, connection, lease.owner, now=context.clock()) is None:
                 raise EndpointUnreachable("another process has taken over the refresh")
-        return found.resolved(lease.connection.variables)
+        return found.resolved(connection.variables)
 
     def _request(self, provider: Provider, oauth: OAuth, claim: Claim) -> token.Tokens:
         context, held = self._context, claim.held
@@ -391,6 +403,10 @@ def _renewed(held: Secrets, tokens: token.Tokens) -> Secrets:
 def login_again(connection: Connection, problem: str | None = None) -> dict[str, str]:
     """The message and the hint for a connection whose login the provider no longer accepts."""
     suffix = "" if connection.is_default else f" --connection {connection.name}"
+    if connection.flow in _OF_ITS_OWN:
+        suffix += f" --flow {connection.flow}"
+    if (base_url := connection.variables.get(BASE_URL)) is not None:  # else it would be a login somewhere else
+        suffix += f" --base-url {base_url}"
     cause = problem or connection.problem
     return {
         "message": f"{connection.provider} no longer accepts the login {connection.name}"

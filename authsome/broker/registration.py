@@ -6,6 +6,7 @@ soon as it is made, not when a login by it has succeeded: else every attempt wou
 
 from typing import Final
 
+from authsome.broker import oauth_clients
 from authsome.broker.context import Context
 from authsome.errors import AuthsomeError, EndpointRefused, EndpointUnreachable
 from authsome.models import url
@@ -56,8 +57,9 @@ def obtain(  # noqa: PLR0913  # each by name
         EndpointUnreachable, EndpointRefused: the registration failed.
     """
     sealer = context.sealers.for_vault(request.vault_id)
+    server = oauth_clients.server_of_login(context, request)
     with context.database.read() as reader:
-        known = clients.get(reader, sealer, request.provider)
+        known = clients.get(reader, sealer, request.provider, server)
     document_id = document_url(base_url) if oauth.client_id_metadata_document else None
     if document_id is not None:
         return ClientCredentials(client_id=document_id, method="none")
@@ -77,6 +79,7 @@ def obtain(  # noqa: PLR0913  # each by name
             tx,
             sealer,
             provider=request.provider,
+            server=server,
             client_id=made.client.client_id,
             client_secret=made.client.client_secret,
             registration=made.registration,
@@ -92,12 +95,13 @@ def forget(context: Context, tx: Transaction, request: LoginRequest, *, is_certa
     us), it is kept if something is connected by it, or if the server can be asked the next time.
     """
     sealer = context.sealers.for_vault(request.vault_id)
-    known = clients.get(tx, sealer, request.provider)
+    server = oauth_clients.server_of_login(context, request)
+    known = clients.get(tx, sealer, request.provider, server)
     if known is None or known.registration is None:
         return
     is_proven = bool(connections.list_of(tx, request.vault_id, request.provider))
     if is_certain or not (is_proven or known.registration.management_uri is not None):
-        clients.delete(tx, request.vault_id, request.provider)
+        clients.delete(tx, request.vault_id, request.provider, server)
 
 
 def give_back(context: Context, made: Registration, *, allow_private: bool) -> bool:

@@ -12,7 +12,7 @@ from authsome.broker.context import Context
 from authsome.broker.refresh import Claim, Refresher
 from authsome.errors import AuthsomeError, ConnectionNotFound, RevocationUnsupported
 from authsome.models.audit import Event
-from authsome.models.connection import Connection, Kind
+from authsome.models.connection import Client, Connection, Kind, Registration
 from authsome.models.oauth import OAuth
 from authsome.models.principal import Caller
 from authsome.models.provider import Provider
@@ -92,7 +92,7 @@ class Revocations:
 
     def _revoke(self, caller: Caller, provider: Provider, claim: Claim) -> None:
         context, connection = self._context, claim.lease.connection
-        known = discovery.completed(self._context, provider.oauth, connection.variables) if provider.oauth else None
+        known = discovery.remembered(context, connection, provider.oauth) if provider.oauth else None
         oauth = known.resolved(connection.variables) if known else None
         if connection.kind is not Kind.OAUTH2 or oauth is None or oauth.revocation_url is None:
             raise _unsupported(provider, connection)
@@ -119,22 +119,27 @@ class Revocations:
         return revocation.parse_revocation_response(response, oauth, now=context.clock(), sent=sent)
 
     def _give_back(self, caller: Caller, provider: Provider) -> ClientFate | None:
-        """End our registration as a client once nothing is connected by it; one that stays is used again."""
+        """End our registrations as a client once nothing is connected by them; one that stays is used again."""
         context = self._context
         with context.database.read() as reader:
             sealer = context.sealers.for_vault(caller.vault_id)
             is_used = bool(connections.list_of(reader, caller.vault_id, provider.name))
-            client = None if is_used else clients.get(reader, sealer, provider.name)
-        if client is None or client.registration is None:
-            return None
-        private = provider.allow_private_addresses
+            known = [] if is_used else clients.list_of(reader, sealer, provider.name)
+        fates = [
+            self._end(caller, provider, each, each.registration) for each in known if each.registration is not None
+        ]
+        failed = [each for each in fates if not each.is_given_back]
+        return next(iter([*failed, *fates]), None)
+
+    def _end(self, caller: Caller, provider: Provider, client: Client, made: Registration) -> ClientFate:
+        context = self._context
         try:
-            is_gone = registration.give_back(context, client.registration, allow_private=private)
+            is_gone = registration.give_back(context, made, allow_private=provider.allow_private_addresses)
         except AuthsomeError as error:
             return ClientFate(is_given_back=False, error=error)
         if is_gone:
             with context.database.transaction(durable=True) as tx:
-                clients.delete(tx, caller.vault_id, provider.name)
+                clients.delete(tx, caller.vault_id, provider.name, client.server)
                 now, detail = context.clock(), "the client that was registered there"
                 audit.append(tx, record.about_provider(Event.REVOKE, caller, provider.name, now, detail))
         return ClientFate(is_given_back=is_gone)

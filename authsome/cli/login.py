@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from authsome.cli import browser, prompt, qr
 from authsome.cli.arguments import Arguments, Parser
@@ -190,6 +191,8 @@ class _Attempt:
         """Say which provider a URL belongs to, from now on or already."""
         what = "becomes the provider" if session.new_provider else "belongs to the provider"
         self._output.note(f"{address} {what} {session.provider}")
+        if session.new_provider:
+            self._output.note(f"its token will be sent to {urlsplit(address).netloc}, and nowhere else")
 
     def finish(self, session: Session) -> Session:
         """Do what each state asks for, until the last."""

@@ -85,6 +85,8 @@ def _told(review: JsonObject) -> Iterator[str]:
         yield from _row("where that sent nothing", _texts(review, "new_hosts"))
     if connected:
         yield from _row("takes over what is connected", connected)
+    if review.get("forgets_client"):
+        yield from _row("forgets the OAuth client", ["it was given for other endpoints; the next login asks for one"])
 
 
 def _row(label: str, values: Sequence[str]) -> Iterator[str]:

@@ -61,6 +61,8 @@ class Connection:
     updated_at: datetime
     problem: str | None = None
     """Why it is invalid, or what the last attempt to refresh it failed with; one line, for people."""
+    flow: str | None = None
+    """By which flow somebody logged in, as in `login --flow`; None: nobody knows."""
 
     def status_at(self, now: datetime) -> Status:
         """The status as of `now`: past its expiry, and not refreshed by the last attempt or at all, is `EXPIRED`."""
@@ -90,6 +92,8 @@ class Client:
 
     vault_id: str
     provider: str
+    server: str = ""
+    """Which of the provider's authorization servers knows it (`OAuth.server`); empty where there is only one."""
     client_id: str
     client_secret: Secret[str] | None
     registration: Registration | None = None

@@ -13,6 +13,7 @@ from authsome.errors import ProviderInvalid
 from authsome.models import url, variable
 from authsome.models.connection import AuthMethod, Kind
 from authsome.models.section import Section
+from authsome.models.template import Template
 from authsome.models.variable import Variable, fill
 
 Pkce = Literal["required", "supported", "unsupported"]
@@ -55,6 +56,7 @@ _FLOW_PARAMETERS: Final = frozenset(
 )
 _RENAMEABLE: Final = frozenset({"client_id", "client_secret", "redirect_uri", "scope"})
 _WITH_QUERY: Final = frozenset({"authorization_url", "token_url", "url", "refresh.url"})
+_HEAD: Final = re.compile(r"(?:https?://)?[^/]+")
 _PARAMETER: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 _OWN_TOKEN_HEADERS: Final = frozenset({"authorization", "content-type", "content-encoding", "accept-encoding"})
 
@@ -178,6 +180,19 @@ class OAuth:
     def needs_discovery(self) -> bool:
         """Whether the issuer's metadata is to say where the endpoints are (RFC 8414)."""
         return not self.token_url
+
+    def server(self, variables: Mapping[str, str]) -> str | None:
+        """Which of the provider's authorization servers is meant, in words that tell them apart.
+
+        Empty where the definition knows one only; None while a variable is missing that decides. What stands in a path
+        (a tenant) does not count: a client of ours is known to a server, and its secret goes to a host.
+        """
+        for written in (self.issuer, self.token_url):
+            found = _HEAD.match(written or "")
+            if found is not None and "{" in found[0]:
+                names = Template.parse(found[0]).names
+                return fill(found[0], variables) if names <= variables.keys() else None
+        return ""
 
     def with_method(self, method: AuthMethod) -> "OAuth":
         """The same for a client that was registered with this way of authentication."""

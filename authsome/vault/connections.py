@@ -30,11 +30,11 @@ from authsome.vault.vaults import Sealer, next_revision
 
 _COLUMNS: Final = (
     "vault_id, provider, name, kind, status, is_default, scopes, account, expires_at, has_refresh_token, variables,"
-    " revision, created_at, updated_at, problem"
+    " revision, created_at, updated_at, problem, flow"
 )
 _KEY: Final = "vault_id = ? AND provider = ? AND name = ?"
 
-_Row = tuple[str, str, str, str, str, int, str, str | None, int | None, int, str, int, int, int, str | None]
+_Row = tuple[str, str, str, str, str, int, str, str | None, int | None, int, str, int, int, int, str | None, str | None]
 
 
 def get(reader: Reader, vault_id: str, provider: str, name: str) -> Connection | None:
@@ -126,6 +126,7 @@ def put(  # noqa: PLR0913  # a credential has these parts
     account: str | None = None,
     expires_at: datetime | None = None,
     variables: Mapping[str, str] | None = None,
+    flow: str | None = None,
 ) -> Connection:
     """Store a connection, new or in place of the one of that name; the first of a provider becomes its default."""
     before = get(transaction, sealer.vault_id, provider, name)
@@ -144,6 +145,7 @@ def put(  # noqa: PLR0913  # a credential has these parts
         revision=next_revision(transaction, sealer.vault_id),
         created_at=now if before is None else before.created_at,
         updated_at=now,
+        flow=flow,
     )
     _write(transaction, sealer, connection, secrets)
     return connection
@@ -259,12 +261,12 @@ def _write(transaction: Transaction, sealer: Sealer, connection: Connection, fie
     key = _key(connection)
     transaction.execute("DELETE FROM secrets WHERE vault_id = ? AND provider = ? AND connection = ?", key)
     transaction.execute(
-        f"INSERT INTO connections ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        f"INSERT INTO connections ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (vault_id, provider, name) DO UPDATE SET kind = excluded.kind, status = excluded.status,"
         " is_default = excluded.is_default, scopes = excluded.scopes, account = excluded.account,"
         " expires_at = excluded.expires_at, has_refresh_token = excluded.has_refresh_token,"
         " variables = excluded.variables, revision = excluded.revision, updated_at = excluded.updated_at,"
-        " problem = excluded.problem",
+        " problem = excluded.problem, flow = excluded.flow",
         (
             *key,
             connection.kind.value,
@@ -279,6 +281,7 @@ def _write(transaction: Transaction, sealer: Sealer, connection: Connection, fie
             from_moment(connection.created_at),
             from_moment(connection.updated_at),
             connection.problem,
+            connection.flow,
         ),
     )
     for field, value in fields.items():
@@ -297,7 +300,7 @@ def _connection(row: _Row) -> Connection:
     with readable(f"the connection {row[1]}/{row[2]}"):
         (
             vault_id, provider, name, kind, status, is_default, scopes, account, expires_at, has_refresh_token,
-            variables, revision, created_at, updated_at, problem,
+            variables, revision, created_at, updated_at, problem, flow,
         ) = row  # fmt: skip
         return Connection(
             vault_id=vault_id,
@@ -315,4 +318,5 @@ def _connection(row: _Row) -> Connection:
             created_at=to_moment(created_at),
             updated_at=to_moment(updated_at),
             problem=problem,
+            flow=flow,
         )

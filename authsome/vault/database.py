@@ -39,7 +39,7 @@ _CHECKPOINT_PAGES: Final = 2000
 _SIDE_FILES: Final = ("-wal", "-shm", "-journal")
 _SMALL_TABLES: Final = (
     "migrations", "store", "master_key", "vaults", "principals", "identities", "connections", "secrets", "clients",
-    "refreshes", "claims", "invitations",
+    "refreshes", "claims", "invitations", "issuers",
 )  # fmt: skip
 """Checked at each start; the others may be large, and a fault in them shows where it is met, or in `check()`."""
 _SETTINGS: Final = (

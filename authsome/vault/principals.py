@@ -12,7 +12,7 @@ from authsome.vault.vaults import Sealers
 
 COLUMNS: Final = "p.id, p.name, p.role, p.vault_id, p.email"
 
-_IN_A_VAULT: Final = ("runs", "logins", "clients", "connections")
+_IN_A_VAULT: Final = ("runs", "logins", "clients", "issuers", "connections")
 """The tables whose rows belong to a vault; what hangs on those rows goes with them."""
 
 Row = tuple[str, str, str, str, str | None]

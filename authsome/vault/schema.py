@@ -300,4 +300,41 @@ MIGRATIONS: Final = (
             )""",
         ),
     ),
+    Migration(
+        "servers",
+        (
+            # A client is known to one authorization server, of which a provider may have many (a GitLab of one's own).
+            # Those from before are kept without one: their fields are sealed so, and no key is at hand here.
+            """
+            CREATE TABLE clients_of_servers (
+                vault_id TEXT NOT NULL REFERENCES vaults (id),
+                provider TEXT NOT NULL,
+                server TEXT NOT NULL,
+                client_id TEXT NOT NULL,
+                client_secret BLOB,
+                registration BLOB,
+                revision BIGINT NOT NULL,
+                created_at BIGINT NOT NULL,
+                PRIMARY KEY (vault_id, provider, server)
+            )""",
+            """
+            INSERT INTO clients_of_servers
+                (vault_id, provider, server, client_id, client_secret, registration, revision, created_at)
+                SELECT vault_id, provider, '', client_id, client_secret, registration, revision, created_at
+                FROM clients""",
+            "DROP TABLE clients",
+            "ALTER TABLE clients_of_servers RENAME TO clients",
+            # what an issuer says of itself, sealed whole, for a while: see vault/issuers.py
+            """
+            CREATE TABLE issuers (
+                vault_id TEXT NOT NULL REFERENCES vaults (id),
+                issuer TEXT NOT NULL,
+                sealed BLOB NOT NULL,
+                fetched_at BIGINT NOT NULL,
+                PRIMARY KEY (vault_id, issuer)
+            )""",
+            # by which flow somebody logged in; NULL: nobody knows, for connections from before
+            "ALTER TABLE connections ADD COLUMN flow TEXT",
+        ),
+    ),
 )

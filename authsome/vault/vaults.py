@@ -63,8 +63,23 @@ class Sealer:
         except VaultDamaged as error:
             raise VaultDamaged("the record of this login is damaged", hint="start the login again") from error
 
+    def seal_issuer(self, issuer: str, fetched_at: int, document: Secret[str]) -> bytes:
+        """Seal what an issuer said of itself at a time: it is no secret, and says where secrets go."""
+        return aead.seal_text(self._dek, document, self._issuer(issuer, fetched_at))
+
+    def open_issuer(self, issuer: str, fetched_at: int, sealed: bytes) -> Secret[str]:
+        """Open what `seal_issuer` made for this issuer and time.
+
+        Raises:
+            VaultDamaged: it was changed, or is another issuer's or an older one.
+        """
+        return aead.open_text(self._dek, sealed, self._issuer(issuer, fetched_at))
+
     def _field(self, provider: str, connection: str, field: str, revision: int) -> bytes:
         return aead.associate("field", self.vault_id, provider, connection, field, str(revision))
+
+    def _issuer(self, issuer: str, fetched_at: int) -> bytes:
+        return aead.associate("issuer", self.vault_id, issuer, str(fetched_at))
 
     def _login(self, login_id: str) -> bytes:
         return aead.associate("login", self.vault_id, login_id)

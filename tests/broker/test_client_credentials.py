@@ -89,13 +89,15 @@ def test_a_client_that_is_no_longer_taken(acme, hostile):
     log_in(acme)
     acme.clock.advance(timedelta(seconds=61))
     hostile.script = endpoint.answer(b'{"error": "invalid_client"}', status=401)
-    with pytest.raises(LoginRequired):
+    with pytest.raises(LoginRequired) as first:
         fresh(acme)
     assert acme.stored("acme").status is Status.INVALID
     asked = len(hostile.requests)
-    with pytest.raises(LoginRequired):
+    with pytest.raises(LoginRequired) as second:
         fresh(acme)
     assert len(hostile.requests) == asked
+    hint = "log in again: authsome login acme --flow client_credentials"  # a user's login would not mend it
+    assert (first.value.hint, second.value.hint) == (hint, hint)
 
 
 def test_passing_trouble_is_that(acme, hostile):

@@ -1,6 +1,7 @@
 """Logging in by a URL alone, or by an issuer's word: what is believed, what is asked for, what is written down."""
 
 import json
+from contextlib import suppress
 from datetime import timedelta
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -327,6 +328,39 @@ def test_an_issuer_completes_a_definition(house, api_server):
     provider = house.context.catalog.get("acme")
     house.broker.refresher.fresh(house.owner, provider, house.stored("acme"), rejected=False)
     assert [each.form["grant_type"] for each in api_server.to("/token")] == ["authorization_code", "refresh_token"]
+
+
+def test_a_refresh_goes_by_what_the_issuer_said_within_a_day(house, api_server):
+    """Neither a refresh nor a restart asks it again; a day, or an endpoint that fails, does."""
+    issuer = mcp.describe(api_server)
+    house.define(definitions.issuer_only(issuer, scopes=["read"]))
+    tokens = {"access_token": "short", "token_type": "Bearer", "refresh_token": "a-refresh-token", "expires_in": 60}
+    api_server.answers["/token"] = mcp.document(tokens)
+    login = house.broker.logins.begin(house.owner, Wanted(provider="acme", variables={}))
+    assert isinstance(
+        call_back(house, house.broker.logins.submit(login, {"client_id": Secret("our-client")})), Completed
+    )
+    asked = len(documents(api_server))
+
+    def refresh(after: timedelta) -> int:
+        """How often the issuer was asked for it."""
+        house.clock.advance(after)
+        house.steady.seconds += after.total_seconds()
+        before = len(documents(api_server))
+        provider = house.context.catalog.get("acme")
+        with suppress(AuthsomeError):
+            house.broker.refresher.fresh(house.owner, provider, house.stored("acme"), rejected=False)
+        return len(documents(api_server)) - before
+
+    assert asked == 1
+    assert refresh(timedelta(minutes=2)) == 0
+    assert refresh(timedelta(hours=23)) == 0
+    assert refresh(timedelta(hours=2)) == 1
+    api_server.answers["/token"] = Answer(status=404)
+    assert refresh(timedelta(minutes=2)) == 0
+    api_server.answers["/token"] = mcp.document(tokens)
+    assert refresh(timedelta(minutes=10)) == 1
+    assert house.stored("acme").problem is None
 
 
 @pytest.mark.parametrize("methods", [["plain"], [], None, ["S256"]])

@@ -89,6 +89,34 @@ def test_an_override_says_what_it_changes(house: House):
     assert [each.name for each in review.connections] == ["work"]
 
 
+@pytest.mark.parametrize(
+    ("token_url", "forgotten"),
+    [
+        ("https://auth.acme.test/token", False),
+        ("https://auth.acme.test/v2/token", False),
+        ("https://auth.evil.test/token", True),
+    ],
+)
+def test_a_client_does_not_follow_its_endpoints_elsewhere(house: House, token_url: str, forgotten: bool):  # noqa: FBT001
+    """Its secret was given for other hosts: it is said that it goes, and it is gone, in every vault."""
+    # SEC-111
+
+    def oauth(url: str) -> bytes:
+        endpoints = {"authorization_url": "https://auth.acme.test/authorize", "token_url": url}
+        return definition(oauth=endpoints, auth_type="oauth2", api_key=None)
+
+    house.broker.providers.register(house.owner, oauth("https://auth.acme.test/token"))
+    with house.context.database.transaction() as tx:
+        sealer = house.context.sealers.for_vault(house.owner.vault_id)
+        clients.put(tx, sealer, provider="acme", client_id="ours", client_secret=Secret("secret"), now=house.clock())
+    reviewed = house.broker.providers.examine(house.owner, oauth(token_url), force=True)
+    assert reviewed.forgets_client == forgotten
+    house.broker.providers.register(house.owner, oauth(token_url), force=True)
+    with house.context.database.read() as reader:
+        assert (clients.get(reader, sealer, "acme") is None) == forgotten
+    assert ("OAuth client was forgotten" in (told(house, Event.REGISTER)[-1][1] or "")) == forgotten
+
+
 def test_private_addresses_are_agreed_to(house: House):
     """A definition that may reach this machine is not registered by somebody who may have overlooked that."""
     # SEC-103

@@ -44,6 +44,13 @@ class Visitor:
         data = urllib.parse.urlencode({name: html.unescape(value) for name, value in hidden} | dict(values))
         return self._go("POST", urllib.parse.urljoin(self.url, html.unescape(form[1])), data, stop_at)
 
+    def follow(self, *, stop_at: str | None = None) -> str:
+        """Click the page's button."""
+        button = re.search(r'<a class="button" href="([^"]+)"', self.page)
+        assert button, self.page
+        url = urllib.parse.urljoin(self.url, html.unescape(button[1]))
+        return url if stop_at and url.startswith(stop_at) else self._go("GET", url, None, stop_at)
+
     def log_in(self, link: str, server: OidcServer, *, login: str = "octocat", decision: str = "allow") -> None:
         """Go from a login's link to its provider, do there what a user does, and come back."""
         self.open(server.approve(self.open(link, stop_at=server.issuer), login=login, decision=decision))

@@ -187,9 +187,13 @@ def test_any_mcp_server_by_its_url(program, start, oidc_tls, api_server, page):
     address = mcp.protect(api_server, oidc_tls.issuer, scopes_supported=["mcp:read", "mcp:write"])
     login = start("login", address)
     page.open(program.wait_opened())
+    page.wait_for_text("sent only to")  # before anything is asked, it is said where the token will go
+    assert page.texts(".promise code") == ["api.example.localhost"]
+    page.click("a.button")
     finish_at_provider(page)
     page.wait_for_text("is connected")
     status, out, err = wait(login)
+    assert f"its token will be sent to {address.split('/')[2]}, and nowhere else" in err
     name = f"api-example-localhost-{api_server.port}"
     assert (status, f"logged in to {name}" in out) == (0, True)
     assert f"{address} becomes the provider {name}" in err

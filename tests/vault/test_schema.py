@@ -13,6 +13,7 @@ RELEASED = {
     "principals": "536ec316c6b1d130",
     "dashboard": "8d2861e0a771cae5",
     "spools": "a360f5f324923577",
+    "servers": "05760f9034c73b23",
 }
 """SHA-256 of each migration's statements, their white space and comments aside."""
 

@@ -38,6 +38,7 @@ from authsome.models.login import (
     Failed,
     Flow,
     Login,
+    LoginRequest,
 )
 from authsome.models.provider import Provider
 from authsome.secret import Secret
@@ -287,9 +288,10 @@ class LoginsApi(Endpoints):
             case AwaitingInput():
                 return html_response(bridge.input_page(self._form(login)))
             case AwaitingCallback():
-                return html_response(bridge.onward_page(provider.display_name, login.authorization_url))
+                hosts = _hosts(provider, login.request) if login.request.is_new_provider else ()
+                return html_response(bridge.onward_page(provider.display_name, login.authorization_url, hosts=hosts))
             case AwaitingDevice():
-                return html_response(bridge.device_page(self._device(login, provider.display_name)))
+                return html_response(bridge.device_page(self._device(login, provider)))
             case Exchanging():
                 return html_response(bridge.waiting_page(provider.display_name))
             case Completed():
@@ -315,19 +317,18 @@ class LoginsApi(Endpoints):
             problem=login.problem,
             docs_url=provider.docs_url,
             redirect_uri=self._base_url + CALLBACK_PATH if is_client else None,
-            hosts=tuple(
-                ("*." if pattern.is_suffix else "") + pattern.host for pattern in provider.patterns(request.variables)
-            ),
+            hosts=_hosts(provider, request),
         )
 
-    def _device(self, login: AwaitingDevice, provider: str) -> DeviceCode:
+    def _device(self, login: AwaitingDevice, provider: Provider) -> DeviceCode:
         return DeviceCode(
-            provider=provider,
+            provider=provider.display_name,
             user_code=login.user_code,
             verification_uri=login.verification_uri,
             verification_uri_complete=login.verification_uri_complete,
             form_token=self._forms.token(login.request.browser_key, _purpose(login, "input")),
             cancel_action=_path(login, "abandon"),
+            hosts=_hosts(provider, login.request) if login.request.is_new_provider else (),
         )
 
     def _take_form(self, call: Call) -> Response:
@@ -378,6 +379,12 @@ def _page(make: Callable[[], Response]) -> Response:
     except AuthsomeError as error:
         status = error.http_status
         return html_response(bridge.error_page(status, error.message, error.hint), status=status)
+
+
+def _hosts(provider: Provider, request: LoginRequest) -> tuple[str, ...]:
+    """Where the credential will be sent."""
+    found = provider.patterns(request.variables)
+    return tuple(("*." if pattern.is_suffix else "") + pattern.host for pattern in found)
 
 
 def _done(login: Completed, provider: Provider) -> Done:

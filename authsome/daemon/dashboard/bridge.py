@@ -5,6 +5,7 @@ an https URL, and a page never shows a secret, not even the one that was just ty
 """
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -81,6 +82,8 @@ class DeviceCode:
     form_token: str
     cancel_action: str
     """The path that ends the login."""
+    hosts: tuple[str, ...] = ()
+    """Where a token will be sent, when nobody has agreed to that yet."""
 
 
 def input_page(form: InputForm) -> Html:
@@ -104,10 +107,15 @@ def input_page(form: InputForm) -> Html:
     return html.page(f"Connect {form.provider}", content)
 
 
-def onward_page(provider: str, address: str) -> Html:
-    """Sends the browser on to the provider.
+def onward_page(provider: str, address: str, *, hosts: Sequence[str] = ()) -> Html:
+    """Sends the browser on to the provider; of one that nobody knew before only after a click.
 
     A redirect would not do as the answer to a form: browsers hold the whole chain to the page's `form-action`.
+
+    Args:
+        provider: its name.
+        address: where it asks its user.
+        hosts: where a token will be sent, when nobody has agreed to that yet: it is to be read before going on.
 
     Raises:
         ValueError: the URL is not http(s).
@@ -120,8 +128,11 @@ def onward_page(provider: str, address: str) -> Html:
         provider=provider,
         url=address,
         host=urlsplit(address).netloc.rpartition("@")[2],
+        lead="Sign in at" if hosts else "You are being taken to",
+        promise=_promised(hosts, "Encrypted on this computer, and sent only to:") if hosts else None,
     )
-    return html.page(f"Continue to {provider}", content, refresh=f"0; url={address}")
+    refresh = None if hosts else f"0; url={address}"
+    return html.page(f"Continue to {provider}", content, refresh=refresh)
 
 
 def device_page(code: DeviceCode) -> Html:
@@ -135,6 +146,7 @@ def device_page(code: DeviceCode) -> Html:
         place=html.render("docs_link", url=direct, text=code.verification_uri) if is_link else code.verification_uri,
         user_code=code.user_code,
         qr=html.render("qr", image=_qr(direct)) if is_link else None,
+        promise=_promised(code.hosts, "Then encrypted on this computer, and sent only to:") if code.hosts else None,
         action=code.cancel_action,
         form_token=code.form_token,
     )
@@ -223,10 +235,13 @@ def _promise(form: InputForm) -> Html:
     if not form.hosts:
         return html.render("promise")
     is_client = form.redirect_uri is not None  # its secret goes to the provider's sign-in, what it yields to the hosts
+    promise = "used only to sign in. The login is then sent only to:" if is_client else "sent only to:"
+    return _promised(form.hosts, f"Encrypted on this computer, and {promise}")
+
+
+def _promised(hosts: Iterable[str], promise: str) -> Html:
     return html.render(
-        "promise_hosts",
-        promise="used only to sign in. The login is then sent only to:" if is_client else "sent only to:",
-        hosts=html.join(html.render("host", name=host) for host in form.hosts),
+        "promise_hosts", promise=promise, hosts=html.join(html.render("host", name=host) for host in hosts)
     )
 
 

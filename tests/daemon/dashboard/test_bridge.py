@@ -251,6 +251,20 @@ def test_going_on_to_the_provider():
     assert "user@" not in read.text
 
 
+def test_going_on_to_a_provider_that_nobody_knew():
+    """Where a token will go is read before anybody consents: nothing sends on by itself, and nothing is left out."""
+    hosts = ("mcp.acme.example", "<b>files.acme.example")
+    page = bridge.onward_page("Acme", "https://auth.acme.example/authorize", hosts=hosts)
+    read = Reader(page)
+    assert "http-equiv" not in page
+    assert read.all("a") == [{"class": "button", "href": "https://auth.acme.example/authorize", "rel": "noreferrer"}]
+    assert "sent only to" in read.text
+    assert all(host in read.text for host in (*hosts, "auth.acme.example"))
+    device = Reader(bridge.device_page(replace(DEVICE, hosts=hosts))).text
+    assert all(host in device for host in hosts)
+    assert "sent only to" not in Reader(bridge.device_page(DEVICE)).text
+
+
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "data:,x", "//x", "https:x", "https://", "https://x y", ""])
 def test_not_going_on_elsewhere(url):
     """A definition cannot make the browser run or open anything but a web page."""  # SEC-39 SEC-40
