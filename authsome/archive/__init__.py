@@ -48,22 +48,6 @@ def build_id() -> str:
     return f"{__version__}-checkout"
 
 
-def current_build_id() -> str:
-    """The build that `launch_command` would start now; another than `build_id` once the archive has been replaced.
-
-    Reads the file anew. While it cannot be read (removed, half copied) there is nothing to change to: the running id.
-    """
-    if boot.LAUNCH is None:
-        return build_id()
-    import zipfile
-
-    try:
-        with zipfile.ZipFile(boot.LAUNCH.archive) as archive:
-            return boot.parse_manifest(archive.read(boot.MANIFEST))["build"]
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
-        return boot.LAUNCH.build
-
-
 def verify_cache() -> list[str]:
     """Compare every unpacked file with the hash it was written with. Returns a line for each problem.
 

@@ -58,7 +58,7 @@ _OURS: "Final" = frozenset({"AUTHSOME_MASTER_KEY", "AUTHSOME_MASTER_KEY_FILE", "
 class Grant:
     """What a run's child is given. A plain class, because `dataclasses` would cost each run 12 ms."""
 
-    __slots__ = ("hosts", "password", "placeholders", "remove", "run")
+    __slots__ = ("hosts", "password", "placeholders", "run")
 
     def __init__(  # each by name
         self,
@@ -67,7 +67,6 @@ class Grant:
         password: str,
         hosts: "Iterable[tuple[str, bool]]",
         placeholders: "Mapping[str, str]",
-        remove: "Iterable[str]" = (),
     ) -> None:
         self.run = run
         self.password = password
@@ -75,7 +74,6 @@ class Grant:
         self.hosts = tuple(hosts)
         """The hosts of the run's routes, each with whether it stands for all names below it."""
         self.placeholders = placeholders
-        self.remove = frozenset(remove)
 
 
 def for_child(
@@ -90,11 +88,7 @@ def for_child(
         bundle: the roots, our authority among them.
         node_preload: the script that has Node's own clients use the proxy.
     """
-    child = {
-        name: value
-        for name, value in environ.items()
-        if name not in _OURS and name not in grant.remove and name not in _TOOL_PROXIES
-    }
+    child = {name: value for name, value in environ.items() if name not in _OURS and name not in _TOOL_PROXIES}
     child.update(grant.placeholders)
     proxy = f"http://{grant.run}:{grant.password}@127.0.0.1:{port}"
     for name in _PROXIES:

@@ -376,15 +376,14 @@ def grant_of(begun: "Mapping[str, object]", password: str) -> environment.Grant:
     Raises:
         Unusual: it is not of the agreed form.
     """
-    routes, placeholders, remove = begun.get("routes"), begun.get("environment", {}), begun.get("remove", [])
-    if not (isinstance(routes, list) and isinstance(placeholders, dict) and isinstance(remove, list)):
+    routes, placeholders = begun.get("routes"), begun.get("environment", {})
+    if not (isinstance(routes, list) and isinstance(placeholders, dict)):
         raise Unusual
     return environment.Grant(
         run=plain.text(begun, "run"),
         password=password,
         hosts=[(plain.text(route, "host"), route.get("suffix") is True) for route in routes],
         placeholders={str(name): str(value) for name, value in placeholders.items()},
-        remove=[str(name) for name in remove],
     )
 
 

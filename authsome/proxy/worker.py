@@ -347,9 +347,8 @@ class Worker:
             # Whoever found the socket before it went is served; the next run has a worker of its own.
             self._is_told_to_leave = not self._callers
             self._is_in_doubt = False
-        except (
-            BlockingIOError
-        ):  # somebody is looking for a worker, of this home or of another that shares the directory
+        except BlockingIOError:
+            # somebody is looking for a worker, of this home or of another that shares the directory
             self._is_in_doubt = True
         finally:
             os.close(lock)

@@ -76,7 +76,6 @@ class DaemonApi:
     expires_at: str | None = None
     routes: list[JsonObject] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
-    remove: list[str] = field(default_factory=list)
     credentials: dict[str, JsonObject | Problem] = field(default_factory=dict)
     refreshed: dict[str, JsonObject] = field(default_factory=dict)
     """What a host's credential becomes when it is reported as rejected."""
@@ -105,7 +104,6 @@ class DaemonApi:
             "expires_at": self.expires_at,
             "routes": self.routes,
             "environment": self.environment,
-            "remove": self.remove,
         }
 
     def serve(self, connection: wire.Connection) -> None:
