@@ -48,11 +48,11 @@ def parse_since(text: str, now: datetime) -> datetime:
     Raises:
         UsageError: it is neither.
     """
-    if (duration := parse_duration(text)) is not None:
-        return now - duration
     try:
+        if (duration := parse_duration(text)) is not None:
+            return now - duration
         return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(
             "--since takes a duration or a date", hint="such as 1h, 2d, 2026-01-31 or 2026-01-31T12:00"
         ) from None

@@ -39,7 +39,7 @@ def test_since(text, moment):
     assert times.parse_since(text, NOW) == moment
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "5", "h", "-1h", "1y", "٣h", "9999999d"])
+@pytest.mark.parametrize("text", ["", "yesterday", "5", "h", "-1h", "1y", "٣h", "9999999d", "999999w"])
 def test_what_is_no_moment(text):
     with pytest.raises(UsageError):
         times.parse_since(text, NOW)
