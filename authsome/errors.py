@@ -141,6 +141,7 @@ class LoginRequired(CredentialUnavailable):
     """the provider no longer accepts this login."""
 
     code = "login_required"
+    default_hint = "log in again with `authsome login`"
 
 
 class RefreshFailed(CredentialUnavailable):
@@ -214,7 +215,7 @@ class EndpointRefused(AuthsomeError):
     code = "endpoint_refused"
     exit_status = 5
     http_status = 502
-    default_hint: ClassVar[str | None] = None
+    default_hint = "that is the provider's word: try again, or see its definition with `authsome inspect`"
 
 
 class ClientRefused(EndpointRefused):
@@ -334,7 +335,7 @@ class Cancelled(AuthsomeError):
     code = "cancelled"
     exit_status = 11
     http_status = 409
-    default_hint = None
+    default_hint: ClassVar[str | None] = None
 
 
 class TimedOut(Cancelled):
@@ -342,6 +343,7 @@ class TimedOut(Cancelled):
 
     code = "timed_out"
     http_status = 504
+    default_hint = "start again"
 
 
 class CommandNotStarted(AuthsomeError):

@@ -6,6 +6,7 @@ stage, or a credential that is to be kept.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
 from authsome.broker import verify
 from authsome.broker.context import Context
@@ -18,6 +19,8 @@ from authsome.models.provider import Provider
 from authsome.oauth import authorization, device, pkce, token
 from authsome.oauth.client_auth import ClientCredentials
 from authsome.secret import Secret
+
+_OTHERWISE: Final = "choose another way to log in with --flow"
 
 
 def client_of(login: AwaitingCallback | AwaitingDevice) -> ClientCredentials:
@@ -127,7 +130,7 @@ class Attempt:
     def _send_to_provider(self, client: ClientCredentials, redirect_uri: str) -> AwaitingCallback:
         oauth = self.oauth
         if not oauth.authorization_url:
-            raise EndpointRefused(f"{self.provider.name} offers no login in a browser")
+            raise EndpointRefused(f"{self.provider.name} offers no login in a browser", hint=_OTHERWISE)
         verifier = pkce.new_verifier()
         state = authorization.new_state()
         url = authorization.authorization_url(
@@ -155,7 +158,7 @@ class Attempt:
     def _ask_for_code(self, client: ClientCredentials) -> AwaitingDevice:
         oauth = self.oauth
         if oauth.device_authorization_url is None:
-            raise EndpointRefused(f"{self.provider.name} offers no login by device code")
+            raise EndpointRefused(f"{self.provider.name} offers no login by device code", hint=_OTHERWISE)
         asked = device.authorization_request(oauth, client, scopes=self.request.scopes)
         response = self.context.send(asked, self.provider.allow_private_addresses)
         now = self.context.clock()

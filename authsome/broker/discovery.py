@@ -40,6 +40,7 @@ _INITIALIZE: Final = {  # what a client of an MCP server says first; one that wa
         "clientInfo": {"name": registration.CLIENT_NAME, "version": "1"},
     },
 }
+_EXAMPLE: Final = "as in authsome login https://mcp.example.com/mcp"
 _MCP_ACCEPT: Final = ("accept", "application/json, text/event-stream")
 
 Found = TypeVar("Found")
@@ -137,9 +138,9 @@ def read_address(text: str, *, allow_local: bool) -> Url:
     try:
         address = url.parse(text, allow_private=allow_local)
     except ValueError as error:
-        raise RequestInvalid(f"the URL {error}", hint="as in authsome login https://mcp.example.com/mcp") from error
+        raise RequestInvalid(f"the URL {error}", hint=_EXAMPLE) from error
     if address.scheme != "https":
-        raise RequestInvalid("the URL must be https: a credential is never sent in the clear")
+        raise RequestInvalid("the URL must be https: a credential is never sent in the clear", hint=_EXAMPLE)
     return address
 
 

@@ -41,6 +41,7 @@ _KEYRING_NAME: Final = "master_key"
 _KEY_BYTES: Final = 32
 
 _WRONG_KEY: Final = "the master key does not fit this home"
+_DAMAGED: Final = "restore that home from a backup, or log in again here"
 _KEY_HINT: Final = "give the right one: --master-key-file"
 
 _Value = Mapping[str, object]
@@ -174,7 +175,7 @@ class _Opener07:
     def __init__(self, wrapped: _Value, master: Secret[bytes]) -> None:
         derivation, envelope = wrapped.get("kdf"), wrapped.get("wrapped_dek")
         if not isinstance(derivation, dict) or not isinstance(envelope, dict):
-            raise RequestInvalid("the key of this home is damaged")
+            raise RequestInvalid("the key of this home is damaged", hint=_DAMAGED)
         try:
             parameters = kdf.Parameters(
                 salt=_bytes(derivation["salt"]),
@@ -184,7 +185,7 @@ class _Opener07:
             )
             sealed = _bytes(envelope["nonce"]) + _bytes(envelope["ciphertext"])
         except (KeyError, TypeError, ValueError) as error:
-            raise RequestInvalid("the key of this home is damaged") from error
+            raise RequestInvalid("the key of this home is damaged", hint=_DAMAGED) from error
         try:
             self._key = Secret(upstream.open_(kdf.derive(master, parameters), sealed))
         except VaultDamaged as error:
@@ -217,13 +218,13 @@ def _master_key_03(server: Path, given: Path | None) -> Secret[bytes]:
         try:
             text = str(json.loads(text)["key"])
         except (ValueError, KeyError, TypeError):
-            raise RequestInvalid("the master key's file is not one of upstream's") from None
+            raise RequestInvalid("the master key's file is not one of upstream's", hint=_KEY_HINT) from None
     try:
         key = _bytes(text)
     except ValueError:
         key = b""
     if len(key) != _KEY_BYTES:
-        raise RequestInvalid("the master key's file is not one of upstream's")
+        raise RequestInvalid("the master key's file is not one of upstream's", hint=_KEY_HINT)
     return Secret(key)
 
 
@@ -244,7 +245,7 @@ def _key_text(file: Path, *, in_keyring: bool) -> str:
     except FileNotFoundError:
         raise RequestInvalid(f"there is no master key at {file}", hint=_KEY_HINT) from None
     except (OSError, UnicodeDecodeError):
-        raise RequestInvalid(f"{file} cannot be read as a master key") from None
+        raise RequestInvalid(f"{file} cannot be read as a master key", hint=_KEY_HINT) from None
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -259,7 +260,7 @@ def _documents(store: Path) -> dict[tuple[str, str], _Value]:
                 "SELECT mode, filename, value FROM Cache WHERE expire_time IS NULL LIMIT ?", (_ROWS,)
             ).fetchall()
         except sqlite3.DatabaseError as error:
-            raise RequestInvalid(f"{store} is damaged, or none of upstream's stores") from error
+            raise RequestInvalid(f"{store} is damaged, or none of upstream's stores", hint=_DAMAGED) from error
     for mode, filename, value in rows:
         document = _parsed(_text(store, mode, filename, value))
         held = document.get("value")
@@ -292,7 +293,9 @@ def _relations(path: Path, active: str | None) -> tuple[str | None, dict[str, st
                 "SELECT name, definition_json FROM custom_provider_definitions LIMIT ?", (_ROWS,)
             ).fetchall()
         except sqlite3.DatabaseError as error:
-            raise RequestInvalid(f"{path} is damaged, or not of the release that was expected") from error
+            raise RequestInvalid(
+                f"{path} is damaged, or not of the release that was expected", hint=_DAMAGED
+            ) from error
     return (str(row[0]) if row else None), {str(name): str(text) for name, text in definitions}
 
 

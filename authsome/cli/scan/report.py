@@ -207,7 +207,8 @@ class _Work:
                 name = twin.connection if twin else self._import(finding, taken={each.provider for each in done})
             except AuthsomeError as error:
                 finding.problem = error.message
-                self.context.output.note(f"{finding.found.place.shown}: not imported: {error.message}")
+                advice = f" ({error.hint})" if error.hint else ""
+                self.context.output.note(f"{finding.found.place.shown}: not imported: {error.message}{advice}")
                 continue
             if name is not None:
                 finding.state, finding.connection, finding.imported = SAME, name, True
@@ -231,7 +232,10 @@ class _Work:
         shown = f"{finding.masked} of {finding.found.place.shown}"
         if self.ask is None:
             if is_taken:
-                raise NotAllowed(f"{finding.provider} is connected with another key as {name}; see --connection")
+                raise NotAllowed(
+                    f"{finding.provider} is connected with another key as {name}",
+                    hint="to store it beside that one: --connection NAME",
+                )
         else:
             what = (
                 f"replace the key of {finding.provider} ({name}) by"
@@ -259,7 +263,10 @@ class _Work:
                 beside = [each.found for each in self.matches if other in each.forms]
                 beside.sort(key=lambda found: found.place.path != finding.found.place.path)
                 if not beside:
-                    raise NotAllowed(f"{form.provider} asks for {other.field}, too, and that was not found")
+                    raise NotAllowed(
+                        f"{form.provider} asks for {other.field}, too, and that was not found",
+                        hint=f"give both: authsome login {form.provider}",
+                    )
                 fields[other.field] = beside[0].value
         return fields
 
