@@ -87,6 +87,7 @@ class Runs:
             created_at=now,
             expires_at=latest,
             ended_at=None,
+            inside=inside,
         )
         with context.database.transaction(durable=False) as tx:
             runs.purge(tx, before=now - RETENTION)
@@ -138,11 +139,15 @@ class Runs:
         return run, caller
 
     def end(self, run: Run, caller: Caller) -> None:
-        """Make the run's secret worthless."""
-        now = self._context.clock()
+        """Make the run's secret worthless, and those of the runs that were begun in it."""
         with self._context.database.transaction(durable=False) as tx:
-            if runs.end(tx, run.id, now=now):
-                audit.append(tx, self._entry(Event.RUN_ENDED, run, caller))
+            self._end(tx, run, caller)
+
+    def _end(self, tx: Transaction, run: Run, caller: Caller) -> None:
+        for inner in runs.begun_in(tx, run.id):
+            self._end(tx, inner, caller)
+        if runs.end(tx, run.id, now=self._context.clock()):
+            audit.append(tx, self._entry(Event.RUN_ENDED, run, caller))
 
     def _outer(self, reader: Reader, caller: Caller, run_id: str) -> Run:
         """The live run that a new one is begun in."""

@@ -20,3 +20,5 @@ class Run:
     created_at: datetime
     expires_at: datetime | None
     ended_at: datetime | None
+    inside: str | None = None
+    """The run that it was begun in, with which it ends."""

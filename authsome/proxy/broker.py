@@ -27,6 +27,7 @@ _RESOLVE_SECONDS: Final = 45.0  # the daemon may have to refresh first, which ma
 _REFRESH_SECONDS: Final = 10.0  # how long a 401 waits for the refresh that it caused
 _OTHER_SECONDS: Final = 5.0
 _CHANNELS: Final = 32  # requests that wait for the daemon at the same time; a slow provider holds up only its own
+_SHARE: Final = 16  # of them for one run, so that there are some for the others
 
 
 class Line:
@@ -80,6 +81,7 @@ class Broker:
         self._run = lease.run
         self._secret = lease.secret
         self._shelf = shelf
+        self._free = threading.BoundedSemaphore(_SHARE)
 
     def kept(self, method: str, target: Target, path: str, connection: str | None) -> inject.Credential | None:
         """What goes on a request, where that is known and its use has been written down; None: ask.
@@ -167,7 +169,13 @@ class Broker:
     def _ask(self, method: str, path: str, question: Mapping[str, object] | None, seconds: float) -> dict[str, object]:
         body = b"" if question is None else json.dumps(question).encode()
         authorization = f"Run {self._run}:{self._secret.reveal()}"
-        return _answer(self._line.ask(method, path, authorization=authorization, body=body, seconds=seconds))
+        if not self._free.acquire(timeout=seconds):
+            raise DaemonUnavailable("too many requests of this run wait for the daemon")
+        try:
+            response = self._line.ask(method, path, authorization=authorization, body=body, seconds=seconds)
+        finally:
+            self._free.release()
+        return _answer(response)
 
 
 def _answer(response: HttpResponse) -> dict[str, object]:

@@ -6,6 +6,10 @@ import sys
 from contextlib import suppress
 from typing import Final, Protocol
 
+_STAT_STATE: Final = 0  # proc(5): field 3, counted from behind the name
+_STAT_START: Final = 19  # field 22: starttime
+_ENDED: Final = frozenset({b"Z", b"X"})  # not reaped yet
+_NONE: Final = b""
 POLL_SECONDS: Final = 0.5
 """How often a process is looked for where the kernel cannot tell of its end."""
 
@@ -40,10 +44,16 @@ class _Pidfd:
 
 
 class _Poll:
-    """Any system, or a sandbox without the other: signal 0."""
+    """Any system, or a sandbox without the other: signal 0, and whether it is still the same process.
+
+    A number is given again to another process: which one it is, its start tells.
+    """
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
+        self._start = _start_of(pid)
+        if self.is_over():
+            raise ProcessLookupError(pid)
 
     def fileno(self) -> int:
         return -1
@@ -54,10 +64,25 @@ class _Poll:
                 os.kill(self._pid, 0)
             except ProcessLookupError:
                 return True
-        return False
+        start = _start_of(self._pid)
+        return start is not None and (start == _NONE or (self._start is not None and start != self._start))
 
     def close(self) -> None:
         pass
+
+
+def _start_of(pid: int) -> bytes | None:
+    """When a process began, as the kernel counts; `_NONE` when it has ended, None where that is not told."""
+    if sys.platform == "darwin":
+        return _start_on_macos(pid)
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123  # a worker need not load pathlib for this
+            fields = file.read().rpartition(b")")[2].split()  # behind the name, which may hold anything
+    except (FileNotFoundError, ProcessLookupError):
+        return _NONE if os.path.exists("/proc/self/stat") else None  # noqa: PTH110  # see above
+    except OSError:
+        return None
+    return _NONE if fields[_STAT_STATE] in _ENDED else fields[_STAT_START]
 
 
 def begin(pid: int) -> Watch:
@@ -79,6 +104,16 @@ def begin(pid: int) -> Watch:
 
 
 if sys.platform == "darwin":
+    _PROC_PIDTBSDINFO: Final = 3  # sys/proc_info.h
+    _BSDINFO_SIZE: Final = 136  # struct proc_bsdinfo
+    _BSDINFO_START: Final = 120  # pbi_start_tvsec and pbi_start_tvusec, its last two members
+
+    def _start_on_macos(pid: int) -> bytes | None:
+        import ctypes  # noqa: PLC0415  # only here
+
+        found = ctypes.create_string_buffer(_BSDINFO_SIZE)
+        size = ctypes.CDLL(None).proc_pidinfo(pid, _PROC_PIDTBSDINFO, ctypes.c_uint64(0), found, _BSDINFO_SIZE)
+        return found.raw[_BSDINFO_START:] if size == _BSDINFO_SIZE else None
 
     class _Kqueue:
         """macOS: kqueue(2)'s EVFILT_PROC."""

@@ -100,6 +100,8 @@ class Worker:
         self._callers: dict[socket.socket, _Caller] = {}
         self._runs: dict[str, Watch] = {}
         self._brokers: dict[str, Broker] = {}
+        self._inside: dict[str, str] = {}
+        """The run that a run was begun in, with which it ends."""
         self._daemon: Watch | None = None
         self._ends = Ends()
         self._changes = Changes(station.home) if station.is_supervised else None
@@ -253,6 +255,8 @@ class Worker:
         self._end(run)  # assigned once more, by a caller that did not hear the answer
         self._tenants.add(tenancy)
         self._runs[run], self._brokers[run] = process, broker
+        if outer is not None:
+            self._inside[run] = outer.lease.run
         if process.fileno() >= 0:
             self._selector.register(process, selectors.EVENT_READ, lambda: self._over(run))
         self._watch_daemon()
@@ -266,7 +270,9 @@ class Worker:
         return Shelf(self._station.home.spool, self._changes, self._teller)
 
     def _over(self, run: str) -> None:
-        """A run's process has ended."""
+        """A run's process has ended, and with it what was begun in the run."""
+        for inner in [each for each, outer in self._inside.items() if outer == run]:
+            self._over(inner)
         logger.info("run %s: ended", run)
         self._end(run)
         if (broker := self._brokers.pop(run, None)) is not None:
@@ -275,6 +281,7 @@ class Worker:
     def _end(self, run: str) -> None:
         """End a run here: its credential is dead when this returns, and its connections are closed."""
         process = self._runs.pop(run, None)
+        self._inside.pop(run, None)
         if process is not None:
             if process.fileno() >= 0:
                 self._selector.unregister(process)

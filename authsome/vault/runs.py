@@ -17,15 +17,17 @@ from authsome.vault.columns import (
 )
 from authsome.vault.database import Reader, Transaction
 
-_COLUMNS: Final = "id, secret_hash, vault_id, identity, pinned, only_providers, created_at, expires_at, ended_at"
+_COLUMNS: Final = (
+    "id, secret_hash, vault_id, identity, pinned, only_providers, created_at, expires_at, ended_at, inside"
+)
 
-_Row = tuple[str, bytes, str, str, str, str, int, int | None, int | None]
+_Row = tuple[str, bytes, str, str, str, str, int, int | None, int | None, str | None]
 
 
 def create(transaction: Transaction, run: Run) -> None:
     """Store a new run."""
     transaction.execute(
-        f"INSERT INTO runs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO runs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             run.id,
             run.secret_hash,
@@ -36,6 +38,7 @@ def create(transaction: Transaction, run: Run) -> None:
             from_moment(run.created_at),
             from_optional_moment(run.expires_at),
             from_optional_moment(run.ended_at),
+            run.inside,
         ),
     )
 
@@ -44,6 +47,12 @@ def get(reader: Reader, run_id: str) -> Run | None:
     """The run of that id, ended ones too until they are purged."""
     row = reader.execute(f"SELECT {_COLUMNS} FROM runs WHERE id = ?", (run_id,)).fetchone()
     return None if row is None else _run(row)
+
+
+def begun_in(reader: Reader, run_id: str) -> list[Run]:
+    """The runs that were begun in this one, and have not ended."""
+    rows = reader.execute(f"SELECT {_COLUMNS} FROM runs WHERE inside = ? AND ended_at IS NULL", (run_id,))
+    return [_run(row) for row in rows.fetchall()]
 
 
 def end(transaction: Transaction, run_id: str, *, now: datetime) -> bool:
@@ -78,7 +87,7 @@ def purge(transaction: Transaction, *, before: datetime) -> int:
 
 def _run(row: _Row) -> Run:
     with readable("a run"):
-        run_id, secret_hash, vault_id, identity, pinned, only, created_at, expires_at, ended_at = row
+        run_id, secret_hash, vault_id, identity, pinned, only, created_at, expires_at, ended_at, inside = row
         return Run(
             id=run_id,
             secret_hash=bytes(secret_hash),
@@ -89,4 +98,5 @@ def _run(row: _Row) -> Run:
             created_at=to_moment(created_at),
             expires_at=to_optional_moment(expires_at),
             ended_at=to_optional_moment(ended_at),
+            inside=inside,
         )

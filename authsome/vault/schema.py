@@ -337,4 +337,11 @@ MIGRATIONS: Final = (
             "ALTER TABLE connections ADD COLUMN flow TEXT",
         ),
     ),
+    Migration(
+        "runs in runs",
+        (
+            "ALTER TABLE runs ADD COLUMN inside TEXT",
+            "CREATE INDEX runs_inside ON runs (inside) WHERE inside IS NOT NULL",
+        ),
+    ),
 )

@@ -5,9 +5,16 @@ from datetime import timedelta
 import pytest
 
 from authsome.broker.credentials import Claimant, Question, Resolved, Target
-from authsome.broker.routing import Choice
+from authsome.broker.routing import DEFAULT_CHOICE, Choice
 from authsome.daemon.api import views
-from authsome.errors import AuthsomeError, ConnectionNotFound, NotAllowed, NotFound, RouteAmbiguous
+from authsome.errors import (
+    AuthenticationFailed,
+    AuthsomeError,
+    ConnectionNotFound,
+    NotAllowed,
+    NotFound,
+    RouteAmbiguous,
+)
 from authsome.models.audit import Event
 from authsome.models.connection import Status
 from authsome.models.run import Run
@@ -206,6 +213,27 @@ def test_a_run_that_would_outgrow_the_one_around_it_is_refused(forge: House, cho
     outer = begin(forge, Choice(pinned={"forge": "work"}, only=frozenset({"forge"})))
     with pytest.raises(NotAllowed, match="the run around this one"):
         begin(forge, choice, inside=outer.id)
+
+
+def test_a_run_ends_with_the_one_around_it(forge: House):
+    """Its secret is worthless from then on, on record once, and so it is for a run in it; no other run's is."""
+    # SEC-138
+    runs = forge.broker.runs
+    begun = {"outer": runs.begin(forge.owner, DEFAULT_CHOICE)}
+    for name, around in (("inner", "outer"), ("innermost", "inner"), ("ended", "inner")):
+        begun[name] = runs.begin(forge.owner, DEFAULT_CHOICE, inside=begun[around].run.id)
+    begun["other"] = runs.begin(forge.owner, DEFAULT_CHOICE)
+    runs.end(begun["ended"].run, forge.owner)
+    runs.end(begun["outer"].run, forge.owner)
+    with forge.context.database.read() as reader:
+        for name, each in begun.items():
+            if name == "other":
+                assert runs.prove(reader, each.run.id, each.secret)[0] == each.run
+            else:
+                with pytest.raises(AuthenticationFailed):
+                    runs.prove(reader, each.run.id, each.secret)
+    ended = [entry.entry.run for entry in forge.events(Event.RUN_ENDED)]
+    assert sorted(ended) == sorted(each.run.id for name, each in begun.items() if name != "other")
 
 
 def test_a_run_in_one_that_is_over_is_refused(forge: House):

@@ -1,9 +1,12 @@
 """The worker of this checkout, or with `--full-engine` its other process.
 
 With `--open-tunnels` its tunnels may reach loopback, where the tests' servers are. `--without=NAME,…` has it find those
-libraries missing, as they are in the built archive.
+libraries missing, as they are in the built archive; `--archive=FILE` has it take itself for one that runs from there;
+`--no-pidfd` stands for a kernel without pidfd_open(2).
 """
 
+import errno
+import os
 import sys
 from collections.abc import Sequence
 from importlib.abc import MetaPathFinder
@@ -14,6 +17,7 @@ from types import ModuleType
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from authsome.address import AddressPolicy
+from authsome.archive import boot
 from authsome.proxy import apart, worker
 from authsome.proxy.tenancy import TUNNEL_POLICY
 
@@ -32,11 +36,21 @@ class Without(MetaPathFinder):
         return None if hidden else PathFinder.find_spec(fullname, path, target)
 
 
+def unimplemented(_pid: int) -> int:
+    """What such a kernel says."""
+    raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+
 if __name__ == "__main__":
     for option in sys.argv[1:]:
         if option.startswith("--without="):
             usual = sys.meta_path.index(PathFinder)
             sys.meta_path[usual] = Without(option.partition("=")[2].split(","))
+        if option.startswith("--archive="):
+            file = option.partition("=")[2]
+            boot.LAUNCH = boot.Launch(file, "0" * 16, str(Path(__file__).parent), os.open("/", os.O_RDONLY))
+        if option == "--no-pidfd":
+            os.pidfd_open = unimplemented
     if "--full-engine" in sys.argv:
         apart.main()
     full = [sys.executable, "-I", __file__, "--full-engine", *sys.argv[1:]] if len(sys.argv) > 2 else ()

@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -340,6 +341,61 @@ def test_it_leaves_when_its_place_is_gone(runner: Runner):
             assert wire.request("GET", "/echo", f"Host: {HOST}:{runner.server.port}").status == 200
     assert eventually(lambda: pid not in runner.workers(), timeout=5)
     assert len(runner.workers()) == 1
+
+
+def replace_by_another(path: Path) -> None:
+    """As an upgrade does."""
+    other = path.with_suffix(".new")
+    other.write_bytes(b"another build")
+    other.replace(path)
+
+
+@pytest.mark.parametrize(("change", "leaves"), [(replace_by_another, True), (Path.unlink, True), (Path.exists, False)])
+def test_it_leaves_when_its_archive_is_replaced(runner: Runner, change: Callable[[Path], object], leaves: bool):  # noqa: FBT001
+    """It serves its children to their end first; with the archive as it was, it stays for the next run."""
+    # SEC-137
+    archive = runner.directory / "authsome.pyz"
+    archive.write_bytes(b"a build")
+    runner.worker_options.append(f"--archive={archive}")
+    with runner.proxy() as proxy:
+        pid = proxy.pid
+        change(archive)
+        with runner.proxy() as another:
+            assert another.pid == pid
+        assert pid in runner.workers()
+        with proxy.open(HOST, runner.server.port) as wire:
+            assert wire.request("GET", "/echo", f"Host: {HOST}:{runner.server.port}").status == 200
+    assert eventually(lambda: pid not in runner.workers(), timeout=5 if leaves else 1) is leaves
+
+
+def test_an_end_is_noticed_without_the_kernels_word(runner: Runner):
+    """Where there is no pidfd_open(2), a run ends within a second all the same."""
+    # SEC-138
+    runner.worker_options.append("--no-pidfd")
+    with runner.proxy() as proxy:
+        assert proxy.is_admitted()
+        proxy.end()
+        assert eventually(lambda: not proxy.is_admitted(), timeout=3)
+    assert eventually(lambda: not runner.daemon.live)
+
+
+def test_the_end_of_a_run_ends_those_in_it(runner: Runner):
+    """What a command has left behind in a run of its own has no network either, in however many of them."""
+    # SEC-138
+    host = f"Host: {HOST}:{runner.server.port}"
+    with runner.proxy() as outer:
+        runner.environ["AUTHSOME_RUN"] = outer.environ["AUTHSOME_RUN"]
+        with runner.proxy() as inner:
+            runner.environ["AUTHSOME_RUN"] = inner.environ["AUTHSOME_RUN"]
+            with runner.proxy() as innermost, innermost.open(HOST, runner.server.port) as wire:
+                del runner.environ["AUTHSOME_RUN"]
+                with runner.proxy() as free:
+                    assert wire.request("GET", "/echo", host).status == 200
+                    outer.end()
+                    assert wire.reader.read() == b""
+                    assert eventually(lambda: len(runner.daemon.live) == 1, timeout=5)
+                    assert [each.is_admitted() for each in (outer, inner, innermost, free)] == [False] * 3 + [True]
+    assert "the daemon knew of" not in runner.log()
 
 
 def test_what_a_killed_worker_leaves_is_swept(runner: Runner):

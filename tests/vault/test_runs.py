@@ -34,6 +34,20 @@ def get(store, run_id="run-1"):
         return runs.get(reader, run_id)
 
 
+def test_runs_in_a_run(store, run, now):
+    """Those that were begun in it and have not ended are found, and no others."""
+    inner, ended, other = (replace(run, id=name, inside="run-1") for name in ("inner", "ended", "other"))
+    other = replace(other, inside="inner")
+    with store.database.transaction() as transaction:
+        for each in (inner, ended, other):
+            runs.create(transaction, each)
+        runs.end(transaction, "ended", now=now)
+    with store.database.read() as reader:
+        assert runs.begun_in(reader, "run-1") == [inner]
+        assert runs.begun_in(reader, "inner") == [other]
+        assert runs.begun_in(reader, "other") == []
+
+
 def test_what_is_created_comes_back(store, run):
     assert get(store) == run
     assert get(store, "run-2") is None

@@ -14,6 +14,7 @@ RELEASED = {
     "dashboard": "8d2861e0a771cae5",
     "spools": "a360f5f324923577",
     "servers": "05760f9034c73b23",
+    "runs in runs": "385a35d002f940c6",
 }
 """SHA-256 of each migration's statements, their white space and comments aside."""
 
