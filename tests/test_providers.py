@@ -424,6 +424,7 @@ ANCHORS: Final = {
     "azure-openai": (".openai.azure.com",),
     "confluence": ("api.atlassian.com", ".atlassian.net", "auth.atlassian.com"),
     "datadog": (".datadoghq.com", ".datadoghq.eu", ".ddog-gov.com"),
+    "github-residency": (".ghe.com",),
     "intercom": (".intercom.io", ".intercom.com"),
     "jira": ("api.atlassian.com", ".atlassian.net", "auth.atlassian.com"),
     "mailchimp": (".mailchimp.com", "api.mailchimp.com"),

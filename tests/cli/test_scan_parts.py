@@ -131,9 +131,71 @@ aws_session_token=def
 """
 
 
+PIP = """[global]
+index-url = https://__token__:glpat-abc@gitlab.com/api/v4/projects/1/packages/pypi/simple
+extra-index-url =
+    https://pypi.org/simple
+    https://only%2Da%2Dlong%2Dtoken@pypi.acme.test:8443/simple
+    https://${USER}:${TOKEN}@c.test/
+; https://a:no@d.test/"""
+DOCKER = """{
+  "auths": {
+    "ghcr.io": {"auth": "bWU6Z2hwX2FiYw=="},
+    "https://index.docker.io/v1/": {"auth": "bWU6ZGNrcl86YWJj"},
+    "kept.by.a.helper": {},
+    "odd.test": {"auth": "***"},
+    "registry.gitlab.com": {"identitytoken": "idt"}
+  },
+  "credsStore": "desktop"
+}"""
+GLAB = """git_protocol: ssh
+hosts:
+    gitlab.com:
+        token: !!null glpat-a
+        api_host: gitlab.com
+    git.acme.test:
+        token: 'glpat-b'
+        user: me
+"""
+COMPOSER = """{"github-oauth": {"github.com": "gho_a"},
+ "http-basic": {"repo.test": {"username": "me", "password": "pw"}},
+ "gitlab-token": {"gitlab.com": {"username": "me", "token": "glpat-c"}}, "bearer": []}"""
+
+
 @pytest.mark.parametrize(
     ("read", "text", "wanted"),
     [
+        (
+            tools.pip_settings,
+            PIP,
+            [(None, "gitlab.com", "glpat-abc", 2), (None, "pypi.acme.test", "only-a-long-token", 5)],
+        ),
+        (
+            tools.git_credentials,
+            "https://me:ghp_a%2Fb@github.com\nhttps://b.test\nhttps://octocat@c.test\n",
+            [(None, "github.com", "ghp_a/b", 1)],
+        ),
+        (
+            tools.registries,
+            DOCKER,
+            [
+                (None, "ghcr.io", "ghp_abc", 3),
+                (None, "index.docker.io", "dckr_:abc", 4),
+                (None, "registry.gitlab.com", "idt", 7),
+            ],
+        ),
+        (tools.registries, "[]", []),
+        (tools.registries, '{"auths": [1], "auths": 2}', []),
+        (
+            tools.glab_settings,
+            GLAB,
+            [("GITLAB_TOKEN", "gitlab.com", "glpat-a", 4), ("GITLAB_TOKEN", "git.acme.test", "glpat-b", 7)],
+        ),
+        (
+            tools.composer_auth,
+            COMPOSER,
+            [(None, "github.com", "gho_a", 1), (None, "gitlab.com", "glpat-c", 3), (None, "repo.test", "pw", 2)],
+        ),
         (tools.npmrc, NPMRC, [("NPM_TOKEN", "registry.npmjs.org", "npm_abc", 2), ("NPM_TOKEN", "b", "t", 4)]),
         (tools.netrc, NETRC, [(None, "api.acme.test", "one", 1), (None, "b.test", "two", 4), (None, None, "three", 5)]),
         (tools.pypirc, PYPIRC, [("PYPI_TOKEN", None, "pypi-abc", 6), ("PYPI_TOKEN", "pypi.acme.test", "def", 9)]),
@@ -361,3 +423,7 @@ def test_tools_are_found_where_they_are_told_to_be(tmp_path: Path):
     (tmp_path / "n").write_text("machine a.test login b password abc")
     (tmp_path / "hosts.yml").write_text("github.com:\n    oauth_token: def\n")
     assert [each.value.reveal() for each in places.in_tools(moved)] == ["abc", "def"]
+    (tmp_path / "pip.conf").write_text("[global]\nindex-url = https://me:ghi@a.test/simple\n")
+    (tmp_path / "config.json").write_text('{"auths": {"a.test": {"auth": "bWU6amts"}}}')
+    moved = {"HOME": "/nowhere", "PIP_CONFIG_FILE": str(tmp_path / "pip.conf"), "DOCKER_CONFIG": str(tmp_path)}
+    assert [each.value.reveal() for each in places.in_tools(moved)] == ["ghi", "jkl"]

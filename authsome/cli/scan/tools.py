@@ -3,12 +3,15 @@
 Rule: nothing is guessed; a file of another form holds nothing.
 """
 
+import base64
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote
 
 from authsome.cli.scan.found import Found, Place
+from authsome.message import json_document
 from authsome.secret import Secret
 
 Reader = Callable[[str, Path], Iterator[Found]]
@@ -18,6 +21,9 @@ _PAIR: Final = re.compile(r"([A-Za-z0-9_.-]{1,64})\s*[=:]\s*(\S.*)\Z")
 _NPM: Final = re.compile(r"//([A-Za-z0-9.-]{1,253})(?::\d+)?/[^=\s]*:_(?:authToken|password)\s*=\s*(\S+)\Z")
 _NETRC_KEYS: Final = frozenset({"account", "login", "machine", "password"})
 _STRIPE_KEYS: Final = ("live_mode_api_key", "test_mode_api_key")
+_COMPOSER_KINDS: Final = ("github-oauth", "gitlab-oauth", "gitlab-token", "bitbucket-oauth", "bearer", "http-basic")
+_URL_USER: Final = re.compile(r"https?://([^\s/:@]{1,1024})(?::([^\s/@]{1,2048}))?@([A-Za-z0-9.-]{1,253})(?=[:/\s]|\Z)")
+_TOKEN_LENGTH: Final = 20  # characters: few names have as many, and no token fewer
 _YAML_HOST: Final = re.compile(r"([A-Za-z0-9.-]{1,253}):\s*\Z")
 _YAML_TOKEN: Final = re.compile(r"\s+oauth_token:\s*(\S+)\s*\Z")
 
@@ -37,6 +43,14 @@ def places(environ: Mapping[str, str]) -> Iterator[tuple[Path, Reader]]:
         Path(environ.get("CARGO_HOME") or home / ".cargo") / "credentials.toml",
         pairs({"token": "CARGO_REGISTRY_TOKEN"}),
     )
+    for path in _pip_settings(environ, home, config):
+        yield path, pip_settings
+    yield Path(environ.get("DOCKER_CONFIG") or home / ".docker") / "config.json", registries
+    yield Path(environ.get("REGISTRY_AUTH_FILE") or config / "containers/auth.json"), registries
+    yield home / ".git-credentials", git_credentials
+    yield config / "git/credentials", git_credentials
+    yield Path(environ.get("GLAB_CONFIG_DIR") or config / "glab-cli") / "config.yml", glab_settings
+    yield Path(environ.get("COMPOSER_HOME") or config / "composer") / "auth.json", composer_auth
     yield home / ".sentryclirc", pairs({"token": "SENTRY_AUTH_TOKEN"})
     yield config / "stripe/config.toml", pairs(dict.fromkeys(_STRIPE_KEYS, "STRIPE_API_KEY"))
     yield config / "doctl/config.yaml", pairs({"access-token": "DIGITALOCEAN_ACCESS_TOKEN"})
@@ -89,6 +103,51 @@ def gh_hosts(text: str, path: Path) -> Iterator[Found]:
             yield _found(found[1].strip("'\""), path, number, variable="GH_TOKEN", host=host)
 
 
+def glab_settings(text: str, path: Path) -> Iterator[Found]:
+    """The GitLab command line: `token` below a host."""
+    host: str | None = None
+    for number, line in _lines(text):
+        if (found := _YAML_HOST.match(line)) and "." in found[1]:
+            host = found[1]
+        elif (pair := _PAIR.match(line)) and pair[1] == "token":
+            value = pair[2].removeprefix("!!null").strip().strip("'\"")
+            if value:
+                yield _found(value, path, number, variable="GITLAB_TOKEN", host=host)
+
+
+def pip_settings(text: str, path: Path) -> Iterator[Found]:
+    """pip: a user in the URL of an index, which may stand on a line of its own below `extra-index-url`."""
+    for number, line in _lines(text):
+        yield from _in_urls(line, path, number)
+
+
+def git_credentials(text: str, path: Path) -> Iterator[Found]:
+    """Git's `store` helper: a URL with user and password on each line."""
+    for number, line in _lines(text):
+        yield from _in_urls(line, path, number)
+
+
+def registries(text: str, path: Path) -> Iterator[Found]:
+    """Docker and podman: user and password, or a token, for each registry; what a helper keeps is not in the file."""
+    for registry, entry in _members(_member(_json(text), "auths")):
+        host = registry.partition("://")[2] or registry
+        auth, identity = _member(entry, "auth"), _member(entry, "identitytoken")
+        if isinstance(auth, str) and (password := _password(auth)):
+            yield _found(password, path, _line_of(text, auth), host=host.partition("/")[0])
+        if isinstance(identity, str) and identity:
+            yield _found(identity, path, _line_of(text, identity), host=host.partition("/")[0])
+
+
+def composer_auth(text: str, path: Path) -> Iterator[Found]:
+    """Composer: tokens by kind and host, some of them within an object."""
+    data = _json(text)
+    for kind in _COMPOSER_KINDS:
+        for host, entry in _members(_member(data, kind)):
+            for value in (entry, _member(entry, "token"), _member(entry, "password")):
+                if isinstance(value, str) and value:
+                    yield _found(value, path, _line_of(text, value), host=host)
+
+
 def aws_credentials(text: str, path: Path) -> Iterator[Found]:
     """AWS: secret keys and session tokens, below the profiles' names."""
     for number, _, name, value in _ini(text):
@@ -116,6 +175,50 @@ def pairs(names: Mapping[str, str]) -> Reader:
                 yield _found(value.strip("\"'"), path, number, variable=names[name])
 
     return read
+
+
+def _pip_settings(environ: Mapping[str, str], home: Path, config: Path) -> Iterator[Path]:
+    if named := environ.get("PIP_CONFIG_FILE"):
+        yield Path(named)
+    yield config / "pip/pip.conf"
+    yield home / ".pip/pip.conf"
+
+
+def _in_urls(line: str, path: Path, number: int) -> Iterator[Found]:
+    """The passwords in a line's URLs, and users without one that are as long as tokens are."""
+    for user, password, host in _URL_USER.findall(line):
+        value = unquote(password or (user if len(user) >= _TOKEN_LENGTH else ""))
+        if value and not value.startswith("${"):
+            yield _found(value, path, number, host=host)
+
+
+def _password(auth: str) -> str:
+    """What follows the first colon of Basic authentication's pair; empty if it is none."""
+    try:
+        return base64.b64decode(auth, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
+
+
+def _json(text: str) -> object:
+    try:
+        return json_document(text.encode())
+    except ValueError:
+        return None
+
+
+def _members(data: object) -> Iterator[tuple[str, object]]:
+    if isinstance(data, dict):
+        yield from ((str(name), value) for name, value in data.items())
+
+
+def _member(data: object, name: str) -> object:
+    return data.get(name) if isinstance(data, dict) else None
+
+
+def _line_of(text: str, value: str) -> int:
+    """The line that a value stands in, if it stands there as it is."""
+    return text[: max(text.find(value), 0)].count("\n") + 1
 
 
 def _ini(text: str) -> Iterator[tuple[int, str, str, str]]:
