@@ -279,6 +279,15 @@ class VaultDamaged(VaultUnusable):
     default_hint = "log in again to replace it"
 
 
+class LogDamaged(AuthsomeError):
+    """the log is not as it was written."""
+
+    code = "log_damaged"
+    exit_status = 1
+    http_status = 500
+    default_hint = "run `authsome log verify`"
+
+
 class MasterKeyMismatch(VaultUnusable):
     """the master key does not fit this vault."""
 

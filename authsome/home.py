@@ -62,6 +62,11 @@ class Home(NamedTuple):
         return self.server / "store.db"
 
     @property
+    def audit_head(self) -> Path:
+        """How far the log has come, outside of the database."""
+        return self.server / "audit.head"
+
+    @property
     def master_key(self) -> Path:
         """The master key in file mode."""
         return self.server / "master.key"

@@ -107,6 +107,7 @@ MAY_REVEAL: Final = frozenset(
         "crypto/envelope.py",
         "crypto/kdf.py",
         "crypto/password.py",
+        "crypto/signing.py",
         "crypto/token.py",
         "crypto/upstream.py",
         "daemon/api/connections.py",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from authsome.broker.audit_log import AuditLog
 from authsome.broker.claims import Claims
 from authsome.broker.context import Context
 from authsome.broker.credentials import Credentials
@@ -43,6 +44,7 @@ class Broker:
     revocations: Revocations
     renewal: Renewal
     freshness: Freshness
+    audit_log: AuditLog
 
 
 def wire(context: Context, home: Home, *, base_url: str) -> Broker:
@@ -78,4 +80,5 @@ def wire(context: Context, home: Home, *, base_url: str) -> Broker:
         revocations=Revocations(context, refresher),
         renewal=renewal,
         freshness=freshness,
+        audit_log=AuditLog(context),
     )

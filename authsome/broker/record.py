@@ -18,6 +18,7 @@ def about(
         vault_id=connection.vault_id,
         principal=caller.principal.id if caller else None,
         identity=caller.handle if caller else None,
+        proof=caller.proof if caller else None,
         provider=connection.provider,
         connection=connection.name,
         detail=detail,
@@ -37,4 +38,5 @@ def by_caller(event: Event, caller: Caller, now: datetime) -> Entry:
         vault_id=caller.vault_id,
         principal=caller.principal.id,
         identity=caller.handle,
+        proof=caller.proof,
     )

@@ -97,7 +97,7 @@ class Proven:
         Raises:
             AuthenticationFailed: it may not.
         """
-        return self._authentication.still(tx, self._claimed.handle)
+        return self._authentication.still(tx, self._claimed)
 
 
 class Authentication:
@@ -138,7 +138,7 @@ class Authentication:
         if not _remember(tx, verified):
             raise AuthenticationFailed(reason="replayed")
         self._note_use(tx, claimed.handle)
-        return Admitted(caller, None)
+        return _admitted(caller, claimed)
 
     def registered(self, request: Request) -> Identity:
         """The identity behind a proof, which is spent, whether it is claimed or not.
@@ -182,12 +182,12 @@ class Authentication:
             return "revoked identity"
         return "expired identity" if known.limits.has_ended(self._context.clock()) else "unclaimed identity"
 
-    def still(self, tx: Transaction, handle: str) -> Admitted:
+    def still(self, tx: Transaction, claimed: proof.Claimed) -> Admitted:
         """An identity that has shown who it is before; see `Proven.again`."""
-        caller = self._identities.caller(tx, handle)
+        caller = self._identities.caller(tx, claimed.handle)
         if caller is None:
             raise AuthenticationFailed(reason="the identity may no longer act")
-        return Admitted(caller, None)
+        return _admitted(caller, claimed)
 
     def check(
         self, request: Request, claimed: proof.Claimed, key: proof.PublicKey | None
@@ -294,6 +294,11 @@ class Authentication:
         )
         with self._context.database.transaction(durable=False) as tx:
             audit.append(tx, entry)
+
+
+def _admitted(caller: Caller, claimed: proof.Claimed) -> Admitted:
+    """The caller, with what tells this proof from all others, for the log."""
+    return Admitted(Caller(identity=caller.identity, principal=caller.principal, proof=claimed.jti), None)
 
 
 def _public_key(name: str) -> proof.PublicKey:

@@ -105,8 +105,11 @@ def _opened(
 
     if damage := archive.verify_cache():
         raise DaemonUnavailable(f"the unpacked archive is damaged: {damage[0]}", hint="remove that directory")
+    from authsome.vault import chain  # noqa: PLC0415
+
     with closing(Database.open(lock, clock=clock.now)) as database:
         yield _build(settings, server, database, environ)
+        chain.close(database, now=clock.now())
 
 
 def _build(
@@ -115,7 +118,7 @@ def _build(
     """Everything above the vault: loaded while Argon2id works on the master key, which takes as long again."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
-    from authsome.vault import vaults  # noqa: PLC0415
+    from authsome.vault import chain, vaults  # noqa: PLC0415
 
     with ThreadPoolExecutor(1, thread_name_prefix="unlock") as pool:
         unlocking = pool.submit(vaults.unlock, database, settings, clock=clock.now)
@@ -130,6 +133,7 @@ def _build(
         catalog.names()  # reads those of the user's own
         send = _sender(settings, server, environ)
         sealers = unlocking.result()
+    chain.begin(database, settings.home, sealers, now=clock.now())
     context = Context(
         database=database,
         sealers=sealers,

@@ -31,7 +31,7 @@ from authsome.identity.handle import is_handle
 from authsome.identity.signing import HEADER, MAX_LIFETIME, encode, mint
 from authsome.message import json_object
 
-__all__ = ["MAX_LIFETIME", "Claimed", "Proof", "PublicKey", "is_plain_target", "mint", "parse", "verify"]
+__all__ = ["MAX_LIFETIME", "Claimed", "Proof", "PublicKey", "is_plain_target", "is_signed", "mint", "parse", "verify"]
 
 MAX_TOKEN_LENGTH: Final = 4096  # ours have about 600 characters; a long target may double that
 MAX_SKEW: Final = 30  # seconds that iat may lie off our clock, either way (RFC 9449 §11.1)
@@ -180,6 +180,15 @@ def verify(  # noqa: PLR0913  # each by name
         jti_hash=hashlib.sha256(f"{claimed.handle} {claimed.jti}".encode()).digest()[:16],
         expires_at=claimed.expires_at,
     )
+
+
+def is_signed(public_key: bytes, message: bytes, signature: bytes) -> bool:
+    """Whether the key with these 32 bytes has signed a message (RFC 8032)."""
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
 
 
 def is_plain_target(target: str) -> bool:

@@ -38,6 +38,10 @@ class Event(StrEnum):
     SET_PASSWORD = "set_password"  # noqa: S105  # an event's name
     USES_IN_DOUBT = "uses_in_doubt"
     DENIED = "denied"
+    HONEYTOKEN = "honeytoken"
+    LOG_EXPORTED = "log_exported"
+    LOG_PRUNED = "log_pruned"
+    LOG_DAMAGED = "log_damaged"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,8 @@ class Entry:
     vault_id: str | None = None
     principal: str | None = None
     identity: str | None = None
+    proof: str | None = None
+    """The `jti` of the caller's proof: spent, so worth nothing, and to be found again in the caller's own log."""
     provider: str | None = None
     connection: str | None = None
     method: str | None = None
@@ -65,3 +71,5 @@ class Recorded:
 
     id: int
     entry: Entry
+    hash: bytes | None
+    """What the next entry's hash is taken over as well; None where the table holds no bytes."""

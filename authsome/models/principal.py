@@ -76,6 +76,8 @@ class Caller:
     identity: Identity | None
     """None: the principal itself."""
     principal: Principal
+    proof: str | None = None
+    """The `jti` of the proof that this call came with, for the log; None for a run and for a browser."""
 
     @property
     def handle(self) -> str | None:

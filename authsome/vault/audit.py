@@ -1,24 +1,37 @@
 """The audit log: appended in the transaction of the act it tells of, read newest first.
 
-Rule: one row a line. What comes from outside is cut and cleaned here, once, so that no reader has to mistrust it.
+Rules:
+1. One row a line. What comes from outside is cut and cleaned here, once, so that no reader has to mistrust it.
+2. An entry follows the last one that the table has, whoever wrote it, and carries its hash (models/chain.py).
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from authsome.models import chain
 from authsome.models.audit import Entry, Event, Recorded
+from authsome.models.chain import Flaw, Line, Place, Reason, Walk
+from authsome.vault import checkpoints
 from authsome.vault.columns import from_moment, readable, to_moment
 from authsome.vault.database import Reader, Transaction
+from authsome.vault.notary import Notary
 
-_COLUMNS: Final = "at, event, vault_id, principal, identity, provider, connection, method, host, path, run, detail"
+_COLUMNS: Final = (
+    "at, event, vault_id, principal, identity, proof, provider, connection, method, host, path, run, detail, hash"
+)
 _LONGEST: Final = 512
 """Longer than any honest host, path or cause; a page of 1000 rows stays below the daemon's limit."""
 _MOST_ROWS: Final = 1000
+_PROBE: Final = 2000
+"""Where several filters are given, the rarest leads: each is counted up to here."""
+CHECKPOINT_EVERY: Final = 1000
+"""Entries: a signature costs as much as a few of them; whoever looks for a time reads no more of them in vain."""
 
 _Cell = str | None
 _Row = tuple[
-    int, int, str, _Cell, _Cell, _Cell, _Cell, _Cell, _Cell, _Cell, _Cell, _Cell, _Cell
+    int, int, str, _Cell, _Cell, _Cell, _Cell, _Cell, _Cell, _Cell, _Cell, _Cell, _Cell, _Cell, bytes | None
 ]  # fmt: skip
 
 
@@ -35,25 +48,128 @@ class Filter:
 EVERYTHING: Final = Filter()
 
 
-def append(transaction: Transaction, entry: Entry) -> None:
-    """Add an entry; committed with its act, and before a secret leaves the daemon."""
-    transaction.execute(
-        f"INSERT INTO audit ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            from_moment(entry.at),
-            entry.event.value,
-            entry.vault_id,
-            _line(entry.principal),
-            _line(entry.identity),
-            _line(entry.provider),
-            _line(entry.connection),
-            _line(entry.method),
-            _line(entry.host),
-            _line(entry.path),
-            _line(entry.run),
-            _line(entry.detail),
-        ),
+def append(transaction: Transaction, entry: Entry) -> Place:
+    """Add an entry at the end of the chain; committed with its act, and before a secret leaves the daemon.
+
+    Returns:
+        its place, which nobody else has.
+    """
+    before = end(transaction)
+    at, number = from_moment(entry.at), before.id + 1
+    columns = (
+        entry.event.value,
+        entry.vault_id,
+        _line(entry.principal),
+        _line(entry.identity),
+        _line(entry.proof),
+        _line(entry.provider),
+        _line(entry.connection),
+        _line(entry.method),
+        _line(entry.host),
+        _line(entry.path),
+        _line(entry.run),
+        _line(entry.detail),
     )
+    place = Place(number, chain.entry_hash(before.hash, number, at, columns))
+    notary = transaction.notary
+    seal = notary.seal(place.hash) if notary is not None else None
+    transaction.execute(
+        f"INSERT INTO audit (id, {_COLUMNS}, seal) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (number, at, *columns, place.hash, seal),
+    )
+    transaction.logged(place)
+    if notary is not None and number % CHECKPOINT_EVERY == 0:
+        checkpoints.take(transaction, notary, Reason.INTERVAL, place, at=at)
+    return place
+
+
+def end(transaction: Transaction) -> Place:
+    """Where the log ends, as the table says; what is wrong there is on record first, if it is not as we left it."""
+    written = transaction.written
+    if transaction.has_logged:
+        assert written is not None
+        return written
+    found = last_place(transaction)
+    if written is not None and found != written:
+        transaction.logged(found)  # it is looked at once
+        if (flaw := foreign(transaction, written)) is not None:
+            return append(transaction, _damage(transaction, flaw))
+    return found
+
+
+def last_place(reader: Reader) -> Place:
+    """The place of the newest entry; the genesis where there is none."""
+    row = reader.execute("SELECT id, hash FROM audit ORDER BY id DESC LIMIT 1").fetchone()
+    if row is None:
+        return chain.genesis(str(reader.execute("SELECT id FROM store").fetchone()[0]))
+    return Place(row[0], row[1] if isinstance(row[1], bytes) else b"")
+
+
+def place_of(reader: Reader, number: int) -> Place | None:
+    """The place of one entry; None when it is not there."""
+    row = reader.execute("SELECT id, hash FROM audit WHERE id = ?", (number,)).fetchone()
+    return None if row is None else Place(row[0], row[1] if isinstance(row[1], bytes) else b"")
+
+
+def foreign(transaction: Transaction, written: Place) -> Flaw | None:
+    """What others than this server have done to the end of the log since it was at a place; other daemons of it may."""
+    notary = transaction.notary
+    if notary is None:
+        return None
+    place = last_place(transaction)
+    if place.id < written.id:
+        gone = f"entry {written.id} is" if written.id == place.id + 1 else f"entries {place.id + 1} to {written.id} are"
+        return Flaw(place.id + 1, f"{gone} missing from the end of the log")
+    if written.id > 0 and (there := place_of(transaction, written.id)) != written:
+        return Flaw(written.id, f"entry {written.id} {'is missing' if there is None else 'was changed'}")
+    walk = Walk(written)
+    for line, seal in lines(transaction, after=written.id, limit=-1):
+        if (flaw := walk.step(line) or unsealed(notary, line, seal)) is not None:
+            return flaw
+    return None
+
+
+def lines(reader: Reader, *, after: int, limit: int) -> Iterator[tuple[Line, object]]:
+    """The entries that follow one, in order, as they are hashed, with their seals; a limit of -1 is none."""
+    rows = reader.execute(f"SELECT id, {_COLUMNS}, seal FROM audit WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+    for row in rows:
+        yield Line(row[0], row[1], row[2:-2], row[-2]), row[-1]
+
+
+def lines_of(  # noqa: PLR0913  # each by name
+    reader: Reader, vault_id: str, identity: str | None, *, after: int, upto: int, limit: int
+) -> Iterator[Line]:
+    """One vault's entries, or one identity's in it, after one and not after another, in order."""
+    whose, values = ("vault_id = ?", (vault_id,)) if identity is None else (
+        "identity = ? AND (vault_id || '') = ?", (identity, vault_id),
+    )  # fmt: skip
+    rows = reader.execute(
+        f"SELECT id, {_COLUMNS} FROM audit WHERE {whose} AND id > ? AND id <= ? ORDER BY id LIMIT ?",
+        (*values, after, upto, limit),
+    )
+    for row in rows:
+        yield Line(row[0], row[1], row[2:-1], row[-1])
+
+
+def first_since(reader: Reader, moment: int, *, after: int) -> int | None:
+    """The first entry after one that is of a time (in microseconds) or later."""
+    row = reader.execute(
+        "SELECT id FROM audit WHERE id > ? AND at >= ? ORDER BY id LIMIT 1", (after, moment)
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def unsealed(notary: Notary, line: Line, seal: object) -> Flaw | None:
+    """The flaw of an entry that this server has not written."""
+    if line.hash is None or seal != notary.seal(line.hash):
+        return Flaw(line.id, f"entry {line.id} was not written by this server")
+    return None
+
+
+def _damage(transaction: Transaction, flaw: Flaw) -> Entry:
+    """What is written down where the log was found to be damaged."""
+    (at,) = transaction.execute("SELECT max(at) FROM (SELECT at FROM audit ORDER BY id DESC LIMIT 1)").fetchone()
+    return Entry(event=Event.LOG_DAMAGED, at=to_moment(at or 0), detail=flaw.problem)
 
 
 def page(
@@ -73,21 +189,24 @@ def page(
         before_id: only entries before this one.
         limit: how many at most; 1000 are the most.
     """
-    wanted: list[tuple[str, str | int]] = []
+    equal = {
+        "vault_id": vault_id,
+        "event": filters.event.value if filters.event is not None else None,
+        "provider": filters.provider,
+        "identity": filters.identity,
+    }
+    chosen = {column: value for column, value in equal.items() if value is not None}
+    lead = _rarest(reader, chosen) if len(chosen) > 1 else None
+    wanted: list[tuple[str, str | int]] = [
+        # no index holds an expression, so that none but the leading one is used
+        (f"{column} = ?{_rare(column, value)}" if lead in {None, column} else f"({column} || '') = ?", value)
+        for column, value in chosen.items()
+    ]
     if before_id is not None:
         wanted.append(("id < ?", before_id))
-    if vault_id is not None:
-        wanted.append(("vault_id = ?", vault_id))
-    if filters.event is not None:
-        # said twice, because an index over the rare events is used only where the query shows that it may be
-        rare = "" if filters.event is Event.RESOLVE else " AND event <> 'resolve'"
-        wanted.append((f"event = ?{rare}", filters.event.value))
-    if filters.provider is not None:
-        wanted.append(("provider = ?", filters.provider))
-    if filters.identity is not None:
-        wanted.append(("identity = ?", filters.identity))
     if filters.since is not None:
-        wanted.append(("at >= ?", from_moment(filters.since)))
+        since = from_moment(filters.since)
+        wanted += (("id > ?", checkpoints.last_before(reader, since)), ("at >= ?", since))
     where = f" WHERE {' AND '.join(condition for condition, _ in wanted)}" if wanted else ""
     rows = reader.execute(
         f"SELECT id, {_COLUMNS} FROM audit{where} ORDER BY id DESC LIMIT ?",
@@ -96,17 +215,37 @@ def page(
     return [_recorded(row) for row in rows]
 
 
+def _rarest(reader: Reader, chosen: Mapping[str, str]) -> str:
+    """The column whose value the fewest entries have: by its index the page is found with the least reading."""
+    counted = dict.fromkeys(chosen, _PROBE)
+    for column, value in chosen.items():
+        if value != Event.RESOLVE:  # which nearly every entry is
+            query = f"SELECT count(*) FROM (SELECT 1 FROM audit WHERE {column} = ?{_rare(column, value)} LIMIT ?)"
+            (counted[column],) = reader.execute(query, (value, _PROBE)).fetchone()
+    return min(counted, key=lambda column: counted[column])
+
+
+def _rare(column: str, value: str) -> str:
+    """Said of an event, because an index over the rare ones is used only where the query shows that it may be."""
+    return " AND event <> 'resolve'" if column == "event" and value != Event.RESOLVE else ""
+
+
 def _recorded(row: _Row) -> Recorded:
     with readable("an audit entry"):
-        number, at, event, vault_id, principal, identity, provider, connection, method, host, path, run, detail = row
+        (
+            number, at, event, vault_id, principal, identity, proof, provider, connection, method, host, path, run,
+            detail, digest,
+        ) = row  # fmt: skip
         return Recorded(
             id=number,
+            hash=digest,
             entry=Entry(
                 at=to_moment(at),
                 event=Event(event),
                 vault_id=vault_id,
                 principal=principal,
                 identity=identity,
+                proof=proof,
                 provider=provider,
                 connection=connection,
                 method=method,

@@ -25,6 +25,7 @@ from authsome.vault import faults, schema
 from authsome.vault.columns import from_moment
 from authsome.vault.combining import Combiner, Result
 from authsome.vault.lock import HomeLock
+from authsome.vault.notary import Notary
 from authsome.vault.writer import Reader, Transaction, Writer
 
 __all__ = ["Database", "Reader", "Transaction"]
@@ -39,7 +40,7 @@ _CHECKPOINT_PAGES: Final = 2000
 _SIDE_FILES: Final = ("-wal", "-shm", "-journal")
 _SMALL_TABLES: Final = (
     "migrations", "store", "master_key", "vaults", "principals", "identities", "connections", "secrets", "clients",
-    "refreshes", "claims", "invitations", "issuers",
+    "refreshes", "claims", "invitations", "issuers", "server_key",
 )  # fmt: skip
 """Checked at each start; the others may be large, and a fault in them shows where it is met, or in `check()`."""
 _SETTINGS: Final = (
@@ -90,6 +91,20 @@ class Database:
                 if writable:
                     _migrate(path, connection, migrations, clock)
             return cls(path, writable=writable)
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether anything can be stored here at all."""
+        return self._writable
+
+    @property
+    def notary(self) -> Notary | None:
+        """Who seals the log; None before the store is unlocked."""
+        return self._writer.notary
+
+    def engage(self, notary: Notary) -> None:
+        """From now on have the log sealed, and its end written down; the notary is closed with the database."""
+        self._writer.notary = notary
 
     def transaction(self, *, durable: bool = True) -> AbstractContextManager[Transaction]:
         """Run a body in a transaction; see `Writer.transaction`.

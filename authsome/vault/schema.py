@@ -344,4 +344,53 @@ MIGRATIONS: Final = (
             "CREATE INDEX runs_inside ON runs (inside) WHERE inside IS NOT NULL",
         ),
     ),
+    Migration(
+        "audit_chain",
+        (
+            # the jti of the caller's proof; the entry's hash (models/chain.py); what only the server can make of that
+            "ALTER TABLE audit ADD COLUMN proof TEXT",
+            "ALTER TABLE audit ADD COLUMN hash BLOB",
+            "ALTER TABLE audit ADD COLUMN seal BLOB",
+            # each filter finds its rows, newest first, however rare they are; events have audit_rare
+            "CREATE INDEX audit_vault ON audit (vault_id, id) WHERE vault_id IS NOT NULL",
+            "CREATE INDEX audit_provider ON audit (provider, id) WHERE provider IS NOT NULL",
+            "CREATE INDEX audit_identity ON audit (identity, id) WHERE identity IS NOT NULL",
+            """
+            CREATE TABLE audit_checkpoints (
+                number INTEGER PRIMARY KEY,
+                begins_after BIGINT NOT NULL,
+                begins_hash BLOB NOT NULL,
+                ends_at BIGINT NOT NULL,
+                ends_hash BLOB NOT NULL,
+                latest BIGINT NOT NULL,
+                taken_at BIGINT NOT NULL,
+                reason TEXT NOT NULL,
+                signature BLOB NOT NULL
+            )""",
+            "CREATE INDEX audit_checkpoints_end ON audit_checkpoints (ends_at)",
+            "CREATE INDEX audit_checkpoints_reason ON audit_checkpoints (reason, ends_at)",
+            # the server's secret, sealed with the key-encryption key: one row
+            """
+            CREATE TABLE server_key (
+                id BIGINT PRIMARY KEY CHECK (id = 1),
+                sealed BLOB NOT NULL,
+                created_at BIGINT NOT NULL
+            )""",
+            # append-only: a row from before the chain gets its hash once, and retention removes what it has signed for
+            """
+            CREATE TRIGGER audit_stays BEFORE UPDATE ON audit WHEN OLD.hash IS NOT NULL
+            BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END""",
+            """
+            CREATE TRIGGER audit_remains BEFORE DELETE ON audit WHEN NOT EXISTS (
+                SELECT 1 FROM audit_checkpoints WHERE reason = 'retention' AND ends_at >= OLD.id
+            )
+            BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END""",
+            """
+            CREATE TRIGGER audit_checkpoints_stay BEFORE UPDATE ON audit_checkpoints
+            BEGIN SELECT RAISE(ABORT, 'checkpoints are append-only'); END""",
+            """
+            CREATE TRIGGER audit_checkpoints_remain BEFORE DELETE ON audit_checkpoints
+            BEGIN SELECT RAISE(ABORT, 'checkpoints are append-only'); END""",
+        ),
+    ),
 )

@@ -12,6 +12,8 @@ Rules:
    than log, with the turn in hand: whatever asks after that has its body run after the COMMIT.
 6. What a body that `only_logs` recalls is what it would read: it is forgotten before any other body runs, after a
    failed COMMIT, and when SQLite says that another program has written (`PRAGMA data_version`).
+7. The log's end is what the table says. What is kept of it here is what this process wrote last: by that it is seen
+   when somebody else has written (`Transaction.written`). The notary is told after the COMMIT, with the turn in hand.
 """
 
 import sqlite3
@@ -21,7 +23,9 @@ from contextlib import contextmanager, suppress
 from typing import Final, TypeVar, cast
 
 from authsome.errors import DaemonUnavailable, StorageFailed
+from authsome.models.chain import Place
 from authsome.vault import faults
+from authsome.vault.notary import Notary
 
 Value = str | int | bytes | None
 Found = TypeVar("Found")
@@ -57,12 +61,28 @@ class Reader:
 class Transaction(Reader):
     """Runs SELECTs and writes; what it writes is kept or undone as a whole."""
 
-    __slots__ = ("_known",)
+    __slots__ = ("_known", "has_logged", "notary", "written")
 
-    def __init__(self, connection: sqlite3.Connection, known: dict[Hashable, object] | None) -> None:
-        """Args: the connection; what was read and has not changed, None when this one may change it."""
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        known: dict[Hashable, object] | None,
+        notary: Notary | None,
+        written: Place | None,
+    ) -> None:
+        """Args: the connection; what was read and has not changed, None when this one may change it; see below."""
         super().__init__(connection)
         self._known = known
+        self.notary = notary
+        """Who seals what is logged; None before the store is unlocked."""
+        self.written = written
+        """The log's end as this process wrote it last; None before it wrote any of it."""
+        self.has_logged = False
+
+    def logged(self, place: Place) -> None:
+        """Note the log's end as this transaction has written it."""
+        self.written = place
+        self.has_logged = True
 
     def recall(self, key: Hashable, read: Callable[[], Found | None]) -> Found | None:
         """As `Reader.recall`; what is not there is not remembered, so that nobody can fill the memory with it."""
@@ -81,7 +101,7 @@ class Transaction(Reader):
 class _Batch:
     """The bodies that one COMMIT carries."""
 
-    __slots__ = ("durable", "ended", "failure", "is_change", "members")
+    __slots__ = ("durable", "ended", "failure", "is_change", "members", "written")
 
     def __init__(self, *, durable: bool) -> None:
         self.durable = durable
@@ -89,6 +109,7 @@ class _Batch:
         self.members = 0
         self.ended: threading.Event | None = None
         self.failure: Exception | None = None
+        self.written: Place | None = None
 
 
 class Writer:
@@ -104,6 +125,8 @@ class Writer:
         self._syncs: bool | None = None
         self._known: dict[Hashable, object] = {}
         self._known_at = 0  # the data_version
+        self._written: Place | None = None
+        self.notary: Notary | None = None
         self._closed = False
         self.on_change: Callable[[], None] = _tell_nobody
         """Called with the turn in hand, so it is quick, and raises nothing."""
@@ -130,13 +153,17 @@ class Writer:
             batch = self._begin(durable=durable)
             batch.is_change = batch.is_change or not only_logs
             try:
-                yield Transaction(self._connection, self._what_is_known(only_logs=only_logs))
+                known = self._what_is_known(only_logs=only_logs)
+                body = Transaction(self._connection, known, self.notary, batch.written or self._written)
+                yield body
                 if batch.members:
                     self._connection.execute("RELEASE body")
             except BaseException as error:
                 self._undo(batch, error)
                 raise
             batch.members += 1
+            if body.has_logged:
+                batch.written = body.written
         except sqlite3.Error as error:
             if (better := faults.meaning(error)) is None:
                 raise
@@ -155,6 +182,8 @@ class Writer:
             self._closed = True
             self._commit()
             self._connection.close()
+            if self.notary is not None:
+                self.notary.close()
         finally:
             self._end_turn()
 
@@ -227,6 +256,10 @@ class Writer:
         except sqlite3.Error as error:
             self._abandon(batch, error)
         else:
+            if batch.written is not None:
+                self._written = batch.written
+                if self.notary is not None:
+                    self.notary.note(batch.written)
             self._finish(batch)
 
     def _abandon(self, batch: _Batch, error: BaseException) -> None:

@@ -17,7 +17,7 @@ from authsome.home import settings_from
 from authsome.models.audit import Entry, Event
 from authsome.models.connection import Kind
 from authsome.secret import Secret
-from authsome.vault import audit, connections, principals, vaults
+from authsome.vault import audit, chain, connections, principals, vaults
 from authsome.vault.database import Database
 from authsome.vault.lock import HomeLock
 
@@ -34,6 +34,7 @@ def main(home: str, threads: int, turns: int) -> None:
     settings = settings_from({"AUTHSOME_HOME": home})
     database = Database.open(HomeLock.acquire(settings.home), clock=now)
     sealers = vaults.unlock(database, settings, clock=now)
+    chain.begin(database, settings.home, sealers, now=now())
     say("unlocked")
     with database.transaction() as transaction:
         owner = principals.owner(transaction) or principals.create_owner(transaction, sealers, now=now())
@@ -71,6 +72,7 @@ def main(home: str, threads: int, turns: int) -> None:
     work(threads - 1)
     for worker in workers:
         worker.join()
+    chain.close(database, now=now())
     database.close()
     say("closed")
 

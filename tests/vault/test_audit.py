@@ -4,13 +4,14 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from authsome.errors import VaultDamaged
 from authsome.models.audit import Entry, Event
 from authsome.vault import audit
 from authsome.vault.database import Reader
+from vault.conftest import NOW
 
 
 @pytest.fixture
@@ -26,6 +27,7 @@ def entry(store, now):
         method="GET",
         host="api.github.com",
         path="/user",
+        proof="a-jti-of-a-proof",
         run="run-1",
         detail="ünïcode",
     )
@@ -94,28 +96,80 @@ def test_vaults_see_their_own_entries_only(store, entry):  # SEC-188
 
 
 class Explaining(Reader):
-    """Tells how SQLite would go about a query, in place of its rows."""
+    """Tells how SQLite would go about the query for a page, in place of its rows."""
 
     def execute(self, sql, parameters=()):
+        if "ORDER BY id DESC" not in sql or "hash" not in sql.partition("FROM")[0]:
+            return super().execute(sql, parameters)
         self.plan = [row[3] for row in super().execute(f"EXPLAIN QUERY PLAN {sql}", parameters)]
         return super().execute("SELECT 1 WHERE 0")
 
 
 @pytest.mark.parametrize(
-    ("filters", "way"),
+    ("filters", "vault_id", "way"),
     [
-        (audit.Filter(), "USING INTEGER PRIMARY KEY (rowid<?)"),
-        (audit.Filter(event=Event.LOGIN), "USING INDEX audit_rare (event=? AND "),
-        (audit.Filter(event=Event.RESOLVE), "USING INTEGER PRIMARY KEY (rowid<?)"),
+        (audit.Filter(), None, "USING INTEGER PRIMARY KEY (rowid<?)"),
+        (audit.Filter(event=Event.LOGIN), None, "USING INDEX audit_rare (event=? AND "),
+        (audit.Filter(event=Event.RESOLVE), None, "USING INTEGER PRIMARY KEY (rowid<?)"),
+        (audit.Filter(provider="openai"), None, "USING INDEX audit_provider (provider=? AND "),
+        (audit.Filter(identity="you"), None, "USING INDEX audit_identity (identity=? AND "),
+        (audit.Filter(), "vault_b", "USING INDEX audit_vault (vault_id=? AND "),
+        (audit.Filter(provider="openai", identity="me"), "vault_a", "USING INDEX audit_provider (provider=? AND "),
+        (audit.Filter(provider="github", identity="you"), "vault_a", "USING INDEX audit_identity (identity=? AND "),
+        (audit.Filter(provider="github", identity="me"), "vault_b", "USING INDEX audit_vault (vault_id=? AND "),
+        (audit.Filter(provider="github", event=Event.LOGIN), "vault_a", "USING INDEX audit_rare (event=? AND "),
+        (audit.Filter(since=NOW), None, "USING INTEGER PRIMARY KEY (rowid>? AND rowid<?)"),
+        (audit.Filter(since=NOW, provider="openai"), None, "USING INDEX audit_provider (provider=? AND id>? AND id<?)"),
     ],
 )
-def test_pages_cost_the_same_however_long_the_log(store, filters, way):  # SEC-188
-    """The newest page and each following one are read by row number, rare events by their index; nothing is sorted."""
+def test_pages_cost_the_same_however_long_the_log(store, entry, filters, vault_id, way):  # SEC-188
+    """Each page is read by row number, or by the index over the filter that the fewest have; nothing is sorted."""
+    usual = replace(entry, vault_id="vault_a")
+    append(store, *[usual] * 9, replace(usual, provider="openai"), replace(usual, identity="you"))
+    append(store, replace(usual, vault_id="vault_b"), replace(usual, event=Event.LOGIN))
     with store.database.read() as reader:
         explaining = Explaining(reader._connection)
-        audit.page(explaining, store.vault_id, filters, before_id=9)
+        audit.page(explaining, vault_id, filters, before_id=9)
     assert len(explaining.plan) == 1
     assert way in explaining.plan[0]
+
+
+@given(
+    filters=st.builds(
+        audit.Filter,
+        event=st.sampled_from([None, Event.LOGIN, Event.RESOLVE]),
+        provider=st.sampled_from([None, "github", "openai"]),
+        identity=st.sampled_from([None, "me", "you"]),
+        since=st.sampled_from([None, NOW, NOW + timedelta(seconds=40)]),
+    ),
+    vault_id=st.sampled_from([None, "vault_a", "vault_b"]),
+    before=st.sampled_from([None, 20]),
+)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_pages_are_what_a_look_at_all_entries_finds(store, entry, filters, vault_id, before):  # SEC-188
+    """Whichever index leads."""
+    if not page(store, limit=1):
+        for number in range(60):
+            made = replace(
+                entry,
+                at=NOW + timedelta(seconds=number if number % 7 else 99 - number),
+                event=Event.LOGIN if number % 5 == 0 else Event.RESOLVE,
+                provider="openai" if number % 3 == 0 else "github",
+                identity="you" if number % 4 == 0 else "me",
+                vault_id="vault_b" if number % 11 == 0 else "vault_a",
+            )
+            append(store, made)
+    wanted = [
+        each.id
+        for each in page(store, limit=1000)
+        if (vault_id is None or each.entry.vault_id == vault_id)
+        and (filters.event is None or each.entry.event is filters.event)
+        and (filters.provider is None or each.entry.provider == filters.provider)
+        and (filters.identity is None or each.entry.identity == filters.identity)
+        and (filters.since is None or each.entry.at >= filters.since)
+        and (before is None or each.id < before)
+    ]
+    assert [each.id for each in page(store, filters, vault_id=vault_id, before_id=before, limit=1000)] == wanted
 
 
 LINES = st.text(max_size=30) | st.sampled_from(["a\r\nb", "\x1b[31mred", "x" * 2000, "\u202eevil", "\ud800"])
@@ -127,7 +181,7 @@ def test_no_text_can_break_out_of_its_row(store, entry):  # SEC-185
     @settings(max_examples=50)
     @given(text=LINES)
     def holds(text):
-        names = ("identity", "provider", "connection", "method", "host", "path", "run", "detail", "principal")
+        names = ("identity", "proof", "provider", "connection", "method", "host", "path", "run", "detail", "principal")
         append(store, replace(entry, **dict.fromkeys(names, text)))
         stored = page(store, limit=1)[0].entry
         for name in names:
@@ -155,6 +209,7 @@ def test_entry_belongs_to_its_transaction(store, entry):
 def test_damaged_entry_says_so(store, entry):
     append(store, entry)
     with store.database.transaction() as transaction:
+        transaction.execute("DROP TRIGGER audit_stays")
         transaction.execute("UPDATE audit SET event = 'danced'")
     with pytest.raises(VaultDamaged):
         page(store)

@@ -9,6 +9,7 @@ from authsome.broker.broker import Broker
 from authsome.broker.credentials import Outcome, Resolved
 from authsome.daemon import openapi
 from authsome.daemon.api.admin import AdminApi
+from authsome.daemon.api.audit import AuditApi
 from authsome.daemon.api.call import Call, Handler
 from authsome.daemon.api.connections import Connections
 from authsome.daemon.api.identities import IdentitiesApi
@@ -63,6 +64,7 @@ class Api:
             *self._runs.endpoints(),
             *AdminApi(broker).endpoints(),
             *ScanApi(broker).endpoints(),
+            *AuditApi(broker).endpoints(),
             *EntranceApi(broker, visits, forms, self._authentication, base_url=nameplate.url).endpoints(),
             *Overview(broker, visits).endpoints(),
             *SettingsPages(broker, visits, self._authentication).endpoints(),

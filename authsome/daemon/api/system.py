@@ -1,4 +1,4 @@
-"""Endpoints about the daemon itself, its callers and its record."""
+"""Endpoints about the daemon itself and its callers."""
 
 import os
 from collections.abc import Callable
@@ -11,11 +11,6 @@ from authsome.daemon.api import views
 from authsome.daemon.api.call import Call, Endpoints, Handler
 from authsome.daemon.messages import Response, json_response
 from authsome.daemon.router import Access, Endpoint
-from authsome.errors import RequestInvalid
-from authsome.models.audit import Event
-from authsome.vault import audit
-
-PAGE = 200  # entries of the log in one answer, at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +24,7 @@ class Nameplate:
 
 
 class System(Endpoints):
-    """Health, the caller, the audit log, and the end."""
+    """Health, the caller, and the end."""
 
     def __init__(self, broker: Broker, nameplate: Nameplate, stop: Callable[[], None]) -> None:
         super().__init__(broker)
@@ -74,22 +69,6 @@ class System(Endpoints):
                 ),
             ),
             Endpoint(
-                method="GET",
-                template="/audit/events",
-                handler=self.events,
-                access=Access.PROOF,
-                summary="The log, newest first; `before` is the id that the next page begins below",
-                query={
-                    "limit": views.INTEGER,
-                    "before": views.INTEGER,
-                    "event": views.TEXT,
-                    "provider": views.TEXT,
-                    "identity": views.TEXT,
-                    "since": views.TEXT,
-                },
-                response=views.shape({"events": views.array(views.EVENT)}),
-            ),
-            Endpoint(
                 method="POST",
                 template="/daemon/stop",
                 handler=self.stop,
@@ -122,37 +101,6 @@ class System(Endpoints):
         daemon = {"url": plate.url, "version": __version__, "build": plate.build, "pid": os.getpid()}
         home = plate.home if call.caller.is_admin else None  # nobody else's business, where the daemon is shared
         return json_response({**views.caller(call.caller), "daemon": daemon, "home": home})
-
-    def events(self, call: Call) -> Response:
-        """GET /audit/events."""
-        query = call.request.query_fields()
-        limit = query.integer("limit", minimum=1, maximum=PAGE) or 50
-        before = query.integer("before", minimum=1, maximum=2**62)
-        event, since = query.optional_text("event"), query.moment("since")
-        provider, identity = query.optional_text("provider"), query.optional_text("identity")
-        query.done()
-        if event is not None and event not in set(Event):
-            raise RequestInvalid(f"there is no event {event[:64]}", hint=f"one of {', '.join(Event)}")
-        caller = call.caller
-        if not caller.limits.is_none:  # it sees what it did itself
-            if identity not in {None, caller.handle}:
-                return json_response({"events": []})
-            identity = caller.handle
-        self._broker.spools.take_all()
-        with self._broker.context.database.read() as reader:
-            page = audit.page(
-                reader,
-                None if caller.is_admin else caller.vault_id,  # refused callers belong to no vault
-                audit.Filter(
-                    event=Event(event) if event is not None else None,
-                    provider=provider,
-                    identity=identity,
-                    since=since,
-                ),
-                before_id=before,
-                limit=limit,
-            )
-        return json_response({"events": [views.event(each) for each in page]})
 
     def stop(self, call: Call) -> Response:
         """POST /daemon/stop."""

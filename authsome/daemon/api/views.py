@@ -149,7 +149,10 @@ EXPLANATION: Final = shape(
 )
 EVENT: Final = shape(
     {"id": INTEGER, "at": TEXT, "event": TEXT},
-    dict.fromkeys(("principal", "identity", "provider", "connection", "method", "host", "path", "run", "detail"), TEXT),
+    dict.fromkeys(
+        ("principal", "identity", "proof", "provider", "connection", "method", "host", "path", "run", "detail", "hash"),
+        TEXT,
+    ),
 )
 
 
@@ -362,6 +365,7 @@ def event(recorded: Recorded) -> JsonObject:
     members = {
         "principal": entry.principal,
         "identity": entry.identity,
+        "proof": entry.proof,
         "provider": entry.provider,
         "connection": entry.connection,
         "method": entry.method,
@@ -369,6 +373,7 @@ def event(recorded: Recorded) -> JsonObject:
         "path": entry.path,
         "run": entry.run,
         "detail": entry.detail,
+        "hash": recorded.hash.hex() if recorded.hash is not None else None,
     }
     said = {name: value for name, value in members.items() if value is not None}
     return {"id": recorded.id, "at": entry.at.isoformat(timespec="milliseconds"), "event": entry.event, **said}

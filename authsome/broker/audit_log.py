@@ -1,0 +1,104 @@
+"""The log as a whole: checked, exported, and kept within what the settings allow.
+
+Rule: an export is on record before it begins, and what is signed ends with that very entry.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+
+from authsome.broker import record
+from authsome.broker.context import Context
+from authsome.models import log_export
+from authsome.models.audit import Event
+from authsome.models.chain import Checkpoint, Place
+from authsome.models.principal import Caller
+from authsome.vault import audit, chain, checkpoints
+from authsome.vault.chain import Progress
+from authsome.vault.columns import from_moment
+from authsome.vault.database import Reader
+
+PAGE: Final = 1000
+"""Entries of an export in one answer: half a megabyte."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Export:
+    """What was begun to be exported."""
+
+    store: str
+    public: bytes
+    begins: Place
+    ends: Place
+    checkpoint: Checkpoint | None
+    """None: the caller gets the entries of its own vault, which are no chain."""
+
+
+class AuditLog:
+    """The use cases around the log."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    @property
+    def public(self) -> bytes:
+        """The public half of the key that signs checkpoints."""
+        notary = self._context.database.notary
+        assert notary is not None
+        return notary.public
+
+    def verify(self, after: int | None) -> Progress:
+        """Check the chain, one stride of it, from the entry that was reached before."""
+        return chain.verify(self._context.database, after=after)
+
+    def begin_export(self, caller: Caller, since: datetime | None) -> Export:
+        """Write down that the log is exported, and sign it up to there.
+
+        Args:
+            caller: an admin gets all of it, anybody else what is theirs, a limited identity what it did itself.
+            since: begin with the first entry of that time or later; what lies behind it is all in the export.
+        """
+        database, now = self._context.database, self._context.clock()
+        notary = database.notary
+        assert notary is not None
+        with database.transaction(durable=True) as tx:
+            begins = checkpoints.beginning(tx, notary.store)
+            if since is not None:
+                begins = _before(tx, begins, from_moment(since))
+            detail = f"from entry {begins.id + 1} on"
+            ends = audit.append(tx, replace(record.by_caller(Event.LOG_EXPORTED, caller, now), detail=detail))
+            checkpoint = chain.sign_export(tx, notary, begins, ends, now=now) if caller.is_admin else None
+        return Export(store=notary.store, public=notary.public, begins=begins, ends=ends, checkpoint=checkpoint)
+
+    def export_page(self, caller: Caller, *, after: int, upto: int, limit: int) -> list[Mapping[str, object]]:
+        """The lines of the entries that follow one, up to another."""
+        with self._context.database.read() as reader:
+            if not caller.is_admin:
+                limited_to = None if caller.limits.is_none else caller.handle
+                own = audit.lines_of(reader, caller.vault_id, limited_to, after=after, upto=upto, limit=limit)
+                return [log_export.entry_to_json(line, None) for line in own]
+            found: list[Mapping[str, object]] = []
+            previous = audit.place_of(reader, after) or checkpoints.beginning(reader, self._store)
+            digest: bytes | None = previous.hash
+            for line, _ in audit.lines(reader, after=after, limit=limit):
+                if line.id > upto:
+                    break
+                found.append(log_export.entry_to_json(line, digest))
+                digest = line.hash
+            return found
+
+    @property
+    def _store(self) -> str:
+        notary = self._context.database.notary
+        assert notary is not None
+        return notary.store
+
+
+def _before(reader: Reader, begins: Place, moment: int) -> Place:
+    """The place before the first entry of a time or later."""
+    least = max(begins.id, checkpoints.last_before(reader, moment))
+    first = audit.first_since(reader, moment, after=least)
+    if first is None:  # none is that young: begin with what is written down now
+        return audit.last_place(reader)
+    return audit.place_of(reader, first - 1) or begins

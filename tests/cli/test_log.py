@@ -1,0 +1,203 @@
+"""`log`: pages, checks online and of an export, and what is sent to a collector."""
+
+import json
+import sqlite3
+import stat
+from contextlib import closing
+
+import pytest
+
+from fakes import collector as collectors
+from fakes.program import Program
+
+KEY = "sk-proj-0123456789abcdefghijABCDEFGHIJ_-k"
+
+
+@pytest.fixture
+def logged(daemon: Program) -> Program:
+    """A daemon that has something to tell."""
+    assert daemon("login", "openai", "--no-verify", "--stdin", input=KEY).returncode == 0
+    for _ in range(3):
+        assert daemon("export", "openai").returncode == 0
+    return daemon
+
+
+def bend(program: Program, *statements: str) -> None:
+    """Change the log as somebody does who has its file."""
+    with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=20)) as store:
+        for trigger in ("audit_stays", "audit_remains"):
+            store.execute(f"DROP TRIGGER IF EXISTS {trigger}")
+        for statement in statements:
+            store.execute(statement)
+        store.commit()
+
+
+def test_a_log_is_whole_and_says_who_signs_it(logged: Program):
+    """Also after the daemon was stopped, or killed. # SEC-183"""
+    first = logged.json("log", "verify")
+    assert first["whole"] is True
+    assert first["entries"] == first["last"] == 5
+    assert str(first["key"]).startswith("did:key:z6Mk")
+    done = logged("log", "verify")
+    assert done.stdout.splitlines() == ["the log is whole: 5 entries, 1 to 5", f"signed by {first['key']}"]
+    assert logged("daemon", "restart").returncode == 0
+    assert logged.json("log", "verify", "--key", str(first["key"]))["whole"] is True
+    mode = stat.S_IMODE((logged.home / "server" / "audit.head").stat().st_mode)
+    assert mode == 0o600
+
+
+@pytest.mark.parametrize(
+    ("statement", "entry"),
+    [
+        ("UPDATE audit SET detail = 'nothing' WHERE id = 3", 3),
+        ("DELETE FROM audit WHERE id = 2", 2),
+        ("DELETE FROM audit WHERE id > 3", 4),
+        ("UPDATE audit SET id = 9 WHERE id = 5", 5),
+    ],
+    ids=["changed", "removed", "cut off", "renumbered"],
+)
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+def test_the_first_bad_entry_is_named(logged: Program, statement, entry, running):  # SEC-183
+    if not running:
+        assert logged("daemon", "stop").returncode == 0
+    bend(logged, statement)
+    done = logged("log", "verify")
+    assert done.returncode == 1
+    assert done.stderr.startswith("authsome: error: entr") or not running
+    assert str(entry) in done.stderr
+    answer = json.loads(logged("log", "verify", "--json").stdout)
+    assert (answer["whole"], answer["entry"], answer["error"]) == (False, entry, "log_damaged")
+
+
+def test_an_export_is_checked_without_the_daemon(logged: Program):  # SEC-183
+    """By nobody's word but the key's: another home, no daemon."""
+    file = logged.directory / "audit.ndjson"
+    told = logged.json("log", "export", "--output", str(file))
+    assert told["entries"] == 6  # the export is on record, too
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    elsewhere = {"AUTHSOME_HOME": str(logged.directory / "elsewhere")}
+    done = logged("log", "verify", "--file", str(file), "--key", str(told["key"]), "--json", env=elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "whole": True, "entries": 6, "first": 1, "last": 6, "checkpoints": 1, "key": told["key"],
+    }  # fmt: skip
+    assert not (logged.directory / "elsewhere").exists()
+    lines = file.read_text().splitlines()
+    assert KEY not in file.read_text()
+    entries = [json.loads(line) for line in lines[1:-1]]
+    assert [each["id"] for each in entries] == [1, 2, 3, 4, 5, 6]
+    assert [each["previous"] for each in entries[1:]] == [each["hash"] for each in entries[:-1]]
+    assert all(each["identity"] and each["principal"] for each in entries)
+    assert all(len(each["proof"]) == 22 for each in entries if each["event"] == "export")
+    file.write_text("\n".join([*lines[:3], *lines[4:]]) + "\n")
+    done = logged("log", "verify", "--file", str(file), env=elsewhere)
+    assert (done.returncode, "entry 3 is missing" in done.stderr) == (1, True)
+
+
+def test_an_export_goes_to_standard_output_and_into_another_program(logged: Program):
+    done = logged("log", "export", "--format", "ndjson")
+    assert done.returncode == 0
+    assert [json.loads(line).get("id") for line in done.stdout.splitlines()] == [None, 1, 2, 3, 4, 5, 6, None]
+    refused = logged("log", "export", "--json")
+    assert refused.returncode == 2
+    assert "--output" in refused.stdout
+
+
+def test_since_begins_an_export_further_on(logged: Program):
+    file = logged.directory / "since.ndjson"
+    told = logged.json("log", "export", "--since", "2999-01-01", "--output", str(file))
+    assert told["entries"] == 1
+    told = logged.json("log", "export", "--since", "1h", "--output", str(file))
+    assert told["entries"] == 7
+    assert logged("log", "verify", "--file", str(file)).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--file", "missing"], "cannot be read"),
+        (["--file", "config.json"], "no export"),
+        (["--key", "did:key:z6MkNot"], "did:key"),
+        (["--key", "missing"], "file"),
+    ],
+)
+def test_what_cannot_be_checked_is_said(logged: Program, words, said):
+    done = logged("log", "verify", *words, cwd=logged.home)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_another_key_is_not_believed(logged: Program):  # SEC-183
+    file = logged.directory / "audit.ndjson"
+    logged.json("log", "export", "--output", str(file))
+    other = "did:key:z6MkiTBz1ymuepAQ4HEHYSF1H8quG5GLVVQR3djdX3mDooWp"
+    for words in (["--file", str(file)], []):
+        done = logged("log", "verify", *words, "--key", other)
+        assert done.returncode == 1
+        assert "key" in done.stderr
+
+
+# ---- a collector -----------------------------------------------------------------------------------------------------
+
+
+def test_a_collector_gets_every_entry_and_the_checkpoint(logged: Program):
+    """As OpenTelemetry defines it; with the headers that its variable names, and no secret."""
+    headers = "Authorization=Bearer%20collect,x-tenant=one"
+    with collectors.running() as collector:
+        done = logged("log", "export", "--otlp", collector.url, "--json", env={"OTEL_EXPORTER_OTLP_HEADERS": headers})
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["entries"] == 6
+    assert collector.sizes == [6, 1]
+    assert {(each["authorization"], each["x-tenant"]) for each in collector.headers} == {("Bearer collect", "one")}
+    assert collector.resources[0]["service.name"] == "authsome"
+    names = [record.event_name.removeprefix("authsome.audit.") for record in collector.records]
+    assert names == ["claim", "login", "export", "export", "export", "log_exported", "checkpoint"]
+    assert collector.attributes("login")[0]["authsome.audit.provider"] == "openai"
+    assert collector.attributes("login")[0]["authsome.audit.id"] == 2
+    assert collector.attributes("checkpoint")[0]["authsome.audit.ends_at"] == 6
+    assert all(record.time_unix_nano > 1_700_000_000 * 10**9 for record in collector.records)
+    assert KEY not in str(collector.records)
+
+
+def test_a_busy_collector_is_asked_again(logged: Program):
+    with collectors.running() as collector:
+        collector.answers = [(503, {}, b""), (429, {"Retry-After": "0"}, b"")]
+        done = logged("log", "export", "--otlp", f"{collector.url}/v1/logs")
+    assert done.returncode == 0, done.stderr
+    assert collector.sizes == [6, 1]
+    assert len(collector.headers) == 4
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ((400, {}, b"no"), "status 400"),
+        ((302, {"Location": "http://127.0.0.1:1/"}, b""), "status 302"),
+        (
+            (200, {}, b'{"partialSuccess": {"rejectedLogRecords": "2", "errorMessage": "too \\u001b[31mold"}}'),
+            "rejects 2 records: too old",
+        ),
+        ((200, {}, b"<html>"), "no collector"),
+    ],
+)
+def test_what_a_collector_does_not_take_is_told(logged: Program, answer, said):
+    with collectors.running() as collector:
+        collector.answers = [answer]
+        done = logged("log", "export", "--otlp", collector.url)
+    assert done.returncode == 5
+    assert said in done.stderr
+    assert "0 entries were taken" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (["--otlp", "http://collector.example:4318"], 2),
+        (["--otlp", "ftp://x"], 2),
+        (["--otlp", "http://127.0.0.1:1", "--output", "x"], 2),
+    ],
+)
+def test_where_a_log_is_not_sent(logged: Program, words, status):
+    """In clear to another machine; by a protocol that is none."""
+    done = logged("log", "export", *words, env={"HTTPS_PROXY": None})
+    assert done.returncode == status, done.stderr
