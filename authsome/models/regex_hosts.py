@@ -12,6 +12,7 @@ from typing import Final
 PREFIX: Final = "regex:"
 _CHOICES: Final = 32  # entries; the longest known list has four
 _LENGTH: Final = 512  # characters
+_DEPTH: Final = 16  # groups within groups; people write one or two
 
 _ANYTHING: Final = ("(?:.*\\.)?", "(.*\\.)?", "(?:.+\\.)?", "(.+\\.)?")
 _SOMETHING: Final = (".*\\.", ".+\\.")
@@ -50,6 +51,7 @@ class _Reader:
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
+        self._depth = 0
 
     def whole(self) -> list[_Text]:
         """What the whole expression stands for."""
@@ -91,9 +93,13 @@ class _Reader:
             self._at = literal.end()
             found = [_Text(literal[1] or literal[0])]
         elif self._take("(?:") or self._take("("):
+            self._depth += 1
+            if self._depth > _DEPTH:
+                raise ValueError("deep")
             found = self._branches(is_inner=True, is_first=is_first)
             if not self._take(")"):
                 raise ValueError("open")
+            self._depth -= 1
         else:
             raise ValueError("no plain text")
         if self._take("?"):

@@ -50,6 +50,7 @@ def test_expanded(entry: str, hosts: tuple[str, ...]):
         r"a{2}\.com",
         r"a??\.com",
         r"(?i)acme\.com",
+        "(" * 450 + r"acme\.com" + ")" * 50,
         r"(?!x)acme\.com",
         r"(acme\.com",
         r"acme\.com)",
