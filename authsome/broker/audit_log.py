@@ -3,21 +3,31 @@
 Rule: an export is on record before it begins, and what is signed ends with that very entry.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from authsome.broker import record
 from authsome.broker.context import Context
+from authsome.home import Home, read_config
 from authsome.models import log_export
 from authsome.models.audit import Event
-from authsome.models.chain import Checkpoint, Place
+from authsome.models.chain import Checkpoint, Place, Reason
 from authsome.models.principal import Caller
-from authsome.vault import audit, chain, checkpoints
+from authsome.models.retention import retention
+from authsome.vault import audit, chain, checkpoints, pruning
 from authsome.vault.chain import Progress
 from authsome.vault.columns import from_moment
 from authsome.vault.database import Reader
+
+_KEEPING: Final = timedelta(hours=1)
+_EVEN: Final = timedelta(minutes=15)
+"""A machine that starts with a wrong clock has asked for the time by then."""
+_DRIFT: Final = timedelta(minutes=1)
+
+_log: Final = logging.getLogger("authsome.broker")
 
 PAGE: Final = 1000
 """Entries of an export in one answer: half a megabyte."""
@@ -38,8 +48,44 @@ class Export:
 class AuditLog:
     """The use cases around the log."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, home: Home) -> None:
         self._context = context
+        self._home = home
+        self._even_since = (context.clock(), context.steady())
+        """Since when the two clocks have gone alike: what one said when the other said that."""
+        self._kept_at: float | None = None
+
+    def keep(self) -> None:
+        """Sign how far the log has come, and let go of what the settings do not want kept; once an hour.
+
+        Raises:
+            UsageError: the settings cannot be read.
+            StorageFailed: nothing can be written.
+        """
+        context, steady = self._context, self._context.steady()
+        trusted = self._trusts_clock()
+        if self._kept_at is not None and steady - self._kept_at < _KEEPING.total_seconds():
+            return
+        keep = retention(read_config(self._home))
+        if keep.age is not None and not trusted:
+            if self._kept_at is None and keep.entries is None:
+                return  # soon
+            keep = replace(keep, age=None)
+        self._kept_at = steady if trusted else None
+        chain.checkpoint(context.database, Reason.INTERVAL, now=context.clock())
+        pruned = pruning.prune(context.database, keep, now=context.clock())
+        if pruned.flaw is not None:
+            _log.warning("the log is damaged, so nothing of it is removed: %s", pruned.flaw.problem)
+
+    def _trusts_clock(self) -> bool:
+        """Whether the clock has gone evenly for a while: one that was just set, or waits for that, ages nothing."""
+        now, steady = self._context.clock(), self._context.steady()
+        since, steady_since = self._even_since
+        lived = steady - steady_since
+        if abs((now - since).total_seconds() - lived) > _DRIFT.total_seconds():
+            self._even_since = (now, steady)
+            return False
+        return lived >= _EVEN.total_seconds()
 
     @property
     def public(self) -> bytes:

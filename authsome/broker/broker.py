@@ -80,5 +80,5 @@ def wire(context: Context, home: Home, *, base_url: str) -> Broker:
         revocations=Revocations(context, refresher),
         renewal=renewal,
         freshness=freshness,
-        audit_log=AuditLog(context),
+        audit_log=AuditLog(context, home),
     )

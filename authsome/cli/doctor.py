@@ -20,6 +20,7 @@ from authsome.client import keys, supervisor, wire
 from authsome.errors import AuthsomeError, DaemonUnavailable, NotAllowed
 from authsome.home import read_config
 from authsome.models.notice import commands
+from authsome.models.retention import retention
 
 _SKEW = timedelta(seconds=30)  # as much as a proof may be off (RFC 9449 §11.1)
 _CA_WARNING = timedelta(days=7)
@@ -295,12 +296,35 @@ def _notify(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
             yield Grade.OK, f"{occasion} is told by {command[0]}", None
 
 
+def _log(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
+    """Whether the log is as it was written, and its settings can be read."""
+    retention(read_config(context.settings.home))
+    if not _reachable(context):
+        yield Grade.WARN, "not looked at", "start the daemon: authsome daemon start"
+        return
+    query = ""
+    while True:
+        answer = context.daemon.call("GET", f"/audit/verification{query}", timeout=120)
+        if isinstance(flaw := answer.get("flaw"), dict):
+            yield (
+                Grade.FAIL,
+                str(flaw.get("problem")),
+                "see `authsome log verify`; somebody had the file",
+            )
+            return
+        query = f"?after={answer.get('reached')}"
+        if answer.get("done"):
+            break
+    yield Grade.OK, f"every entry up to {answer.get('last')} is as it was written", None
+
+
 _CHECKS: dict[str, Callable[[Context, bool], Iterator[_Row]]] = {
     "files": _files,
     "daemon": _daemon,
     "port": _port,
     "vault": _vault,
     "logins": _logins,
+    "log": _log,
     "identity": _identity,
     "clock": _clock,
     "archive": _cache,

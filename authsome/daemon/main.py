@@ -223,6 +223,7 @@ def _upkeep(broker: "Broker", stopping: threading.Event) -> None:
                 runs.purge(tx, before=now)
                 spools.purge(tx)
             broker.dashboard_sessions.purge(now)
+            broker.audit_log.keep()
             while _forget(context, int(now.timestamp()) - proof.MAX_LIFETIME):  # a clock may be set back
                 pass
         except AuthsomeError as error:

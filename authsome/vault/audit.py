@@ -159,6 +159,14 @@ def first_since(reader: Reader, moment: int, *, after: int) -> int | None:
     return None if row is None else int(row[0])
 
 
+def remove(transaction: Transaction, *, upto: int, limit: int) -> int:
+    """Remove the oldest entries, up to one that a checkpoint of retention covers; how many they were."""
+    gone = transaction.execute(
+        "DELETE FROM audit WHERE id IN (SELECT id FROM audit WHERE id <= ? ORDER BY id LIMIT ?)", (upto, limit)
+    )
+    return gone.rowcount
+
+
 def unsealed(notary: Notary, line: Line, seal: object) -> Flaw | None:
     """The flaw of an entry that this server has not written."""
     if line.hash is None or seal != notary.seal(line.hash):

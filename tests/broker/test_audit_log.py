@@ -1,0 +1,68 @@
+"""The log is kept once an hour, by a clock that can be trusted."""
+
+import json
+from datetime import timedelta
+
+import pytest
+
+from authsome.home import write_private
+from authsome.models.audit import Entry, Event
+from authsome.vault import audit, chain
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def kept(house):
+    """A house whose log is kept for a day."""
+    chain.begin(house.context.database, house.home, house.context.sealers, now=house.clock())
+    write_private(house.home.config, json.dumps({"log": {"days": 1}}).encode())
+    return house
+
+
+def write(house, count=5):
+    with house.context.database.transaction() as tx:
+        for _ in range(count):
+            audit.append(tx, Entry(event=Event.DENIED, at=house.clock()))
+
+
+def count(house):
+    with house.context.database.read() as reader:
+        return len([each for each in audit.page(reader, None, limit=1000) if each.entry.event is Event.DENIED])
+
+
+def passes(house, by, *, alike=True):
+    house.clock.advance(by)
+    if alike:
+        house.steady.seconds += by.total_seconds()
+
+
+def test_what_is_a_day_old_goes_within_the_hour(kept):  # SEC-187
+    write(kept)
+    for _ in range(50):
+        passes(kept, timedelta(minutes=30))
+        kept.broker.audit_log.keep()
+    assert count(kept) == 1  # a log is never empty
+    assert chain.verify(kept.context.database, after=None).flaw is None
+
+
+def test_a_clock_that_jumps_ahead_takes_nothing_along(kept):  # SEC-187
+    """Nor one that was wrong when the daemon started, and is set within a quarter of an hour."""
+    write(kept)
+    passes(kept, timedelta(days=900), alike=False)
+    for _ in range(14):
+        kept.broker.audit_log.keep()
+        passes(kept, MINUTE)
+    assert count(kept) == 5
+    passes(kept, timedelta(days=-900), alike=False)
+    for _ in range(120):
+        kept.broker.audit_log.keep()
+        passes(kept, MINUTE)
+    assert count(kept) == 5
+
+
+def test_entries_are_counted_by_any_clock(kept):  # SEC-187
+    write_private(kept.home.config, json.dumps({"log": {"entries": 3}}).encode())
+    write(kept)
+    kept.broker.audit_log.keep()
+    assert count(kept) == 2  # and the entry that tells of it
