@@ -4,6 +4,7 @@ The rows (`vectors/providers.json`) were written from what is known of the provi
 """
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -17,7 +18,7 @@ from authsome.broker.credentials import Claimant, Question, Target
 from authsome.broker.logins import Wanted
 from authsome.errors import AuthsomeError, NotFound
 from authsome.models.connection import Kind
-from authsome.models.login import AwaitingCallback, AwaitingInput, Completed, Failed, Flow, Login
+from authsome.models.login import AwaitingCallback, AwaitingDevice, AwaitingInput, Completed, Failed, Flow, Login
 from authsome.secret import Secret
 from fakes import provider
 from fakes.provider import CLIENT_ID, CLIENT_SECRET, CODE, ProviderServer
@@ -179,7 +180,7 @@ def check_endpoints(house, name: str, row: Row) -> None:
         ("revocation", oauth.revocation_url),
         ("register", oauth.registration_endpoint),
     ):
-        assert field not in row or found == row[field]
+        assert found == row.get(field), field
 
 
 def check_requests_after_refresh(house, server: ProviderServer, name: str, row: Row) -> None:
@@ -192,6 +193,49 @@ def check_requests_after_refresh(house, server: ProviderServer, name: str, row: 
     kept = "refresh-2" if row.get("rotates") else "refresh-1"
     assert house.secrets(name) == {"access_token": "access-2", "refresh_token": kept}
     assert server.seen[-1] == row.get("refresh", row["token"])
+
+
+WITH_DEVICES: Final = [(name, row) for name, row in OAUTH if row.get("device")]
+
+
+@pytest.mark.parametrize(("name", "row"), WITH_DEVICES, ids=[name for name, _ in WITH_DEVICES])
+def test_device_code(house, server, name: str, row: Row):
+    """A code from where the provider gives codes, its token from the token endpoint, put on the same requests."""
+    server.play("oauth2", {**row, "now": int(house.clock().timestamp())})
+    login = begin(house, name, row, Flow.DEVICE_CODE)
+    assert isinstance(login, AwaitingInput)
+    asked = {field.name for field in house.broker.logins.fields(login)}
+    secret = CLIENT_SECRET if row["client"] != "none" else ""
+    given = {"client_id": CLIENT_ID, "client_secret": secret, **variables(name, row)}
+    login = submit(house, login, {each: value for each, value in given.items() if each in asked})
+    assert isinstance(login, AwaitingDevice), login
+    done = house.broker.logins.wait(
+        house.owner,
+        login.request.id,
+        lambda each: isinstance(each, Completed | Failed),
+        timedelta(seconds=15),
+        threading.Event(),
+    )
+    assert server.complaints == []
+    assert isinstance(done, Completed), done
+    check_account(done, row)
+    check_requests(house, server, row)
+
+
+REVOKING: Final = [(name, row) for name, row in OAUTH if row.get("revocation")]
+
+
+@pytest.mark.parametrize(("name", "row"), REVOKING, ids=[name for name, _ in REVOKING])
+def test_revocation(house, server, name: str, row: Row):
+    """A login ends where the provider ends them, by the client that it was granted to, its refresh token first."""
+    server.play("oauth2", {**row, "now": int(house.clock().timestamp())})
+    done = call_back(house, to_provider(house, name, row, server), row)
+    assert isinstance(done, Completed), done
+    revoked = house.broker.revocations.revoke(house.owner, name, None)
+    assert server.complaints == []
+    assert [each.name for each in revoked.gone] == ["default"]
+    assert server.revoked == ["refresh-1", "access-1"]
+    assert house.broker.credentials.list_all(house.owner) == []
 
 
 REFUSING: Final = [(name, row) for name, row in OAUTH if "refused" in row]

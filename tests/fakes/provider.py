@@ -19,6 +19,8 @@ from fakes import wire
 CLIENT_ID: Final = "our client:id"
 CLIENT_SECRET: Final = "our secret/&+:"
 CODE: Final = "the-code"
+DEVICE_CODE: Final = "the-device-code"
+DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 
 Row = Mapping[str, Any]
 Trial = tuple[str, str | list[str], object, str | None]
@@ -40,6 +42,8 @@ class ProviderServer:
     """Members that the next token answer has otherwise."""
     limited: bool = False
     """Whether the credential may do little: the API knows it, and answers so."""
+    revoked: list[str] = field(default_factory=list)
+    """The tokens that were ended."""
     seen: list[str] = field(default_factory=list)
     """The URLs that were asked for, as the row has them."""
     complaints: list[str] = field(default_factory=list)
@@ -55,8 +59,8 @@ class ProviderServer:
         self.kind, self.row, self.challenge, self.strange = kind, row, None, {}
         self.limited = False
         self.access_token, self.refresh_token = "", "" if row.get("lasting") else "refresh-0"
-        self.seen.clear()
-        self.complaints.clear()
+        for noted in (self.seen, self.complaints, self.revoked):
+            noted.clear()
 
     def filled(self, text: str) -> str:
         """A value of the row with the current access token in it; `Basic:USER:PASSWORD` is encoded."""
@@ -74,6 +78,13 @@ class ProviderServer:
         headers: Mapping[str, str] = {}
         if url == self.row.get("token") and self._grant(request) == "authorization_code":
             status, answer = self._exchange(request)
+        elif url == self.row.get("device"):
+            status, answer = self._device(request)
+        elif url == self.row.get("token") and self._grant(request) == DEVICE_GRANT:
+            wanted = {"grant_type": DEVICE_GRANT, "device_code": DEVICE_CODE, **self._client()}
+            status, answer = self._answer(request, self._parameters(request), wanted, proven=True)
+        elif url == self.row.get("revocation"):
+            status, answer = self._revoke(request)
         elif url == self.row.get("register"):
             status, answer = self._register(request)
         elif url == self.row.get("refresh", self.row.get("token")):
@@ -123,7 +134,7 @@ class ProviderServer:
         number = int(self.access_token.rpartition("-")[2] or "0") + 1 if self.access_token else 1
         self.access_token = f"access-{number}"
         found: dict[str, object] = {"access_token": self.access_token, "token_type": "Bearer", "expires_in": 3600}
-        if self.row.get("rotates") or wanted["grant_type"] == "authorization_code":
+        if self.row.get("rotates") or wanted["grant_type"] != "refresh_token":
             self.refresh_token = f"refresh-{number}"
             found["refresh_token"] = self.refresh_token
         if self.row.get("expires_at"):
@@ -156,6 +167,29 @@ class ProviderServer:
     def _basic(self) -> str:
         pair = ":".join(urllib.parse.quote_plus(part) for part in (CLIENT_ID, CLIENT_SECRET))  # RFC 6749 §2.3.1
         return "Basic " + base64.b64encode(pair.encode()).decode()
+
+    # ---- device codes (RFC 8628) and revocation (RFC 7009)
+
+    def _device(self, request: wire.Recorded) -> tuple[int, object]:
+        scope = {self._name("scope"): self.row["scope"]} if self.row.get("scope") else {}
+        sent = self._parameters(request)
+        if sent != {**self._client(), **scope} or not self._is_client(request):
+            self.complaints.append(f"asked for a code with {sorted(sent)}")
+            return 400, {"error": "invalid_client"}
+        given = {"device_code": DEVICE_CODE, "user_code": "WDJB-MJHT", "expires_in": 600, "interval": 1}
+        return 200, {**given, "verification_uri": "https://provider.example/device"}
+
+    def _revoke(self, request: wire.Recorded) -> tuple[int, object]:
+        sent = self._parameters(request)
+        if sent.keys() != {*self._client(), "token", "token_type_hint"} or not self._is_client(request):
+            self.complaints.append(f"asked for the end of a token with {sorted(sent)}")
+            return 400, {"error": "invalid_client"}
+        self.revoked.append(sent["token"])
+        return 200, {}
+
+    def _is_client(self, request: wire.Recorded) -> bool:
+        basic = self._basic() if self.row["client"] == "basic" else None
+        return request.header("authorization") == basic and self._client().items() <= self._parameters(request).items()
 
     # ---- registration (RFC 7591)
 

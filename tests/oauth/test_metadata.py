@@ -108,6 +108,24 @@ def test_endpoints_that_no_definition_could_name(endpoint):
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "endpoint", "is_taken"),
+    [
+        ("authorization_endpoint", "https://a.test/a?p=policy", True),
+        ("authorization_endpoint", "https://a.test/a?redirect_uri=https://evil.test", False),
+        ("authorization_endpoint", "https://a.test/a?p", False),
+        ("token_endpoint", "https://a.test/t?p=policy", True),
+        ("registration_endpoint", "https://a.test/r?p=policy", False),
+    ],
+)
+def test_endpoints_with_a_query(name, endpoint, is_taken):  # noqa: FBT001
+    """A query of its own is taken where RFC 6749 §3.1 and §3.2 have it, unless it says what the flow itself says."""
+    said = {"issuer": "https://a.test", "token_endpoint": "https://a.test/t", name: endpoint}
+    response = HttpResponse(200, (), json.dumps(said).encode())
+    found = metadata.parse_server(response, issuer="https://a.test", allow_private=False)
+    assert getattr(found, name) == (endpoint if is_taken else None)
+
+
 @pytest.mark.parametrize("address", ["https://[x", "https://a.test]/", "https://a\u2100b.test/"])
 def test_addresses_that_are_none(address):
     """What cannot even be taken apart is refused like any other place, wherever it stands. # SEC-92"""
