@@ -118,7 +118,7 @@ def test_endpoints_that_no_definition_could_name(endpoint):
         ("registration_endpoint", "https://a.test/r?p=policy", False),
     ],
 )
-def test_endpoints_with_a_query(name, endpoint, is_taken):  # noqa: FBT001
+def test_endpoints_with_a_query(name, endpoint, is_taken):
     """A query of its own is taken where RFC 6749 §3.1 and §3.2 have it, unless it says what the flow itself says."""
     said = {"issuer": "https://a.test", "token_endpoint": "https://a.test/t", name: endpoint}
     response = HttpResponse(200, (), json.dumps(said).encode())
