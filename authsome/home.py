@@ -125,6 +125,8 @@ class Settings(NamedTuple):
     identity: str | None
     identity_key: Secret[bytes] | None
     ca_bundle: Path | None
+    trusted_proxy: str | None
+    """Addresses and networks, as they were given; `daemon/forwarding` reads them."""
     log_level: str
 
 
@@ -154,6 +156,7 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
         identity=environ.get("AUTHSOME_IDENTITY") or None,
         identity_key=_key(environ, "AUTHSOME_IDENTITY_KEY"),
         ca_bundle=_path(environ, "AUTHSOME_CA_BUNDLE"),
+        trusted_proxy=environ.get("AUTHSOME_TRUSTED_PROXY", "").strip() or None,
         log_level=level,
     )
 

@@ -244,6 +244,8 @@ def test_settings_of_an_empty_environment():
         ("AUTHSOME_MASTER_KEY_FILE", "/run/key", "master_key_file", Path("/run/key")),
         ("AUTHSOME_CA_BUNDLE", "/etc/ca.pem", "ca_bundle", Path("/etc/ca.pem")),
         ("AUTHSOME_IDENTITY", "ci", "identity", "ci"),
+        ("AUTHSOME_TRUSTED_PROXY", " 10.0.0.5 ", "trusted_proxy", "10.0.0.5"),
+        ("AUTHSOME_TRUSTED_PROXY", " ", "trusted_proxy", None),
         ("AUTHSOME_LOG_LEVEL", "DEBUG", "log_level", "debug"),
         ("AUTHSOME_PORT", "", "port", 7998),
         ("AUTHSOME_MASTER_KEY", "", "master_key", None),

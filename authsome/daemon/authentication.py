@@ -38,6 +38,24 @@ class Admitted:
     run: Run | None
 
 
+@dataclass(frozen=True, slots=True)
+class Audiences:
+    """Whom a proof may be meant for (`aud`)."""
+
+    everyone: frozenset[str]
+    """All URLs of this daemon."""
+    public: str | None
+    """The one that it advertises, if it is none of its listener's."""
+
+    def of(self, request: Request) -> frozenset[str]:
+        """Those that count for a request.
+
+        Every machine has its `http://127.0.0.1:7998`: what comes by the public URL has to be meant for that, or a proof
+        for one daemon were good at another (RFC 9449 §11.1).
+        """
+        return self.everyone if request.received_over != self.public else frozenset({self.public})
+
+
 Admit = Callable[[Transaction], Admitted]
 """Looks the caller up, checks what it has shown, and spends it: all in one transaction, the act's own where it matters.
 
@@ -103,7 +121,7 @@ class Proven:
 class Authentication:
     """Checks the Authorization header of a request."""
 
-    def __init__(self, context: Context, identities: Identities, runs: Runs, audiences: frozenset[str]) -> None:
+    def __init__(self, context: Context, identities: Identities, runs: Runs, audiences: Audiences) -> None:
         self._context = context
         self._identities = identities
         self._runs = runs
@@ -197,7 +215,7 @@ class Authentication:
             return proof.verify(
                 claimed,
                 public_key=key,
-                audiences=self._audiences,
+                audiences=self._audiences.of(request),
                 method=request.method,
                 target=request.target,
                 body=request.body,
@@ -271,7 +289,7 @@ class Authentication:
         verified = proof.verify(
             claimed,
             public_key=public_key,
-            audiences=self._audiences,
+            audiences=self._audiences.of(request),
             method=request.method,
             target=request.target,
             body=request.body,

@@ -17,6 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from authsome import __version__, archive, clock
+from authsome.daemon import forwarding as forwardings
 from authsome.daemon import hardening, log
 from authsome.daemon.changes import Changes
 from authsome.daemon.gate import Gate
@@ -55,8 +56,9 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
     with ExitStack() as stack:
         lock = stack.enter_context(HomeLock.acquire(settings.home))
         log.start(settings.log_level, path=settings.home.daemon_log if supervised else None)
+        forwarding = forwardings.checked(settings)
         peers = Peers(allowed_by(read_config(settings.home)))
-        server = Server(settings.host, settings.port, base_url=settings.base_url, peers=peers)
+        server = Server(settings.host, settings.port, base_url=settings.base_url, peers=peers, forwarding=forwarding)
         stack.callback(server.stop, DRAIN)
         gate = Gate(archive.build_id(), server.step_aside)
         stack.callback(gate.close)
@@ -127,6 +129,7 @@ def _build(
         from authsome.broker.context import Context  # noqa: PLC0415
         from authsome.daemon.api import Api  # noqa: PLC0415
         from authsome.daemon.api.system import Nameplate  # noqa: PLC0415
+        from authsome.daemon.authentication import Audiences  # noqa: PLC0415
         from authsome.daemon.notify import Notifier  # noqa: PLC0415
 
         catalog = Catalog(bundled=bundled_directory(), custom=settings.home.providers)
@@ -154,7 +157,7 @@ def _build(
         home=str(settings.home.root),
         master_key_source=vaults.source(database),
     )
-    audiences = frozenset(server.origins.values())
+    audiences = Audiences(frozenset(server.origins.values()), server.public)
     api = Api(broker, audiences=audiences, nameplate=nameplate, stop=server.begin_stop, step_aside=server.step_aside)
     return broker, api
 

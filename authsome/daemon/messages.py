@@ -42,6 +42,7 @@ _GUARDS: Final = (
     "Cross-Origin-Opener-Policy: same-origin\r\n"
     "Cross-Origin-Resource-Policy: same-origin\r\n"
 )
+_STRICT_TRANSPORT: Final = "Strict-Transport-Security: max-age=31536000\r\n"  # a year, of this host alone
 _STATUS_LINES: Final = MappingProxyType({code.value: f"HTTP/1.1 {code.value} {code.phrase}\r\n" for code in HTTPStatus})
 _FIELD: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+: [\t -~]*")
 _LOCATION: Final = re.compile(r"(?:https?://[^/\\]|/(?![/\\]))[!-~]*")
@@ -123,12 +124,14 @@ class Response:
     headers: Headers = field(default=(), repr=False)
     policy: str = DATA_POLICY
 
-    def to_bytes(self, *, date: str, keeps_alive: bool, with_body: bool = True) -> bytes:
+    def to_bytes(self, *, date: str, keeps_alive: bool, is_secure: bool = False, with_body: bool = True) -> bytes:
         """The whole answer in one piece, so that it leaves in one write.
 
         Args:
             date: the Date header's value (RFC 9110 §6.6.1).
             keeps_alive: whether the connection stays open.
+            is_secure: whether browsers are to come by https alone from now on (RFC 6797); those that came in clear do
+                not heed it.
             with_body: False for HEAD.
 
         Raises:
@@ -136,6 +139,8 @@ class Response:
         """
         lines = [_STATUS_LINES[self.status], "Date: ", date, "\r\n", _GUARDS]
         lines += ("Content-Security-Policy: ", self.policy, "\r\n")
+        if is_secure:
+            lines.append(_STRICT_TRANSPORT)
         if not keeps_alive:
             lines.append("Connection: close\r\n")
         if self.content_type is not None:

@@ -24,6 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from authsome.daemon.forwarding import is_local
 from authsome.errors import UsageError
 
 _NETLINK_SOCK_DIAG: Final = 4
@@ -68,7 +69,7 @@ class Peers:
             theirs, ours = connection.getpeername(), connection.getsockname()
         except OSError:
             return False  # gone already
-        if not _is_loopback(theirs[0]):
+        if not is_local(theirs[0], ours[0]):
             return True
         try:
             owner = self._owner((theirs[0], theirs[1]), (ours[0], ours[1]))
@@ -165,11 +166,6 @@ def _packed(address: str) -> tuple[int, bytes]:
     text = address.partition("%")[0].removeprefix("::ffff:")
     family = socket.AF_INET6 if ":" in text else socket.AF_INET
     return family, socket.inet_pton(family, text)
-
-
-def _is_loopback(address: str) -> bool:
-    text = address.removeprefix("::ffff:")
-    return text.startswith("127.") or text == "::1"
 
 
 def allowed_by(config: Mapping[str, object]) -> frozenset[int]:

@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 
 from authsome import clock
 from authsome.daemon import head, messages
+from authsome.daemon.forwarding import Forwarding, is_local
 from authsome.daemon.head import Head, Refused
 from authsome.daemon.messages import Request, Response
 from authsome.daemon.peers import Peers
@@ -60,6 +61,11 @@ _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
+_LOCAL_NAMES: Final = MappingProxyType(
+    {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104  # what one calls those from here
+)
+"""Wildcards, and a name of this machine that leads there."""
+
 _log: Final = logging.getLogger("authsome.daemon")
 
 
@@ -89,16 +95,25 @@ def own_origins(host: str, port: int, base_url: str | None) -> Mapping[str, str]
         base_url: the URL that the daemon advertises, if it is another.
     """
     names = {"127.0.0.1", "localhost", "[::1]"}
-    if host not in {"", "0.0.0.0", "::"}:  # noqa: S104  # the wildcards are what is left out
+    if host not in _LOCAL_NAMES:
         names.add(f"[{host}]" if ":" in host else host.lower())
     origins: dict[str, str] = {}
     for name in names:
         origins.update(_spellings("http", name, port))
     if base_url is not None:
-        parts = urlsplit(base_url)
-        name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
-        origins.update(_spellings(parts.scheme, name, parts.port or _default_port(parts.scheme)))
+        origins.update(_spellings_of(base_url))
     return MappingProxyType(origins)
+
+
+def origin_of(url: str) -> str:
+    """The origin of a URL of ours (RFC 6454)."""
+    return next(iter(_spellings_of(url).values()))
+
+
+def _spellings_of(url: str) -> Mapping[str, str]:
+    parts = urlsplit(url)
+    name = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname or ""
+    return _spellings(parts.scheme, name, parts.port or _default_port(parts.scheme))
 
 
 class Server(ThreadingMixIn, TCPServer):
@@ -122,9 +137,19 @@ class Server(ThreadingMixIn, TCPServer):
         base_url: str | None = None,
         limits: Limits | None = None,
         peers: Peers | None = None,
+        forwarding: Forwarding | None = None,
         now: clock.Clock = clock.now,
     ) -> None:
-        """Bind the listener; `peers` says which users of this machine may connect, all of them without it.
+        """Bind the listener.
+
+        Args:
+            host: its address.
+            port: its port.
+            base_url: the URL that the daemon advertises, if it is another.
+            limits: what a client may take.
+            peers: which users of this machine may connect; all of them without it.
+            forwarding: the proxies before it; none without it.
+            now: the clock.
 
         Raises:
             DaemonUnavailable: something else holds the port, or the address is not this machine's.
@@ -134,6 +159,7 @@ class Server(ThreadingMixIn, TCPServer):
         self.stopping = threading.Event()
         self._now = now
         self._peers = peers
+        self.forwarding = forwarding or Forwarding()
         self._handle: Handle = _not_ready
         self._cap = _connection_cap(self.limits)
         self._changed = threading.Condition()
@@ -155,8 +181,11 @@ class Server(ThreadingMixIn, TCPServer):
             raise _cannot_listen(host, port, error) from error
         self.socket.settimeout(0)  # a client may vanish between the wait and the accept
         self.server_port: int = self.server_address[1]
-        self.url: str = next(iter(_spellings("http", f"[{host}]" if ":" in host else host, self.server_port).values()))
+        name = _LOCAL_NAMES.get(host, f"[{host}]" if ":" in host else host)
+        self.url: str = next(iter(_spellings("http", name, self.server_port).values()))
         self.origins: Mapping[str, str] = own_origins(host, self.server_port, base_url)
+        self.public: str | None = None if base_url is None else origin_of(base_url)
+        self.is_secure = base_url is not None and base_url.startswith("https:")
 
     def serve(self, handle: Handle) -> None:
         """Answer requests until `begin_stop`."""
@@ -301,20 +330,29 @@ class Server(ThreadingMixIn, TCPServer):
         if self._admit(request):
             request.settimeout(None)
             request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            is_stranger = self._peers is not None and not self._peers.admits(request)
-            self._conversations[request.fileno()] = _Conversation(
-                request, client_address, self, _turned_away() if is_stranger else None
-            )
+            self._conversations[request.fileno()] = _Conversation(request, client_address, self, self._why_not(request))
             self._ready.add(request.fileno())
             return
         if not self.stopping.is_set():
-            busy = messages.problem(DaemonBusy()).to_bytes(date=self.date(), keeps_alive=False)
+            busy = messages.problem(DaemonBusy()).to_bytes(
+                date=self.date(), keeps_alive=False, is_secure=self.is_secure
+            )
             with suppress(OSError):
                 request.settimeout(0)
                 request.send(busy)
                 request.shutdown(socket.SHUT_WR)
                 request.recv(_RECEIVE)  # what has come already would turn our close into a reset
         self.shutdown_request(request)
+
+    def _why_not(self, connection: socket.socket) -> AuthsomeError | None:
+        """Why whatever is asked on a connection is refused; None: it is not."""
+        try:
+            theirs, ours = connection.getpeername()[0], connection.getsockname()[0]
+        except OSError:
+            return _turned_away()  # gone already
+        if not self.forwarding.admits(theirs, ours):
+            return NotAllowed("this daemon is reached by its public URL", hint="set AUTHSOME_DAEMON_URL to it")
+        return _turned_away() if self._peers is not None and not self._peers.admits(connection) else None
 
     def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
         """Close a connection and give its place free."""
@@ -443,7 +481,7 @@ class Server(ThreadingMixIn, TCPServer):
 class _Conversation:
     """One connection: requests and their answers in turn."""
 
-    __slots__ = ("_next", "_owed", "_peer", "_received", "_refusal", "_server", "_socket", "_waits_aside")
+    __slots__ = ("_is_remote", "_next", "_owed", "_peer", "_received", "_refusal", "_server", "_socket", "_waits_aside")
 
     def __init__(
         self, connection: socket.socket, peer: object, server: Server, refusal: AuthsomeError | None = None
@@ -452,6 +490,7 @@ class _Conversation:
         self._socket = connection
         self._refusal = refusal
         self._peer = str(peer[0]) if isinstance(peer, tuple) else ""
+        self._is_remote = not is_local(self._peer, _own_address(connection))
         self._server = server
         self._received = b""
         self._waits_aside = False
@@ -544,11 +583,16 @@ class _Conversation:
         """
         parsed = head.parse(block)
         origin = head.check_host(parsed, self._server.origins)
+        if self._is_remote and origin != self._server.public:
+            raise Refused(421, "this daemon does not answer for that host")
         head.check_form(parsed)
         return parsed, origin, head.body_length(parsed)
 
     def _request(self, parsed: Head, origin: str, body: bytes) -> Request:
         path, _, query = parsed.target.partition("?")
+        peer = self._peer
+        if origin == self._server.public:
+            peer = self._server.forwarding.client(peer, parsed.fields.get("x-forwarded-for", ()))
         return Request(
             method=parsed.method,
             path=path,
@@ -556,7 +600,7 @@ class _Conversation:
             target=parsed.target,
             headers=parsed.fields,
             body=body,
-            peer=self._peer,
+            peer=peer,
             received_over=origin,
             stopping=self._server.stopping,
         )
@@ -617,7 +661,9 @@ class _Conversation:
         return data
 
     def _send(self, response: Response, *, keeps_alive: bool, with_body: bool = True) -> None:
-        data = response.to_bytes(date=self._server.date(), keeps_alive=keeps_alive, with_body=with_body)
+        data = response.to_bytes(
+            date=self._server.date(), keeps_alive=keeps_alive, is_secure=self._server.is_secure, with_body=with_body
+        )
         if self._waits_aside:
             self._waits_aside = False
             self._socket.settimeout(None)
@@ -670,6 +716,13 @@ def _cannot_listen(host: str, port: int, error: OSError) -> DaemonUnavailable:
 def _hang_up(connection: socket.socket) -> None:
     with suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def _own_address(connection: socket.socket) -> str:
+    try:
+        return str(connection.getsockname()[0])
+    except OSError:
+        return ""
 
 
 def _turned_away() -> NotAllowed:

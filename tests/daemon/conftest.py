@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from authsome.daemon.messages import Request, Response, json_response
-from authsome.daemon.server import Handle, Limits, Server
+from authsome.daemon.server import Handle, Server
 
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 
@@ -152,11 +152,9 @@ class Served:
 
 
 @contextmanager
-def running(
-    handle: Handle | None = None, *, limits: Limits | None = None, base_url: str | None = None
-) -> Iterator[Served]:
-    """A server for the length of a block; without a handler it answers `{"ok": true}`."""
-    served = Served(Server("127.0.0.1", 0, base_url=base_url, limits=limits, now=lambda: NOON))
+def running(handle: Handle | None = None, *, host: str = "127.0.0.1", **options: object) -> Iterator[Served]:
+    """A server for the length of a block, with any options of `Server`; without a handler it answers `{"ok": true}`."""
+    served = Served(Server(host, 0, now=lambda: NOON, **options))  # type: ignore[arg-type]
 
     def handler(request: Request) -> Response:
         served.requests.append(request)

@@ -66,6 +66,7 @@ class Row:
     """`nobody`: the same for all. `caller`: of who asks. `object`: of whose object stands in the path, 404 to others.
     `admin`: 403 to all but admins. `own`: as `object`, but an admin may."""
     body: Body | None = None
+    query: str = ""
 
 
 def nothing(_: Tenant) -> object:
@@ -87,7 +88,10 @@ ROWS: Final[Mapping[tuple[str, str], Row]] = {
     ("POST", "/claim"): Row("caller"),
     ("GET", "/claim"): Row("caller"),
     ("GET", "/whoami"): Row("caller"),
-    ("GET", "/audit/events"): Row("caller"),
+    ("GET", "/audit/events"): Row("caller", query="?limit=200"),
+    ("GET", "/audit/verification"): Row("nobody"),
+    ("POST", "/audit/exports"): Row("caller", nothing),
+    ("GET", "/audit/exports"): Row("caller", query="?upto=1000000"),
     ("GET", "/connections"): Row("caller"),
     ("GET", "/connections/{provider}/{connection}"): Row("object"),
     ("POST", "/connections/{provider}/{connection}/secrets"): Row("object", lambda _: {"purpose": "export"}),
@@ -124,7 +128,7 @@ ROWS: Final[Mapping[tuple[str, str], Row]] = {
     ("POST", "/invitations"): Row("admin", lambda _: {"email": "x@example.com"}),
     ("DELETE", "/invitations/{invitation}"): Row("admin"),
 }
-RUNS_OWN: Final = {("DELETE", "/proxy/runs/{run}")}
+RUNS_OWN: Final = {("DELETE", "/proxy/runs/{run}"), ("GET", "/proxy/spool"), ("POST", "/proxy/spool")}
 """Routes that only a run's own secret opens."""
 
 
@@ -251,7 +255,7 @@ def test_what_is_anothers(ada: Tenant, bob: Tenant, admin: Tenant, method: str, 
             allowed = bob.name if path.endswith(("/revoke", "/secrets", "/default", "/logout", "{connection}")) else ""
             told = answer.body.decode().replace(bob.places["connection"], "") if allowed else answer.body.decode()
             told = told.replace(bob.caller.handle, "") if "{handle}" in path else told
-            if not (who is admin and path == "/audit/events"):
+            if not (who is admin and path.startswith("/audit/")):
                 assert not any(each in told for each in bob.canaries), answer
     assert belongings(bob, admin) == before
 
@@ -263,7 +267,7 @@ def try_on(who: Tenant, whose: Tenant, method: str, path: str) -> Answer:
         return adversary.NO_ANSWER
     subject = who if row.of == "caller" else whose
     body = None if row.body is None else row.body(subject)
-    return who.caller.ask(method, filled(path, whose.places), body)
+    return who.caller.ask(method, filled(path, whose.places) + row.query, body)
 
 
 def nobody(like: Tenant) -> Tenant:

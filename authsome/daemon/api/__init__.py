@@ -21,7 +21,7 @@ from authsome.daemon.api.runs import RunsApi
 from authsome.daemon.api.scan import ScanApi
 from authsome.daemon.api.system import Nameplate, System
 from authsome.daemon.assistant import Assistant
-from authsome.daemon.authentication import Admit, Authentication, Proven
+from authsome.daemon.authentication import Admit, Audiences, Authentication, Proven
 from authsome.daemon.cross_origin import Forms
 from authsome.daemon.dashboard import assets
 from authsome.daemon.messages import Request, Response, problem
@@ -43,7 +43,7 @@ class Api:
         self,
         broker: Broker,
         *,
-        audiences: frozenset[str],
+        audiences: Audiences,
         nameplate: Nameplate,
         stop: Callable[[], None],
         step_aside: Callable[[], None],
