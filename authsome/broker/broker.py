@@ -20,6 +20,7 @@ from authsome.broker.runs import Runs
 from authsome.broker.scan import Scan
 from authsome.broker.spools import Spools
 from authsome.broker.upstream import UpstreamImport
+from authsome.broker.usage import Usage
 from authsome.home import Home
 
 
@@ -45,6 +46,7 @@ class Broker:
     renewal: Renewal
     freshness: Freshness
     audit_log: AuditLog
+    usage: Usage
 
 
 def wire(context: Context, home: Home, *, base_url: str) -> Broker:
@@ -81,4 +83,5 @@ def wire(context: Context, home: Home, *, base_url: str) -> Broker:
         renewal=renewal,
         freshness=freshness,
         audit_log=AuditLog(context, home),
+        usage=Usage(context),
     )

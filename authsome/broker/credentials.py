@@ -298,6 +298,22 @@ class Credentials:
         most = REUSABLE if end is None else min(REUSABLE, end - now)
         return self._freshness.lasts(connection, now, at_most=most)
 
+    def refresh(self, caller: Caller, provider: str, name: str) -> Connection:
+        """Refresh a connection's token now, though it may be good still; once a minute at most.
+
+        Raises:
+            ConnectionNotFound: there is no such connection.
+            LoginRequired, RefreshFailed: it could not be refreshed.
+            CredentialUnavailable: there is nothing to refresh it with.
+        """
+        caller.require_wide()
+        connection = self.get(caller, provider, name)
+        if connection.status is Status.INVALID:
+            raise LoginRequired(**login_again(connection))
+        if not connection.has_refresh_token:
+            raise CredentialUnavailable("nothing renews this connection", hint=login_again(connection)["hint"])
+        return self._refresher.fresh(caller, self._context.catalog.get(provider), connection, rejected=True)
+
     def logout(self, caller: Caller, provider: str, name: str) -> Connection:
         """Forget one connection here; what the provider granted lives on until it is revoked there.
 

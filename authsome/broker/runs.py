@@ -138,6 +138,12 @@ class Runs:
             raise AuthenticationFailed(reason="the run's identity may no longer act")
         return run, caller
 
+    def list_live(self, caller: Caller, *, limit: int) -> list[Run]:
+        """The caller's runs that may still get credentials, newest first; a limited identity sees its own."""
+        with self._context.database.read() as reader:
+            found = runs.list_live(reader, caller.vault_id, now=self._context.clock(), limit=limit)
+        return [run for run in found if caller.limits.is_none or run.identity == caller.handle]
+
     def end(self, run: Run, caller: Caller) -> None:
         """Make the run's secret worthless, and those of the runs that were begun in it."""
         with self._context.database.transaction(durable=False) as tx:

@@ -227,6 +227,7 @@ def _upkeep(broker: "Broker", stopping: threading.Event) -> None:
                 spools.purge(tx)
             broker.dashboard_sessions.purge(now)
             broker.audit_log.keep()
+            broker.usage.count_up()
             while _forget(context, int(now.timestamp()) - proof.MAX_LIFETIME):  # a clock may be set back
                 pass
         except AuthsomeError as error:

@@ -79,6 +79,17 @@ def count_live(reader: Reader, vault_id: str, *, now: datetime) -> int:
     return int(row[0])
 
 
+def list_live(reader: Reader, vault_id: str, *, now: datetime, limit: int) -> list[Run]:
+    """A vault's runs that may still get credentials, newest first."""
+    rows = reader.execute(
+        f"SELECT {_COLUMNS} FROM runs"
+        " WHERE vault_id = ? AND ended_at IS NULL AND (expires_at IS NULL OR expires_at > ?)"
+        " ORDER BY created_at DESC, id LIMIT ?",
+        (vault_id, from_moment(now), limit),
+    )
+    return [_run(row) for row in rows]
+
+
 def purge(transaction: Transaction, *, before: datetime) -> int:
     """Forget the runs that ended or expired before a moment; how many they were."""
     moment = from_moment(before)

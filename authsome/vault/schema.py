@@ -393,4 +393,34 @@ MIGRATIONS: Final = (
             BEGIN SELECT RAISE(ABORT, 'checkpoints are append-only'); END""",
         ),
     ),
+    Migration(
+        "usage",
+        (
+            # counted from the log afterwards (vault/usage.py): nothing is written here by a request
+            """
+            CREATE TABLE usage_days (
+                vault_id TEXT NOT NULL,
+                day BIGINT NOT NULL,
+                provider TEXT NOT NULL,
+                connection TEXT NOT NULL,
+                uses BIGINT NOT NULL,
+                PRIMARY KEY (vault_id, day, provider, connection)
+            )""",
+            """
+            CREATE TABLE last_uses (
+                vault_id TEXT NOT NULL,
+                provider TEXT NOT NULL,
+                connection TEXT NOT NULL,
+                identity TEXT,
+                at BIGINT NOT NULL,
+                PRIMARY KEY (vault_id, provider, connection)
+            )""",
+            # the last entry of the log that is counted: one row
+            """
+            CREATE TABLE usage_mark (
+                id BIGINT PRIMARY KEY CHECK (id = 1),
+                audit_id BIGINT NOT NULL
+            )""",
+        ),
+    ),
 )

@@ -523,3 +523,17 @@ def test_little_time_lies_between_the_answer_and_its_commit(house, hostile, reco
     windows = sorted(end - begin for begin, end in zip(answered, stored, strict=True))
     record_property("milliseconds from the answer to the commit", windows[20] * 1000)
     assert windows[20] < 0.05
+
+
+def test_refreshing_because_somebody_asks(house, hostile):
+    """A good token is renewed on demand, once a minute; a login that is over, or that nothing renews, says so."""
+    house.oauth("acme", hostile.url("/token"))
+    house.connect("acme", lifetime=timedelta(hours=1))
+    house.clock.advance(timedelta(minutes=2))
+    first = house.broker.credentials.refresh(house.owner, "acme", "default")
+    assert house.secrets("acme")["access_token"] != "old-access"
+    again = house.broker.credentials.refresh(house.owner, "acme", "default")
+    assert (again.revision, len(house.sent)) == (first.revision, 1)
+    house.key("openai", "sk-" + "a1B2" * 12)
+    with pytest.raises(CredentialUnavailable, match="nothing renews"):
+        house.broker.credentials.refresh(house.owner, "openai", "default")

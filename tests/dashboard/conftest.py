@@ -18,7 +18,7 @@ def open_dashboard(daemon: program.Program) -> Callable[..., None]:
 
     def opened(page: Page, path: str = "/ui/") -> None:
         page.open(str(daemon.json("ui")["url"]))
-        page.wait_for_url(f"{daemon.url}/ui/")
+        page.wait_for("body.dash")
         if path != "/ui/":
             page.open(daemon.url + path)
         page.wait_for("h1")

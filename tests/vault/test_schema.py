@@ -16,6 +16,7 @@ RELEASED = {
     "servers": "05760f9034c73b23",
     "runs in runs": "385a35d002f940c6",
     "audit_chain": "cae4967000f15ff2",
+    "usage": "d1084c6072037a44",
 }
 """SHA-256 of each migration's statements, their white space and comments aside."""
 

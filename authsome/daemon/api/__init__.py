@@ -26,8 +26,11 @@ from authsome.daemon.cross_origin import Forms
 from authsome.daemon.dashboard import assets
 from authsome.daemon.messages import Request, Response, problem
 from authsome.daemon.router import Access, Endpoint, Match, Router
+from authsome.daemon.web.apps import AppPages
+from authsome.daemon.web.claims import ClaimPages
+from authsome.daemon.web.connections import ConnectionPages
 from authsome.daemon.web.entrance import EntranceApi
-from authsome.daemon.web.overview import Overview
+from authsome.daemon.web.overview import OverviewPage
 from authsome.daemon.web.settings import SettingsPages
 from authsome.daemon.web.visits import Visits
 from authsome.errors import AuthenticationFailed, NotFound
@@ -54,19 +57,24 @@ class Api:
         self._authentication = Authentication(broker.context, broker.identities, broker.runs, audiences)
         forms = Forms(broker.context.clock, broker.dashboard_sessions.spend_form)
         visits = Visits(broker, forms)
+        logins = LoginsApi(broker, forms, base_url=nameplate.url, step_aside=step_aside)
+        connections = ConnectionPages(broker, visits, logins)
         endpoints: tuple[Endpoint[Handler], ...] = (
             *System(broker, nameplate, stop).endpoints(),
             *IdentitiesApi(broker, self._authentication, base_url=nameplate.url, step_aside=step_aside).endpoints(),
             *PrincipalsApi(broker, base_url=nameplate.url).endpoints(),
             *Connections(broker).endpoints(),
             *ProvidersApi(broker).endpoints(),
-            *LoginsApi(broker, forms, base_url=nameplate.url, step_aside=step_aside).endpoints(),
+            *logins.endpoints(),
             *self._runs.endpoints(),
             *AdminApi(broker).endpoints(),
             *ScanApi(broker).endpoints(),
             *AuditApi(broker).endpoints(),
             *EntranceApi(broker, visits, forms, self._authentication, base_url=nameplate.url).endpoints(),
-            *Overview(broker, visits).endpoints(),
+            *OverviewPage(broker, visits, connections).endpoints(),
+            *connections.endpoints(),
+            *AppPages(broker, visits, logins, connections).endpoints(),
+            *ClaimPages(broker, visits).endpoints(),
             *SettingsPages(broker, visits, self._authentication).endpoints(),
             Endpoint(
                 method="GET",

@@ -15,7 +15,7 @@ from authsome.daemon import cross_origin
 from authsome.daemon.api import views
 from authsome.daemon.api.call import Call, Endpoints, Handler
 from authsome.daemon.cross_origin import Forms
-from authsome.daemon.dashboard import bridge
+from authsome.daemon.dashboard import apps, bridge, connections
 from authsome.daemon.dashboard.bridge import DeviceCode, Done, FormField, InputForm
 from authsome.daemon.messages import Request, Response, html_response, json_response, redirect
 from authsome.daemon.router import Access, Endpoint
@@ -265,12 +265,15 @@ class LoginsApi(Endpoints):
         """GET /auth/callback/oauth: the page it leads to has neither code nor state in its address (RFC 9700 §4.2)."""
         return _page(lambda: self._callback(call))
 
+    def sent_to(self, login: Login) -> Response:
+        """Send the browser that has just begun a login on to its page, with the key that shows that it did."""
+        return redirect(_page_of(login), headers=(self._cookie(login),))
+
     def _open(self, call: Call) -> Response:
         query = call.request.query_fields()
         key = Secret(query.text("key"))
         query.done()
-        login = self._broker.logins.opened(call.values["id"], key)
-        return redirect(_page_of(login), headers=(self._cookie(login),))
+        return self.sent_to(self._broker.logins.opened(call.values["id"], key))
 
     def _cookie(self, login: Login) -> tuple[str, str]:
         return cross_origin.set_cookie(
@@ -297,7 +300,14 @@ class LoginsApi(Endpoints):
             case Completed():
                 return html_response(bridge.done_page(provider.display_name, _done(login, provider)))
             case Failed():
-                return html_response(bridge.failed_page(provider.display_name, login.message, login.hint))
+                return html_response(
+                    bridge.failed_page(
+                        provider.display_name,
+                        login.message,
+                        login.hint,
+                        back=apps.place(login.request.provider) if login.request.identity is None else None,
+                    )
+                )
 
     def _form(self, login: AwaitingInput) -> InputForm:
         request = login.request
@@ -395,6 +405,7 @@ def _done(login: Completed, provider: Provider) -> Done:
         account=stored.account,
         unverified=login.unverified or untried,
         unnamed=unnamed,
+        back=connections.place(stored) if login.request.identity is None else None,
     )
 
 

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 from authsome.daemon.dashboard import html
 from authsome.daemon.dashboard.html import Html
+from authsome.daemon.dashboard.pieces import monogram
 from authsome.models import url
 
-TONES: Final = 8  # colours of a monogram in style.css
 WAIT: Final = 2  # seconds until a page that waits looks again
 
 _LINK: Final = re.compile(r"https://[A-Za-z0-9\[][!-~]*")
@@ -67,6 +67,8 @@ class Done:
     """Why the credential was not tried, or nothing came of it."""
     unnamed: str | None = None
     """Why its provider does not say whose it is."""
+    back: str | None = None
+    """The page of the dashboard where a login that was begun there goes on; others go on in the terminal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,7 @@ def input_page(form: InputForm) -> Html:
     problem = html.render("problem", text=html.sentence(form.problem)) if form.problem else None
     content = html.render(
         "input",
-        monogram=_monogram(form.provider),
+        monogram=monogram(form.provider),
         provider=form.provider,
         lead=_lead(form),
         problem=problem,
@@ -124,7 +126,7 @@ def onward_page(provider: str, address: str, *, hosts: Sequence[str] = ()) -> Ht
         raise ValueError("a login goes on at an http(s) URL")
     content = html.render(
         "onward",
-        monogram=_monogram(provider),
+        monogram=monogram(provider),
         provider=provider,
         url=address,
         host=urlsplit(address).netloc.rpartition("@")[2],
@@ -141,7 +143,7 @@ def device_page(code: DeviceCode) -> Html:
     is_link = url.is_link(code.verification_uri) and url.is_link(direct)
     content = html.render(
         "device",
-        monogram=_monogram(code.provider),
+        monogram=monogram(code.provider),
         provider=code.provider,
         place=html.render("docs_link", url=direct, text=code.verification_uri) if is_link else code.verification_uri,
         user_code=code.user_code,
@@ -155,7 +157,7 @@ def device_page(code: DeviceCode) -> Html:
 
 def waiting_page(provider: str) -> Html:
     """Shown while the code is exchanged; looks again by itself."""
-    content = html.render("waiting", monogram=_monogram(provider), provider=provider)
+    content = html.render("waiting", monogram=monogram(provider), provider=provider)
     return html.page(f"Connecting {provider}", content, refresh=str(WAIT))
 
 
@@ -168,21 +170,25 @@ def done_page(provider: str, done: Done) -> Html:
         details.append(_detail("Not verified", done.unverified))
     content = html.render(
         "done",
-        monogram=_monogram(provider),
+        monogram=monogram(provider),
         provider=provider,
         details=html.join([*details, _detail("Connection", done.connection)]),
+        onward=None if done.back else Html(" You can close this window. The terminal carries on."),
+        back=_back(done.back, "Go on"),
     )
     return html.page(f"{provider} is connected", content)
 
 
-def failed_page(provider: str, message: str, hint: str | None) -> Html:
-    """The login has failed, or was cancelled."""
+def failed_page(provider: str, message: str, hint: str | None, *, back: str | None = None) -> Html:
+    """The login has failed, or was cancelled; `back` as in `Done`."""
     content = html.render(
         "failed",
-        monogram=_monogram(provider),
+        monogram=monogram(provider),
         provider=provider,
         message=html.sentence(message),
         hint=html.sentence(hint),
+        onward=None if back else Html(" You can close this window."),
+        back=_back(back, "Go back"),
     )
     return html.page(f"{provider} was not connected", content)
 
@@ -253,11 +259,9 @@ def _qr(text: str) -> Html:
     return Html(code.svg_inline(border=4, omitsize=True, svgclass="code", lineclass=None, dark="#000", light="#fff"))
 
 
+def _back(place: str | None, text: str) -> Html | None:
+    return None if place is None else html.render("back", url=place, text=text)
+
+
 def _detail(name: str, value: str) -> Html:
     return html.render("detail", name=name, value=value)
-
-
-def _monogram(provider: str) -> Html:
-    """The provider's first letter on a colour of its own: no logo to load, nobody's mark to misuse."""
-    letter = next((character for character in provider if character.isalnum()), "•").upper()
-    return html.render("monogram", tone=sum(provider.encode()) % TONES, letter=letter)

@@ -46,9 +46,14 @@ def page(title: str, content: Html, *, refresh: str | None = None) -> Html:
     return render("layout", title=title, refresh=again, content=content)
 
 
-def join(pieces: Iterable[Html]) -> Html:
+def join(pieces: Iterable[Html], between: Html = Html("")) -> Html:  # noqa: B008  # it never changes
     """Pieces of markup in a row."""
-    return Html("".join(pieces))
+    return Html(between.join(pieces))
+
+
+def text(value: str) -> Html:
+    """What is meant as text, as markup."""
+    return Html(escape(value))
 
 
 def sentence(text: str | None) -> Html:

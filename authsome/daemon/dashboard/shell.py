@@ -3,6 +3,7 @@
 Rule: every form of a page is made here, so that none is without its token.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -11,7 +12,12 @@ from authsome.daemon.dashboard.html import Html
 from authsome.models.principal import Principal
 from authsome.models.visit import Note
 
-PLACES: Final = (("/ui/", "Overview"), ("/ui/settings", "Settings"))
+PLACES: Final = (
+    ("/ui/", "Overview"),
+    ("/ui/connections", "Connections"),
+    ("/ui/apps", "Apps"),
+    ("/ui/settings", "Settings"),
+)
 """The navigation: address and name of each place."""
 
 
@@ -111,6 +117,15 @@ def text_field(field: TextField) -> Html:
         described=f"hint-{field.name}" if field.hint else None,
         hint=html.render("hint", name=field.name, text=html.sentence(field.hint)) if field.hint else None,
     )
+
+
+def select(name: str, label: str, options: Mapping[str, str], chosen: str) -> Html:
+    """A choice: what is sent, and what is shown for it."""
+    shown = (
+        html.render("option", value=value, text=text, selected=Html(" selected") if value == chosen else None)
+        for value, text in options.items()
+    )
+    return html.render("select", name=name, label=label, options=html.join(shown))
 
 
 def problem(text: str | None) -> Html | None:

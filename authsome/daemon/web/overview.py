@@ -1,20 +1,24 @@
-"""The dashboard's first page."""
+"""The dashboard's first page, and the ways to it."""
 
 from authsome.broker.broker import Broker
 from authsome.daemon.api.call import Call, Endpoints
 from authsome.daemon.api.call import Handler as CallHandler
-from authsome.daemon.dashboard.html import Html
+from authsome.daemon.dashboard import overview
 from authsome.daemon.messages import Response, redirect
 from authsome.daemon.router import Access, Endpoint
+from authsome.daemon.web.connections import ConnectionPages
 from authsome.daemon.web.visits import HOME, Visitor, Visits
 
+_DAYS = 14
 
-class Overview(Endpoints):
+
+class OverviewPage(Endpoints):
     """What there is to see at once."""
 
-    def __init__(self, broker: Broker, visits: Visits) -> None:
+    def __init__(self, broker: Broker, visits: Visits, connections: ConnectionPages) -> None:
         super().__init__(broker)
         self._visits = visits
+        self._connections = connections
 
     def endpoints(self) -> tuple[Endpoint[CallHandler], ...]:
         """See `Endpoints`."""
@@ -26,7 +30,15 @@ class Overview(Endpoints):
     def show(self, visitor: Visitor) -> Response:
         """GET /ui/."""
         visitor.query().done()
-        return visitor.page("Overview", Html("<h1>Overview</h1>\n"))
+        broker, caller = self._broker, visitor.caller
+        view = overview.Overview(
+            connections=self._connections.all_of(visitor),
+            days=broker.usage.days(caller, _DAYS),
+            runs=broker.runs.list_live(caller, limit=overview.SHOWN),
+            identities=broker.identities.list_all(caller),
+            now=visitor.now,
+        )
+        return visitor.page("Overview", overview.content(view, visitor.token_for))
 
 
 def _way_home(template: str) -> Endpoint[CallHandler]:

@@ -79,7 +79,14 @@ def test_templates_keep_their_rule(path):
     outside = re.sub(r'"[^"<>]*"', "", text)
     for tag in re.findall(r"<[^>]*>", outside):
         # Attributes that are there or not, and are our own words.
-        assert re.findall(r"\{\{(\w+)\}\}", tag) in ([], ["required", "focus"], ["current"], ["kind"])
+        assert re.findall(r"\{\{(\w+)\}\}", tag) in (
+            [],
+            ["required", "focus"],
+            ["current"],
+            ["kind"],
+            ["selected"],
+            ["open"],
+        )
 
 
 def test_assets_are_ours():

@@ -1,0 +1,82 @@
+"""The page on which a principal says whether an identity is its own: values in, page out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+
+from authsome.daemon.dashboard import html, shell, times
+from authsome.daemon.dashboard.html import Html
+from authsome.daemon.dashboard.shell import TextField, TokenFor
+from authsome.models.principal import Principal
+
+PERIODS: Final[Mapping[str, str]] = MappingProxyType(
+    {"": "No end", "1": "1 hour", "24": "1 day", "168": "7 days", "720": "30 days", "2160": "90 days"}
+)
+"""How long an identity may act, in hours, and in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimForm:
+    """What is asked."""
+
+    path: str
+    """Where the question lies; its answers are posted below."""
+    handle: str
+    fingerprint: str
+    asked_at: datetime
+    now: datetime
+    owners: Sequence[Principal]
+    """For whom the answer may be; the one who answers first."""
+    given: Mapping[str, str] = field(default_factory=dict)
+    """What was filled in before."""
+    problem: str | None = None
+
+
+def content(form: ClaimForm, token_for: TokenFor) -> Html:
+    """Handle and fingerprint, to be compared with what the terminal shows; yes within limits, or no."""
+    fields = [
+        shell.text_field(
+            TextField(
+                name="connections",
+                label="Connections",
+                value=form.given.get("connections"),
+                hint="patterns such as `github`, `github/work` or `open*`, parted by blanks; empty allows all",
+                required=False,
+            )
+        ),
+        shell.text_field(
+            TextField(
+                name="methods",
+                label="Methods",
+                value=form.given.get("methods"),
+                hint="such as `GET HEAD`; empty allows all",
+                required=False,
+            )
+        ),
+        shell.select("hours", "For how long", PERIODS, form.given.get("hours", "")),
+    ]
+    owner = (
+        shell.select("owner", "For", {each.id: each.name for each in form.owners}, form.given.get("owner", ""))
+        if len(form.owners) > 1
+        else None
+    )
+    limits = html.render(
+        "options", name="Limit what it may do", fields=html.join(fields), open=Html(" open") if form.given else None
+    )
+    answer = html.join([owner or Html(""), limits, html.render("actions", content=shell.button("Yes, it is mine"))])
+    return html.render(
+        "claim",
+        handle=form.handle,
+        fingerprint=form.fingerprint,
+        asked=times.moment(form.asked_at, form.now),
+        problem=shell.problem(form.problem),
+        confirm=shell.post(token_for, f"{form.path}/confirm", answer, kind="narrow"),
+        refuse=shell.post(token_for, f"{form.path}/refuse", shell.button("No, refuse it", "quiet"), kind="narrow"),
+    )
+
+
+def answered(handle: str | None, limits: str | None) -> Html:
+    """What was answered; without a handle it was no."""
+    return html.render("claimed", handle=handle, limits=html.sentence(limits)) if handle else html.render("refused")

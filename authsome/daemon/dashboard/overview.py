@@ -1,0 +1,95 @@
+"""The overview: what is connected, who uses it, what needs somebody; values in, page out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from authsome.broker.identities import Listed
+from authsome.broker.usage import Day
+from authsome.daemon.dashboard import connections, html, pieces, times
+from authsome.daemon.dashboard.connections import Shown
+from authsome.daemon.dashboard.html import Html
+from authsome.daemon.dashboard.shell import TokenFor
+from authsome.models.run import Run
+
+SHOWN: Final = 8  # rows of a list; the rest has pages of its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overview:
+    """What the page shows."""
+
+    connections: Sequence[Shown]
+    days: Sequence[Day]
+    runs: Sequence[Run]
+    identities: Sequence[Listed]
+    now: datetime
+
+
+def content(view: Overview, token_for: TokenFor) -> Html:
+    """What needs somebody first; then use, connections, runs and identities."""
+    now = view.now
+    wanting = [each for each in view.connections if pieces.needs_attention(each.connection, now)]
+    recent = sorted(view.connections, key=_last, reverse=True)[:SHOWN]
+    number = len(view.connections)
+    return html.render(
+        "overview",
+        attention=_attention(wanting, now, token_for),
+        chart=pieces.chart(view.days, "uses"),
+        all_connections=pieces.link(connections.PATH, f"All {number}") if number > SHOWN else None,
+        connections=_rows([connections.row(each, now) for each in recent])
+        or pieces.empty(
+            "Nothing is connected yet. Choose an app, or log in from the terminal:", "authsome login github"
+        ),
+        runs=_rows([_run(each, now) for each in view.runs[:SHOWN]])
+        or pieces.empty("No command is running. Start one:", "authsome run -- COMMAND"),
+        identities=_rows([_identity(each, now) for each in _acting(view.identities, now)[:SHOWN]])
+        or pieces.empty("No identity may act for you. Make one:", "authsome identity create"),
+    )
+
+
+def _attention(wanting: Sequence[Shown], now: datetime, token_for: TokenFor) -> Html | None:
+    if not wanting:
+        return None
+    rows = [connections.row(each, now, mend=token_for) for each in wanting[:SHOWN]]
+    if len(wanting) > SHOWN:
+        rest = pieces.link(f"{connections.PATH}?state=attention", f"{len(wanting) - SHOWN} more")
+        rows.append(html.render("row", content=rest))
+    return html.render("attention", rows=html.join(rows))
+
+
+def _acting(identities: Sequence[Listed], now: datetime) -> list[Listed]:
+    acting = [
+        each for each in identities if each.identity.revoked_at is None and not each.identity.limits.has_ended(now)
+    ]
+    return sorted(acting, key=lambda each: each.last_used_at or each.identity.created_at, reverse=True)
+
+
+def _run(run: Run, now: datetime) -> Html:
+    only = f"; only {', '.join(sorted(run.only))}" if run.only else None
+    return html.render("run_row", identity=run.identity, since=times.moment(run.created_at, now), only=only)
+
+
+def _identity(listed: Listed, now: datetime) -> Html:
+    identity = listed.identity
+    used = (
+        html.render("last_used", moment=times.moment(listed.last_used_at, now))
+        if listed.last_used_at
+        else Html("not used yet")
+    )
+    return html.render(
+        "identity_row",
+        handle=identity.handle,
+        marks=None if identity.limits.is_none else pieces.tag("limited"),
+        facts=used,
+    )
+
+
+def _rows(rows: Sequence[Html]) -> Html | None:
+    return html.render("rows", rows=html.join(rows)) if rows else None
+
+
+def _last(shown: Shown) -> tuple[bool, datetime]:
+    """What was used last comes first; what was never used, by when it was connected."""
+    return shown.last is not None, shown.last.at if shown.last else shown.connection.updated_at

@@ -1,0 +1,90 @@
+"""Claims: a signed-in principal says whether the identity that asks is its own."""
+
+from datetime import timedelta
+
+from authsome.broker.broker import Broker
+from authsome.broker.claims import CLAIM_PATH
+from authsome.broker.identities import describe
+from authsome.daemon.api.call import Endpoints
+from authsome.daemon.api.call import Handler as CallHandler
+from authsome.daemon.dashboard import claims
+from authsome.daemon.messages import Response
+from authsome.daemon.router import Endpoint
+from authsome.daemon.web.visits import Visitor, Visits, refused_status, said_of
+from authsome.errors import RequestInvalid
+from authsome.identity import did
+from authsome.models import limits
+from authsome.models.limits import Limits
+from authsome.secret import Secret
+
+_CLAIM = CLAIM_PATH + "{token}"
+
+
+class ClaimPages(Endpoints):
+    """The question, and its two answers."""
+
+    def __init__(self, broker: Broker, visits: Visits) -> None:
+        super().__init__(broker)
+        self._visits = visits
+
+    def endpoints(self) -> tuple[Endpoint[CallHandler], ...]:
+        """See `Endpoints`."""
+        endpoint = self._visits.endpoint
+        return (
+            endpoint("GET", _CLAIM, self.show, "An identity that asks to be claimed"),
+            endpoint("POST", _CLAIM + "/confirm", self.confirm, "Claim it, within limits"),
+            endpoint("POST", _CLAIM + "/refuse", self.refuse, "Refuse it"),
+        )
+
+    def show(self, visitor: Visitor) -> Response:
+        """GET /claim/{token}."""
+        visitor.query().done()
+        return self._page(visitor, {}, None)
+
+    def confirm(self, visitor: Visitor) -> Response:
+        """POST …/confirm."""
+        names = ("connections", "methods", "hours", "owner")
+        given = {name: visitor.form.optional_text(name) or "" for name in names}
+        visitor.form.done()
+        try:
+            allowed = self._limits(visitor, given)
+        except RequestInvalid as error:
+            return self._page(visitor, given, error)
+        identity = self._broker.claims.confirm(
+            visitor.caller.principal, _token(visitor), allowed, owner_id=given["owner"] or None
+        )
+        return visitor.page("Claimed", claims.answered(identity.handle, describe(allowed)))
+
+    def refuse(self, visitor: Visitor) -> Response:
+        """POST …/refuse."""
+        visitor.form.done()
+        self._broker.claims.refuse(visitor.caller.principal, _token(visitor))
+        return visitor.page("Refused", claims.answered(None, None))
+
+    def _limits(self, visitor: Visitor, given: dict[str, str]) -> Limits:
+        if given["hours"] not in claims.PERIODS:
+            raise RequestInvalid("there is no such period")
+        return limits.parse(
+            connections=given["connections"].split() or None,
+            methods=given["methods"].replace(",", " ").split() or None,
+            expires_at=visitor.now + timedelta(hours=int(given["hours"])) if given["hours"] else None,
+        )
+
+    def _page(self, visitor: Visitor, given: dict[str, str], refused: RequestInvalid | None) -> Response:
+        claim = self._broker.claims.find(_token(visitor))
+        form = claims.ClaimForm(
+            path=CLAIM_PATH + visitor.values["token"],
+            handle=claim.handle,
+            fingerprint=did.fingerprint(claim.did),
+            asked_at=claim.created_at,
+            now=visitor.now,
+            owners=self._broker.claims.candidates(visitor.caller.principal),
+            given=given,
+            problem=said_of(refused) if refused else None,
+        )
+        content = claims.content(form, visitor.token_for)
+        return visitor.page("Claim an identity", content, status=refused_status(refused))
+
+
+def _token(visitor: Visitor) -> Secret[str]:
+    return Secret(visitor.values["token"])

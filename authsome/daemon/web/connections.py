@@ -1,0 +1,171 @@
+"""Connections in the dashboard: what there is, and what to do about it."""
+
+from authsome.broker.broker import Broker
+from authsome.broker.logins import Wanted
+from authsome.daemon.api.call import Endpoints
+from authsome.daemon.api.call import Handler as CallHandler
+from authsome.daemon.api.logins import LoginsApi
+from authsome.daemon.dashboard import connections, pieces
+from authsome.daemon.dashboard.connections import Shown
+from authsome.daemon.messages import Response
+from authsome.daemon.router import Endpoint
+from authsome.daemon.web.visits import Visitor, Visits, said_of
+from authsome.errors import AuthsomeError, NotFound, RequestInvalid
+from authsome.models.connection import Connection, Kind
+from authsome.models.login import Flow
+
+_DAYS = 30
+_MOST_PAGES = 10_000
+
+
+class ConnectionPages(Endpoints):
+    """The list, one connection, and what can be done."""
+
+    def __init__(self, broker: Broker, visits: Visits, logins: LoginsApi) -> None:
+        super().__init__(broker)
+        self._visits = visits
+        self._logins = logins
+
+    def endpoints(self) -> tuple[Endpoint[CallHandler], ...]:
+        """See `Endpoints`."""
+        endpoint, one = self._visits.endpoint, connections.ONE
+        return (
+            endpoint("GET", connections.PATH, self.list_all, "The connections"),
+            endpoint("GET", one, self.show, "One connection"),
+            endpoint("POST", one + "/refresh", self.refresh, "Refresh its token now"),
+            endpoint("POST", one + "/reconnect", self.reconnect, "Log in again"),
+            endpoint("POST", one + "/default", self.set_default, "Make it its provider's default"),
+            endpoint("POST", one + "/logout", self.logout, "Forget it here"),
+            endpoint("POST", one + "/revoke", self.revoke, "Revoke it at the provider, and forget it here"),
+        )
+
+    def all_of(self, visitor: Visitor) -> list[Shown]:
+        """Every connection of the visitor's, with its provider's display name and its last use."""
+        last, catalog = self._broker.usage.last(visitor.caller), self._broker.context.catalog
+        names: dict[str, str] = {}
+        found = []
+        for each in self._broker.credentials.list_all(visitor.caller):
+            if each.provider not in names:
+                provider = catalog.find(each.provider)
+                names[each.provider] = provider.display_name if provider else each.provider
+            use = last.get((each.provider, each.name))
+            found.append(
+                Shown(
+                    connection=each,
+                    provider=names[each.provider],
+                    last=use if use and use.at >= each.created_at else None,
+                )
+            )
+        return found
+
+    def list_all(self, visitor: Visitor) -> Response:
+        """GET /ui/connections."""
+        asked = visitor.query()
+        query = {name: asked.optional_text(name) or "" for name in ("q", "state")}
+        page = asked.integer("page", minimum=1, maximum=_MOST_PAGES) or 1
+        asked.done()
+        if query["state"] not in connections.STATES:
+            raise RequestInvalid("there is no such state")
+        fitting = [each for each in self.all_of(visitor) if _fits(each, query, visitor)]
+        start = (page - 1) * connections.PAGE
+        view = connections.Listing(
+            rows=fitting[start : start + connections.PAGE],
+            total=len(fitting),
+            query=query,
+            page=page,
+            now=visitor.now,
+        )
+        return visitor.page("Connections", connections.listing(view), place=connections.PATH)
+
+    def show(self, visitor: Visitor) -> Response:
+        """GET one connection."""
+        visitor.query().done()
+        connection = self._named(visitor)
+        provider = self._broker.context.catalog.find(connection.provider)
+        use = self._broker.usage.last(visitor.caller).get((connection.provider, connection.name))
+        title = provider.display_name if provider else connection.provider
+        view = connections.One(
+            shown=Shown(
+                connection=connection,
+                provider=title,
+                last=use if use and use.at >= connection.created_at else None,
+            ),
+            hosts=tuple(
+                ("*." if pattern.is_suffix else "") + pattern.host
+                for pattern in (provider.patterns(connection.variables) if provider else ())
+            ),
+            days=self._broker.usage.days(visitor.caller, _DAYS, connection),
+            can_revoke=connection.kind is Kind.OAUTH2,
+            now=visitor.now,
+        )
+        content = connections.one(view, visitor.token_for)
+        return visitor.page(f"{title} {connection.name}", content, place=connections.PATH)
+
+    def refresh(self, visitor: Visitor) -> Response:
+        """POST …/refresh."""
+        connection = self._chosen(visitor)
+        try:
+            fresh = self._broker.credentials.refresh(visitor.caller, connection.provider, connection.name)
+        except AuthsomeError as error:
+            return visitor.onward(connections.place(connection), said_of(error), is_good=False)
+        if fresh.revision == connection.revision:
+            return visitor.onward(connections.place(connection), "the token came less than a minute ago, and is kept")
+        return visitor.onward(connections.place(connection), "the token is fresh")
+
+    def reconnect(self, visitor: Visitor) -> Response:
+        """POST …/reconnect."""
+        connection = self._chosen(visitor)
+        wanted = Wanted(
+            provider=connection.provider,
+            connection=connection.name,
+            flow=Flow.API_KEY if connection.kind is Kind.API_KEY else None,
+            scopes=connection.scopes,
+            force=True,
+            variables=connection.variables,
+        )
+        return self._logins.sent_to(self._broker.logins.begin(visitor.caller, wanted))
+
+    def set_default(self, visitor: Visitor) -> Response:
+        """POST …/default."""
+        connection = self._chosen(visitor)
+        self._broker.credentials.set_default(visitor.caller, connection.provider, connection.name)
+        said = f"{connection.name} is the default of {connection.provider} now"
+        return visitor.onward(connections.place(connection), said)
+
+    def logout(self, visitor: Visitor) -> Response:
+        """POST …/logout."""
+        gone = self._chosen(visitor)
+        self._broker.credentials.logout(visitor.caller, gone.provider, gone.name)
+        return visitor.onward(connections.PATH, f"{gone.provider} {gone.name} is forgotten here")
+
+    def revoke(self, visitor: Visitor) -> Response:
+        """POST …/revoke."""
+        connection = self._chosen(visitor)
+        try:
+            done = self._broker.revocations.revoke(visitor.caller, connection.provider, connection.name)
+        except AuthsomeError as error:
+            return visitor.onward(connections.place(connection), said_of(error), is_good=False)
+        for kept in done.kept:
+            return visitor.onward(connections.place(connection), said_of(kept.error), is_good=False)
+        return visitor.onward(
+            connections.PATH, f"{connection.provider} {connection.name} is revoked, and forgotten here"
+        )
+
+    def _named(self, visitor: Visitor) -> Connection:
+        provider, name = visitor.values["provider"], visitor.values["connection"]
+        found = self._broker.credentials.get(visitor.caller, provider, name)
+        if found.name != name:  # `-` stands for the default elsewhere
+            raise NotFound
+        return found
+
+    def _chosen(self, visitor: Visitor) -> Connection:
+        """The connection that a form is about."""
+        visitor.form.done()
+        return self._named(visitor)
+
+
+def _fits(shown: Shown, query: dict[str, str], visitor: Visitor) -> bool:
+    connection, wanted = shown.connection, query["q"].lower().strip()
+    said = f"{connection.provider} {shown.provider} {connection.name} {connection.account or ''}".lower()
+    wants = pieces.needs_attention(connection, visitor.now)
+    return wanted in said and query["state"] in {"", "attention" if wants else "good"}

@@ -1,0 +1,296 @@
+"""The dashboard's places in a real browser: what they show, and what can be done there."""
+
+import re
+
+import pytest
+
+from dashboard import seed
+from dashboard.visitor import Visitor
+from fakes import definitions, oidc
+
+KEY = "kk-aaaaaaaaaaaaaaaaaaaaaaaa"
+EVIL = '"><img src=x onerror=alert(1)><script>alert(1)</script>'
+
+
+@pytest.fixture
+def keyed(define, api_server):
+    """A provider that takes an API key."""
+    define(definitions.keyed(api_server.url("/", host="api.example.localhost")))
+    return api_server
+
+
+@pytest.fixture
+def acme(define, oidc_server):
+    """A certified OAuth provider."""
+    define(oidc_server.definition("acme", api_url="https://api.example.localhost"))
+    return oidc_server
+
+
+@pytest.fixture
+def seeded(program):
+    """A daemon with connections in every state, and a log."""
+    assert program("init").returncode == 0
+    assert program("daemon", "stop").returncode == 0
+    made = seed.fill(program, number=60, entries=2000)
+    assert program("daemon", "start").returncode == 0
+    return made
+
+
+def listed(program) -> set[tuple[str, str]]:
+    """What is connected, by provider and name."""
+    providers = program.json("list", "--connected")["providers"]
+    return {(each["name"], one["connection"]) for each in providers for one in each["connections"]}
+
+
+# ---- looking -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/ui/", "/ui/connections", "/ui/apps", "/ui/apps/github", "/ui/settings"])
+def test_empty_places_are_presentable(page, open_dashboard, presentable, path):
+    """A new home: every page says what to do next, and shows no fault to eye, keyboard or screen reader."""
+    open_dashboard(page, path)
+    presentable(page)
+    if path == "/ui/":
+        for command in ("authsome login github", "authsome run -- COMMAND"):
+            assert command in page.text()
+
+
+@pytest.mark.usefixtures("seeded")
+@pytest.mark.parametrize("path", ["/ui/", "/ui/connections", "/ui/connections/ahrefs/default", "/ui/apps/ahrefs"])
+def test_full_places_are_presentable(page, open_dashboard, presentable, path):
+    """The same with sixty connections, some of which need somebody."""
+    open_dashboard(page, path)
+    presentable(page)
+
+
+def test_the_overview_tells_what_needs_somebody(seeded, page, open_dashboard):
+    """First what has ended or soon will; then what was used, how often and when."""
+    open_dashboard(page)
+    assert page.texts("h2")[0] == "Needs attention"
+    assert {"expired", "ends soon", "login needed"} <= set(page.texts(".attention .tag"))
+    assert "52 more" in page.text(".attention") or re.search(r"\d+ more", page.text(".attention"))
+    assert re.search(r"1,9\d\d uses|2,000 uses", page.text(".chart"))
+    assert len(page.texts(".bar")) == seed.DAYS
+    assert page.attribute(".chart svg", "aria-label").startswith("uses on each of the last 14 days")
+    assert f"All {len(seeded)}" in page.text()
+
+
+def test_finding_a_connection(seeded, daemon, page):
+    """By words and by state, page by page, without script."""
+    page.disable_javascript()
+    open_dashboard_without_script(page, daemon)
+    page.open(f"{daemon.url}/ui/connections")
+    assert "60 connections" in page.text()
+    assert len(page.texts(".rows > li")) == 40
+    page.click(".pager a")
+    page.wait_for_url(f"{daemon.url}/ui/connections?page=2")
+    assert len(page.texts(".rows > li")) == 20
+    page.fill("[name=q]", "ADA-11@")
+    page.press("Enter")
+    page.wait_for_url(f"{daemon.url}/ui/connections?q=")
+    assert [seeded[11][0] in each.lower() for each in page.texts(".rows > li")] == [True]
+    page.open(f"{daemon.url}/ui/connections?state=attention")
+    assert "connected" not in page.texts(".tag")
+    page.open(f"{daemon.url}/ui/connections?q=nothing-of-that-name")
+    assert "No connection fits" in page.text()
+    assert Visitor.of(daemon).enter(daemon).get("/ui/connections?state=x").status == 400
+
+
+def open_dashboard_without_script(page, program) -> None:
+    """Sign in by the button that the script would press."""
+    page.open(str(program.json("ui")["url"]))
+    page.click("button[type=submit]")
+    page.wait_for("body.dash")
+
+
+def test_use_is_counted_from_the_log(daemon, page, open_dashboard, keyed, program):
+    """A request of a run shows at once, with whose it was."""
+    assert program("login", "keyed", "--stdin", input=KEY).returncode == 0
+    url = keyed.url("/v1/x", host="api.example.localhost")
+    for _ in range(3):
+        assert program("run", "--", "curl", "-sS", url).returncode == 0
+    open_dashboard(page, "/ui/connections/keyed/default")
+    assert "3 uses" in page.text(".chart")
+    handle = daemon.json("whoami")["identity"]["handle"]
+    assert re.search(rf"now by {handle}", page.text(".facts"))
+
+
+# ---- connecting ----------------------------------------------------------------------------------------
+
+
+def test_connecting_by_a_key(daemon, page, open_dashboard, keyed):
+    """From the catalogue to the stored key, with the key in no page."""
+    del keyed
+    open_dashboard(page, "/ui/apps?q=keyed")
+    page.click(".card")
+    page.wait_for_url(f"{daemon.url}/ui/apps/keyed")
+    page.click("main form button")
+    page.wait_for("[name=api_key]")
+    page.fill("[name=api_key]", KEY)
+    page.press("Enter")
+    page.wait_for_text("is connected")
+    page.click(".actions a")
+    page.wait_for_url(f"{daemon.url}/ui/connections/keyed/default")
+    page.wait_for_text("connected")
+    assert KEY not in str(page.evaluate("document.documentElement.outerHTML"))
+    assert listed(daemon) == {("keyed", "default")}
+    events = daemon.json("log", "--event", "login")["events"]
+    assert [("identity" in each, each["principal"][:10]) for each in events] == [(False, "principal_")]
+
+
+def test_connecting_by_oauth(daemon, page, open_dashboard, acme):
+    """To the provider and back, and on to the connection; still signed in, though the way led through another site."""
+    open_dashboard(page)
+    connect_acme(page, daemon)
+    assert listed(daemon) == {("acme", "default")}
+    assert len(acme.token_requests("authorization_code")) == 1
+
+
+def connect_acme(page, program) -> None:
+    """From the provider's page here to the provider, and back to the connection's page."""
+    page.open(f"{program.url}/ui/apps/acme")
+    page.click("main form button")
+    page.wait_for("[name=client_id]")
+    page.fill("[name=client_id]", oidc.PUBLIC.id)
+    page.click("button[type=submit]")
+    page.wait_for("#login")
+    page.fill("#login", "octocat")
+    page.click("#allow")
+    page.wait_for_text("Test acme is connected")
+    page.click(".actions a")
+    page.wait_for_url(f"{program.url}/ui/connections/acme/default")
+    page.wait_for("body.dash")
+
+
+def test_connecting_by_a_device_code(daemon, page, open_dashboard, define, oidc_server):
+    """The code is shown as text and as QR code; the page says so when it was entered."""
+    define({**oidc_server.definition("acme", api_url="https://api.example.localhost"), "flow": "device_code"})
+    open_dashboard(page, "/ui/apps/acme")
+    page.click("main form button")
+    page.wait_for("[name=client_id]")
+    page.fill("[name=client_id]", oidc.PUBLIC.id)
+    page.click("button[type=submit]")
+    page.wait_for(".usercode")
+    assert page.has("figure svg")
+    oidc_server.enter_code(f"{oidc_server.issuer}/device", code=page.text(".usercode"))
+    page.wait_for_text("Test acme is connected")
+    assert listed(daemon) == {("acme", "default")}
+
+
+def test_giving_up_goes_back(daemon, page, open_dashboard, keyed):
+    """Who cancels is led back to the app."""
+    del keyed
+    open_dashboard(page, "/ui/apps/keyed")
+    page.click("main form button")
+    page.wait_for("[name=api_key]")
+    page.click("button.quiet")
+    page.wait_for_text("was not connected")
+    page.click(".actions a")
+    page.wait_for_url(f"{daemon.url}/ui/apps/keyed")
+    assert listed(daemon) == set()
+
+
+def test_a_name_that_is_taken(page, open_dashboard, keyed, program):
+    """The form says so, keeps what was typed, and offers a free one to begin with."""
+    del keyed
+    assert program("login", "keyed", "--stdin", input=KEY).returncode == 0
+    open_dashboard(page, "/ui/apps/keyed")
+    assert page.value("[name=connection]") == "account-2"
+    page.fill("[name=connection]", "default")
+    page.press("Enter")
+    page.wait_for("#problem")
+    assert "connected already" in page.text("#problem")
+    assert page.value("[name=connection]") == "default"
+
+
+# ---- doing ---------------------------------------------------------------------------------------------
+
+
+def test_what_can_be_done_to_connections(daemon, page, keyed, program):
+    """Default and log out, without script; the page says what was done, and the log by whom."""
+    del keyed
+    for name in ("default", "work"):
+        assert program("login", "keyed", "--connection", name, "--stdin", input=KEY).returncode == 0
+    page.disable_javascript()
+    open_dashboard_without_script(page, daemon)
+    page.open(f"{daemon.url}/ui/connections/keyed/work")
+    page.click('form[action$="/default"] button')
+    page.wait_for_text("Work is the default of keyed now")
+    page.open(f"{daemon.url}/ui/connections/keyed/default")
+    assert "is the default of" not in page.text()
+    page.click("details.act summary")
+    page.click('form[action$="/logout"] button')
+    page.wait_for_text("is forgotten here")
+    assert listed(daemon) == {("keyed", "work")}
+    (event,) = daemon.json("log", "--event", "logout")["events"]
+    assert ("identity" in event, event["principal"].startswith("principal_")) == (False, True)
+
+
+@pytest.mark.usefixtures("acme")
+def test_revoking_and_refreshing(daemon, page, open_dashboard):
+    """The provider is asked; what it answers is told on the page."""
+    open_dashboard(page)
+    connect_acme(page, daemon)
+    page.click('form[action$="/refresh"] button')
+    page.wait_for_text("The token came less than a minute ago")
+    page.evaluate("document.querySelectorAll('details.act').forEach(each => { each.open = true })")
+    page.click('form[action$="/revoke"] button')
+    page.wait_for_text("is revoked")
+    assert listed(daemon) == set()
+
+
+def test_reconnecting(daemon, page, open_dashboard, keyed, program):
+    """A login in place of the one that is there, which stays until the new one has succeeded."""
+    del keyed
+    assert program("login", "keyed", "--stdin", input=KEY).returncode == 0
+    open_dashboard(page, "/ui/connections/keyed/default")
+    page.click('form[action$="/reconnect"] button')
+    page.wait_for("[name=api_key]")
+    assert listed(daemon) == {("keyed", "default")}
+    page.fill("[name=api_key]", KEY.replace("a", "b"))
+    page.press("Enter")
+    page.wait_for_text("is connected")
+
+
+def test_another_principals_connections(daemon, keyed, program):
+    """Neither shown nor touched, whatever their names; the same 404 as for what there is not. # SEC-199"""
+    del keyed
+    assert program("login", "keyed", "--stdin", input=KEY).returncode == 0
+    owner = Visitor.of(daemon).enter(daemon)
+    stranger = invited(daemon, "bob@example.org")
+    assert "keyed" in owner.get("/ui/connections").body
+    assert "/ui/connections/keyed" not in stranger.get("/ui/connections").body + stranger.get("/ui/").body
+    assert stranger.get("/ui/connections/keyed/default").status == 404
+    assert stranger.get("/ui/connections/keyed/nothing").status == 404
+    for act in ("refresh", "reconnect", "default", "logout", "revoke"):
+        path = f"/ui/connections/keyed/default/{act}"
+        assert stranger.get(path).status in {404, 405}
+        for token in owner.get("/ui/connections/keyed/default").tokens(path):
+            assert stranger.post(path, {"form_token": token}).status == 403
+    assert listed(daemon) == {("keyed", "default")}
+
+
+def invited(program, email) -> Visitor:
+    """A user who was let in, in a browser of their own."""
+    answer = program.json("admin", "principals", "invite", email)
+    path = str(answer["url"]).removeprefix(program.url)
+    visitor = Visitor.of(program)
+    fields = {"name": "Bob", "password": "correct horse battery", "username": email}
+    assert visitor.submit(path, path, fields).location == "/ui/"
+    return visitor
+
+
+def test_markup_in_every_string(daemon, page, open_dashboard, define, program):
+    """What a definition says is text on every page that names it; its links are https. # SEC-38 # SEC-39"""
+    definition = definitions.keyed("https://api.example.localhost/")
+    define({**definition, "display_name": EVIL, "description": EVIL})
+    assert program("login", "keyed", "--stdin", "--no-verify", input=KEY).returncode == 0
+    open_dashboard(page)
+    for path in ("/ui/", "/ui/connections", "/ui/connections/keyed/default", "/ui/apps?q=keyed", "/ui/apps/keyed"):
+        page.open(daemon.url + path)
+        assert EVIL in page.text(), path
+        assert not page.has("img[src=x]")
+    page.open(f"{daemon.url}/ui/connections?q=%22%3E%3Cscript%3Ealert(1)%3C/script%3E")
+    assert page.dialogs == []
+    assert page.violations == []
+    assert page.console == []
