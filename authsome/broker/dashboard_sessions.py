@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from authsome.broker import throttle
+from authsome.broker import record, throttle
 from authsome.broker.context import Context
 from authsome.broker.identities import Identities
 from authsome.errors import NotFound
@@ -138,10 +138,4 @@ class DashboardSessions:
         return opener is not None and opener.limits.is_none and opener.principal.id == session.principal_id
 
     def _entry(self, event: Event, principal: Principal, detail: str) -> Entry:
-        return Entry(
-            event=event,
-            at=self._context.clock(),
-            vault_id=principal.vault_id,
-            principal=principal.id,
-            detail=detail,
-        )
+        return record.by_principal(event, principal, self._context.clock(), detail)

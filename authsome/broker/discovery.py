@@ -204,7 +204,9 @@ def _resource(
             break
     named = (asked.metadata,) if asked.metadata is not None else metadata.resource_documents(address)
     try:
-        return _first(named, lambda document: _resource_at(context, document, address, allow_private), address), asked
+        return _first(
+            named, lambda document: _resource_at(context, document, address, allow_private=allow_private), address
+        ), asked
     except EndpointRefused:
         if asked.metadata is not None:  # it was named, so it counts: nothing else may be believed in its place
             raise
@@ -217,9 +219,9 @@ def _probes(address: str) -> Iterable[HttpRequest]:
     yield HttpRequest("POST", address, (_MCP_ACCEPT, ("content-type", "application/json")), body)
 
 
-def _resource_at(context: Context, document: str, used: str, allow_private: bool) -> metadata.Resource:  # noqa: FBT001
+def _resource_at(context: Context, document: str, used: str, *, allow_private: bool) -> metadata.Resource | None:
     response = _fetch(context, document, allow_private=allow_private)
-    return metadata.parse_resource(response, document=document, used=used)
+    return None if response is None else metadata.parse_resource(response, document=document, used=used)
 
 
 def _server(context: Context, issuer: str, *, allow_private: bool) -> metadata.Server:
@@ -227,41 +229,39 @@ def _server(context: Context, issuer: str, *, allow_private: bool) -> metadata.S
 
 
 def _server_document(context: Context, issuer: str, *, allow_private: bool) -> tuple[metadata.Server, bytes]:
-    def at(document: str) -> tuple[metadata.Server, bytes]:
+    def at(document: str) -> tuple[metadata.Server, bytes] | None:
         response = _fetch(context, document, allow_private=allow_private)
+        if response is None:
+            return None
         return metadata.parse_server(response, issuer=issuer, allow_private=allow_private), response.body
 
     return _first(metadata.server_documents(issuer), at, issuer)
 
 
-def _first(places: Iterable[str], read: Callable[[str], Found], what: str) -> Found:
-    """The first that can be read; else the error that says most: that of what is there, and not what is not."""
-    errors: list[EndpointRefused] = []
+def _first(places: Iterable[str], read: Callable[[str], Found | None], what: str) -> Found:
+    """The first that is there and can be read; else what is wrong with the first that is there."""
+    telling: EndpointRefused | None = None
     for place in places:
         try:
-            return read(place)
+            if (found := read(place)) is not None:
+                return found
         except EndpointRefused as error:
-            errors.append(error)
-    telling = [error for error in errors if "has no metadata there" not in error.message]
-    raise (
-        telling[0]
-        if telling
-        else EndpointRefused(
-            f"{what}: nothing there says how to log in",
-            hint="it is no MCP server or OAuth issuer that describes itself; `authsome list` shows the providers",
-        )
+            telling = telling or error
+    raise telling or EndpointRefused(
+        f"{what}: nothing there says how to log in",
+        hint="it is no MCP server or OAuth issuer that describes itself; `authsome list` shows the providers",
     )
 
 
-def _fetch(context: Context, address: str, *, allow_private: bool) -> HttpResponse:
-    """Get a metadata document; redirects within its origin are followed, three at most."""
+def _fetch(context: Context, address: str, *, allow_private: bool) -> HttpResponse | None:
+    """Get a metadata document, None when there is none; redirects within its origin are followed, three at most."""
     target: str | None = address
     for _ in range(metadata.MOST_REDIRECTS + 1):
         assert target is not None
         response = context.send(metadata.document_request(target), allow_private)
         target = metadata.redirect_target(target, response)
         if target is None:
-            return response
+            return response if response.status == 200 else None
     raise EndpointRefused(f"{address}: its metadata sends on and on")
 
 

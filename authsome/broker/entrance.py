@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from authsome.broker import throttle
+from authsome.broker import record, throttle
 from authsome.broker.context import Context
 from authsome.broker.dashboard_sessions import DashboardSessions, Opened
 from authsome.broker.identities import Identities
@@ -261,13 +261,7 @@ class Entrance:
             self._workers.release()
 
     def _entry(self, event: Event, principal: Principal, detail: str) -> Entry:
-        return Entry(
-            event=event,
-            at=self._context.clock(),
-            vault_id=principal.vault_id,
-            principal=principal.id,
-            detail=detail,
-        )
+        return record.by_principal(event, principal, self._context.clock(), detail)
 
 
 def check_password(password: Secret[str], email: str) -> None:

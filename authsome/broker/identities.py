@@ -5,10 +5,11 @@ bootstrap secret becomes its owner, once.
 """
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from authsome.broker import record
 from authsome.broker.context import Context
 from authsome.errors import NotAllowed, NotFound, RequestInvalid
 from authsome.home import Home, read_private, write_private
@@ -179,14 +180,8 @@ class Identities:
 
     def _entry(self, event: Event, caller: Caller, identity: Identity, owner: Principal, detail: str) -> Entry:
         """What a caller did to an identity; it concerns the vault of the identity's owner."""
-        return Entry(
-            event=event,
-            at=self.context.clock(),
-            vault_id=owner.vault_id,
-            principal=caller.principal.id,
-            identity=caller.handle,
-            detail=f"{identity.handle}: {detail}",
-        )
+        entry = record.by_caller(event, caller, self.context.clock())
+        return replace(entry, vault_id=owner.vault_id, detail=f"{identity.handle}: {detail}")
 
     def _claim_first(self, tx: Transaction, name: str, now: datetime) -> None:
         owner = principals.create_owner(tx, self.context.sealers, now=now)

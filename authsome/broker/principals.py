@@ -5,10 +5,11 @@ connections, logins, runs, identities, and the key that their secrets were seale
 """
 
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
+from authsome.broker import record
 from authsome.broker.context import Context
 from authsome.errors import NotAllowed, NotFound
 from authsome.models.audit import Entry, Event
@@ -248,23 +249,11 @@ class Principals:
         return (exact or fitting)[0]
 
     def _entry(self, event: Event, caller: Caller, detail: str) -> Entry:
-        return Entry(
-            event=event,
-            at=self._context.clock(),
-            vault_id=caller.vault_id,
-            principal=caller.principal.id,
-            identity=caller.handle,
-            detail=detail,
-        )
+        return replace(record.by_caller(event, caller, self._context.clock()), detail=detail)
 
     def _joined(self, made: Principal, detail: str) -> Entry:
-        return Entry(
-            event=Event.JOIN,
-            at=self._context.clock(),
-            vault_id=made.vault_id,
-            principal=made.id,
-            detail=f"{_known_as(made)}, {made.role}: {detail}",
-        )
+        detail = f"{_known_as(made)}, {made.role}: {detail}"
+        return record.by_principal(Event.JOIN, made, self._context.clock(), detail)
 
 
 def _keep_an_admin(reader: Reader) -> None:

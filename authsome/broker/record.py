@@ -5,7 +5,7 @@ from datetime import datetime
 
 from authsome.models.audit import Entry, Event
 from authsome.models.connection import Connection
-from authsome.models.principal import Caller
+from authsome.models.principal import Caller, Principal
 
 
 def about(
@@ -28,6 +28,11 @@ def about(
 def about_provider(event: Event, caller: Caller, provider: str, now: datetime, detail: str) -> Entry:
     """Something that a caller did that concerns a provider as a whole."""
     return replace(by_caller(event, caller, now), provider=provider, detail=detail)
+
+
+def by_principal(event: Event, principal: Principal, now: datetime, detail: str) -> Entry:
+    """Something that a principal did, or that befell it, without an identity."""
+    return Entry(event=event, at=now, vault_id=principal.vault_id, principal=principal.id, detail=detail)
 
 
 def by_caller(event: Event, caller: Caller, now: datetime) -> Entry:

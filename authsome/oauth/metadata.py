@@ -182,8 +182,6 @@ def challenge(response: HttpResponse) -> Challenge:
 
 
 def _document(response: HttpResponse, host: str) -> Mapping[str, object]:
-    if response.status != 200:
-        raise EndpointRefused(f"{host}: has no metadata there ({response.status})")
     try:
         return json_object(response.body)
     except ValueError as error:

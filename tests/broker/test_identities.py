@@ -1,5 +1,6 @@
 """Identities: seen, limited and revoked by their own principal and by admins, and by nobody else."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -10,7 +11,7 @@ from authsome.errors import AuthenticationFailed, NotAllowed, NotFound
 from authsome.models import limits
 from authsome.models.audit import Event
 from authsome.models.limits import UNLIMITED
-from authsome.models.principal import Caller
+from authsome.models.principal import Caller, Role
 from authsome.vault import identities
 
 
@@ -111,3 +112,15 @@ def test_the_principal_itself_may(house):
     assert (entry.identity, entry.detail) == (None, f"agent: {describe(given)}")
     assert describe(given) == "connections github, */ci; methods GET; until 2026-06-01T12:00:00Z"
     assert describe(UNLIMITED) == "no limits"
+
+
+def test_what_an_admin_does_is_recorded_with_its_proof(house):
+    """Acts upon identities and principals can be found again in the log of whoever signed them, as all others can."""
+    # SEC-181
+    claimed(house, "agent")
+    signed = replace(house.owner, proof="the-jti-of-the-proof")
+    house.broker.identities.limit(signed, "agent", limits.parse(connections=["github"]))
+    house.broker.identities.revoke(signed, "agent")
+    house.broker.principals.invite(signed, "ada@example.com", Role.USER)
+    for event in (Event.IDENTITY_LIMITED, Event.IDENTITY_REVOKED, Event.INVITE):
+        assert [each.entry.proof for each in house.events(event)] == ["the-jti-of-the-proof"]
