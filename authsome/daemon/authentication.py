@@ -310,8 +310,7 @@ class Authentication:
             path=request.path[:200],
             detail=error.reason,
         )
-        with self._context.database.transaction(durable=False) as tx:
-            audit.append(tx, entry)
+        self._context.database.combined(lambda tx: audit.append(tx, entry))
 
 
 def _admitted(caller: Caller, claimed: proof.Claimed) -> Admitted:

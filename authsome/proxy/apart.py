@@ -155,6 +155,8 @@ class _Source:
         self._worker = worker
         self._run = run
 
+    keeps = False
+
     def kept(self, method: str, target: Target, path: str, connection: str | None) -> Credential | None:  # noqa: ARG002
         """Nothing is: the worker, when it is asked, looks itself."""
         return None

@@ -83,6 +83,11 @@ class Broker:
         self._shelf = shelf
         self._free = threading.BoundedSemaphore(_SHARE)
 
+    @property
+    def keeps(self) -> bool:
+        """Whether answers may be used again."""
+        return self._shelf is not None and self._shelf.is_open
+
     def kept(self, method: str, target: Target, path: str, connection: str | None) -> inject.Credential | None:
         """What goes on a request, where that is known and its use has been written down; None: ask.
 

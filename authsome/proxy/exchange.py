@@ -77,7 +77,8 @@ class _Sent:
         self.needles = _NONE
 
     def add(self, credential: Credential) -> None:
-        if self.credentials.get(credential.credential_id) == credential:
+        known = self.credentials.get(credential.credential_id)
+        if known is credential or known == credential:
             self.credentials.move_to_end(credential.credential_id)
             return
         self.credentials[credential.credential_id] = credential
@@ -214,6 +215,16 @@ class Intercepted(Exchange):
         self._credential = self._resolved(method, path, wanted)
         head = Head(target=head.target, fields=self._watched(fields, self._credential))
         return head if self._credential is None else inject.injected(head, self._credential)
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether the next request of its kind may get the same credential without asking."""
+        return self._credential is not None and self._credential.reusable_seconds > 0 and self._tenancy.source.keeps
+
+    def resume(self, question: Question, credential: Credential, needles: Needles, accepted: frozenset[bytes]) -> None:
+        """Go on with a request that was sent with this credential by the quick road."""
+        self._provider, self._question = question.provider, question
+        self._credential, self._needles, self._accepted = credential, needles, accepted
 
     def _resolved(self, method: str, path: str, wanted: str | None) -> Credential | None:
         """What goes on it: as it is known, or as the daemon says; None: it belongs to no route."""

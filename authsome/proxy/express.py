@@ -1,4 +1,4 @@
-"""The express engine: HTTP/1.1 on plain sockets, a thread for each connection of a child.
+"""The express engine: HTTP/1.1 on plain sockets, a thread for each connection of a child that does not wait.
 
 A child's connection and the server's are one pair: what one of them does is seen by the other, and no request of one
 run is ever on a connection of another. Heads are read, bodies pass.
@@ -27,7 +27,9 @@ from authsome.proxy.exchange import Exchange, Intercepted, Memory
 from authsome.proxy.hello import Hello
 from authsome.proxy.http1 import Body, Request
 from authsome.proxy.inject import Head
+from authsome.proxy.loop import Loop
 from authsome.proxy.monitor import Monitor
+from authsome.proxy.quick import Quick
 from authsome.proxy.rules import Opening, Target
 from authsome.proxy.side import Cut, Side, wait
 from authsome.proxy.tenancy import Tenancy, Tenants
@@ -55,7 +57,7 @@ _REPEATABLE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 
 
 class Express(Engine):
-    """Serves the children of all tenants on one port, each connection in a thread of its own."""
+    """Serves the children of all tenants on one port."""
 
     def __init__(self, tenants: Tenants, issuer: Issuer, *, clock: Clock, memory: Memory, full: Monitor) -> None:
         super().__init__(tenants)
@@ -66,24 +68,32 @@ class Express(Engine):
         self.to_children = Contexts[str, ssl.SSLContext](lambda host: secure.child_context(issuer.issue(host)))
         self.to_servers = Contexts[tuple[Path, tuple[str, ...]], ssl.SSLContext](secure.server_context)
         self.speech = Speech()
+        self.loop = Loop()
+        """Where connections wait that the quick road can serve."""
 
     def _meet(self, connection: socket.socket) -> None:
         child = Child(self, connection)
         self.tenants.strangers.meet(child.end_soon)
         try:
-            threading.Thread(target=self._serve, args=(child,), name="child", daemon=True).start()
+            self.loop.hands.take(lambda: self.serve(child, child.serve))
         except RuntimeError:  # out of threads
             child.release()
 
-    def _serve(self, child: "Child") -> None:
+    def serve(self, child: "Child", serve: Callable[[], None]) -> None:
+        """Serve a child's connection in this thread, to its end or until it waits in the loop."""
         try:
-            child.serve()
+            serve()
+        except Waits:
+            return
         except Cut:
             pass
         except Exception:
             log.exception("the engine failed")
-        finally:
-            child.release()
+        child.release()
+
+
+class Waits(Exception):
+    """A connection is in the loop, and no more this thread's."""
 
 
 class Speech:
@@ -119,6 +129,11 @@ class Child:
         self._tenancy: Tenancy | None = None
         self._failure: AuthsomeError | None = None
         """Why the server could not be had before the child was asked what it wants there."""
+        self._misdirected: AuthsomeError | None = None
+        """What is wrong with the name that the child's TLS has asked for."""
+        self._quick: Quick | None = None
+        self._is_quick = False
+        """Whether the next request may be one for the quick road."""
 
     def serve(self) -> None:
         """Serve it to its end.
@@ -161,8 +176,8 @@ class Child:
                 ready = wait(*interests, seconds=left)
                 if not ready and left is not None:
                     return None
-                if self._server is not None and self._server in ready:
-                    self._check_idle_server()
+                if self._server is not None and self._server in ready and not self._is_server_idle():
+                    self._drop_server()
                 if side in ready and (data := side.receive()) is not None:
                     if not data:
                         return None
@@ -179,15 +194,13 @@ class Child:
             side.unread = side.unread[2:]
         return http1.head_length(side.unread) if side.unread else 0
 
-    def _check_idle_server(self) -> None:
-        """A server that has ended the connection, or says something unasked, gets no further request on it."""
+    def _is_server_idle(self) -> bool:
+        """Whether the server waits: one that has ended, or says something unasked, gets no further request."""
         assert self._server is not None
         try:
-            is_good = self._server.receive() is None
+            return self._server.receive() is None
         except Cut:
-            is_good = False
-        if not is_good:
-            self._drop_server()
+            return False
 
     def _refuse_malformed(self, refused: http1.Refused) -> None:
         error = RequestInvalid(refused.message)
@@ -289,14 +302,98 @@ class Child:
             log.info("TLS with a child failed, for %s", target.authority)
             return
         self._side = Side(end)
-        misdirected: AuthsomeError | None = None
         try:
             rules.check_server_name(target, end.asked_for)
         except AuthsomeError as error:
-            misdirected = error
-        while (inner := self._read_request()) is not None:
-            if not self._intercepted(tenancy, target, inner, misdirected):
+            self._misdirected = error
+        self._quick = Quick(self._side, tenancy, target, self._engine.memory, self._engine.clock)
+        self._converse()
+
+    # ---- requests in TLS -------------------------------------------------------------------------------------
+
+    def _converse(self) -> None:
+        """Serve the next request in our TLS, and those that follow, to the end.
+
+        Raises:
+            Waits: the next one is waited for in the loop.
+        """
+        while (request := self._read_request()) is not None and self._intercepted(request):
+            self._wait_in_loop()
+
+    def _wait_in_loop(self) -> None:
+        """Leave this thread, if the next request may be one for the quick road."""
+        server, side = self._server, self._side
+        if not self._is_quick or server is None or side.unread or side.unsent or server.unread or server.unsent:
+            return
+        self._engine.loop.put(self)
+        raise Waits
+
+    def descriptors(self) -> tuple[int, ...]:
+        """See `loop.Waiting`."""
+        own = self._side.socket.fileno()
+        return (own,) if self._server is None else (own, self._server.socket.fileno())
+
+    def step(self, descriptor: int) -> bool:
+        """See `loop.Waiting`."""
+        try:
+            is_childs = descriptor == self._side.socket.fileno()
+            return self._hear_child() if is_childs else self._hear_server(descriptor)
+        except Cut:
+            return False
+
+    def _hear_child(self) -> bool:
+        """Take what the child says; whether it can go on in the loop."""
+        side, server, quick = self._side, self._server, self._quick
+        assert quick is not None
+        if quick.pending is not None or server is None:
+            return False
+        data = side.receive()
+        if data:
+            side.unread += data
+            return quick.ask(server)
+        return data is None
+
+    def _hear_server(self, descriptor: int) -> bool:
+        """Take what the server says; whether that can go on in the loop."""
+        server, quick = self._server, self._quick
+        assert quick is not None
+        if server is None:
+            return True
+        if quick.pending is None:
+            if not self._is_server_idle():
+                self._engine.loop.forget(descriptor)
+                self._drop_server()
+            return True
+        data = server.receive()
+        if data:
+            quick.pending.received = data
+            return quick.answer(data, server) and not self._side.unsent
+        return data is None
+
+    def go_on(self) -> None:
+        """See `loop.Waiting`."""
+        self._engine.serve(self, self._resume)
+
+    def _resume(self) -> None:
+        """Go on in a thread, with the exchange that is under way, if there is one."""
+        quick = self._quick
+        assert quick is not None
+        pending = quick.pending
+        if pending is not None:
+            exchange, request = quick.exchange()
+            quick.pending = None
+            body, received = http1.Counted(0), pending.received
+            is_repeatable = not pending.asked.length
+            if not self._conclude(
+                exchange,
+                request,
+                lambda: self._carry(exchange, request, body, pending.sent, received, is_repeatable=is_repeatable),
+            ):
+                self._side.finish()
                 return
+            self._wait_in_loop()
+        self._converse()
+        self._side.finish()
 
     def _takes_http2(self, tenancy: Tenancy, target: Target, begun: Hello) -> bool:
         """Whether the child and the server can have HTTP/2 only: one of them knows nothing else, and the other does."""
@@ -361,20 +458,21 @@ class Child:
 
         return self._exchange(exchange, request, body, prepare)
 
-    def _intercepted(
-        self, tenancy: Tenancy, target: Target, request: Request, misdirected: AuthsomeError | None
-    ) -> bool:
+    def _intercepted(self, request: Request) -> bool:
         """A request that we see in clear: checked against the connection, then given its credential."""
         try:
             body = http1.request_body(request)
         except http1.Refused as refused:
             self._refuse_malformed(refused)
             return False
+        tenancy, target = self._tenancy, self._target
+        assert tenancy is not None
+        assert target is not None
         exchange = Intercepted(tenancy, target, self._engine.memory)
 
         def prepare() -> Head:
-            if misdirected is not None:
-                raise misdirected
+            if self._misdirected is not None:
+                raise self._misdirected
             path, authorities = targets.named(request)
             exchange.check(authorities, self._engine.clock())
             if self._failure is not None:
@@ -383,7 +481,9 @@ class Child:
             self._reach(target, lambda: self._secure_server(tenancy, target), is_secure=True)
             return exchange.request(request.method.decode("latin-1"), Head(target=path, fields=request.fields))
 
-        return self._exchange(exchange, request, body, prepare)
+        is_kept = self._exchange(exchange, request, body, prepare)
+        self._is_quick = exchange.is_quick
+        return is_kept
 
     def _exchange(self, exchange: Exchange, request: Request, body: Body, prepare: Callable[[], Head]) -> bool:
         """Carry an exchange; whether the connection can go on."""
@@ -395,8 +495,16 @@ class Child:
             log.exception("a request could not be decided")
             failure = AuthsomeError("the proxy failed", hint="see `authsome doctor`")
             return self._refuse(exchange.refusal(failure), request, None)
+        sent = http1.request_bytes(request.method, head.target, head.fields)
+        is_repeatable = body.is_complete
+        return self._conclude(
+            exchange, request, lambda: self._carry(exchange, request, body, sent, None, is_repeatable=is_repeatable)
+        )
+
+    def _conclude(self, exchange: Exchange, request: Request, carry: Callable[[], Outcome]) -> bool:
+        """Carry an exchange that has been decided; whether the connection can go on."""
         try:
-            outcome = self._carry(exchange, request, body, head)
+            outcome = carry()
         except Unanswered as unanswered:
             self._drop_server()
             return self._refuse(exchange.refusal(unanswered.error), request, None)
@@ -408,13 +516,23 @@ class Child:
             self._drop_server()
         return outcome is Outcome.KEPT
 
-    def _carry(self, exchange: Exchange, request: Request, body: Body, head: Head) -> Outcome:
+    def _carry(  # noqa: PLR0913  # a request in its parts
+        self,
+        exchange: Exchange,
+        request: Request,
+        body: Body,
+        sent: bytes,
+        received: bytes | None,
+        *,
+        is_repeatable: bool,
+    ) -> Outcome:
+        """Send a request, or go on with one that was sent; `received`: what has come of its response then."""
         assert self._server is not None
-        is_repeatable = request.method in _REPEATABLE and body.is_complete
+        transfer = Transfer(self._side, self._server, exchange, request, body)
         try:
-            return Transfer(self._side, self._server, exchange, request, body).run(head)
+            return transfer.run(sent) if received is None else transfer.resume(received)
         except Stale as stale:
-            if not is_repeatable:
+            if not (is_repeatable and request.method in _REPEATABLE):
                 raise Cut(self._server) from stale
         self._drop_server()
         assert self._open_server is not None
@@ -422,7 +540,7 @@ class Child:
             self._server = Side(self._open_server())
         except AuthsomeError as error:
             raise Unanswered(error) from error
-        return Transfer(self._side, self._server, exchange, request, body).run(head)
+        return Transfer(self._side, self._server, exchange, request, body).run(sent)
 
     # ---- servers ---------------------------------------------------------------------------------------------
 

@@ -129,6 +129,11 @@ def response_bytes(status: int, reason: bytes, fields: Fields) -> bytes:
     return _join(b"HTTP/1.1 %d %b\r\n" % (status, reason), fields)
 
 
+def fields_bytes(fields: Fields) -> bytes:
+    """A head's fields and its empty line as they are sent."""
+    return _join(b"", fields)
+
+
 def request_body(request: Request) -> "Body":
     """How a request's body is framed (RFC 9112 §6.3).
 
@@ -177,15 +182,16 @@ class Counted:
     trailers: Fields = ()
 
     def __init__(self, length: int) -> None:
-        self._left = length
+        self.left = length
+        """How many bytes are to come."""
         self.is_complete = length == 0
 
     def feed(self, data: bytes) -> tuple[bytes, bytes]:
         """See `Body`."""
-        if len(data) < self._left:
-            self._left -= len(data)
+        if len(data) < self.left:
+            self.left -= len(data)
             return data, b""
-        left, self._left, self.is_complete = self._left, 0, True
+        left, self.left, self.is_complete = self.left, 0, True
         return (data, b"") if left == len(data) else (data[:left], data[left:])
 
     def close(self) -> bool:

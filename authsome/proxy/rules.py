@@ -8,7 +8,7 @@ them alone is the client's word, and a client that lies in one of them gets noth
 
 import base64
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -106,6 +106,10 @@ class Lease:
     def within(self, outer: "Lease") -> "Lease":
         """This run as one that is begun in another, which it does not outgrow."""
         return self if outer.unmatched is Unmatched.TUNNEL else replace(self, unmatched=outer.unmatched)
+
+    def is_over(self, clock: Callable[[], datetime]) -> bool:
+        """Whether the run's time is over."""
+        return self.expires_at is not None and clock() >= self.expires_at
 
     def check_time(self, now: datetime) -> None:
         """Check that the run's time is not over, on a connection that was admitted before.

@@ -68,6 +68,11 @@ class Shelf:
         self._has_spool_failed = False
         self._lock = threading.Lock()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anything can be kept, and used."""
+        return not self._has_spool_failed
+
     def use(self, method: str, target: Target, path: str, connection: str | None) -> Credential | None:
         """An answer that counts, its use written down; None: there is none."""
         by_key, spool = self._by_key, self._spool

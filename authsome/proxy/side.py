@@ -9,7 +9,10 @@ import ssl
 import time
 from collections import deque
 from contextlib import suppress
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 ROOM: Final = 256 * 1024  # bytes that may wait for a slow side before its partner is read on
 _READ_SECURE: Final = 16 * 1024  # bytes; a TLS record holds no more
@@ -28,12 +31,16 @@ class Cut(Exception):
 class Side:
     """One end."""
 
-    __slots__ = ("_is_secure", "_read_size", "_socket", "_unsent", "unread", "unsent", "used")
+    __slots__ = ("_is_secure", "_read", "_read_size", "_socket", "_unsent", "_write", "unread", "unsent", "used")
 
     def __init__(self, connection: socket.socket) -> None:
         connection.settimeout(0)
         self._socket = connection
         self._is_secure = isinstance(connection, ssl.SSLSocket)
+        self._read: Callable[[int], bytes] = connection.recv
+        self._write: Callable[[bytes | memoryview], int] = connection.send
+        if isinstance(connection, ssl.SSLSocket):  # what these are made of there, without asking whether it is TLS
+            self._read, self._write = connection.read, connection.write
         self._read_size = _READ_SECURE if self._is_secure else _READ_CLEAR
         self._unsent: deque[memoryview] = deque()
         self.unread = b""
@@ -70,10 +77,10 @@ class Side:
             Cut: it has ended without.
         """
         try:
-            return self._socket.recv(self._read_size)
+            return self._read(self._read_size)
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return None
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: it has been closed
             raise Cut(self) from error
 
     def send(self, data: bytes) -> None:
@@ -82,10 +89,22 @@ class Side:
         Raises:
             Cut: nobody takes it any more.
         """
-        if data:
+        if not data:
+            return
+        if self._unsent:
             self._unsent.append(memoryview(data))
             self.unsent += len(data)
-            if len(self._unsent) == 1:
+            return
+        try:
+            count = self._write(data)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            count = 0
+        except (OSError, ValueError) as error:
+            raise Cut(self) from error
+        if count < len(data):
+            self._unsent.append(memoryview(data)[count:])
+            self.unsent += len(data) - count
+            if count:  # a record of several
                 self.flush()
 
     def flush(self) -> None:
@@ -97,7 +116,7 @@ class Side:
         try:
             while self._unsent:
                 first = self._unsent[0]
-                count = self._socket.send(first)
+                count = self._write(first)
                 self.unsent -= count
                 if count == len(first):
                     self._unsent.popleft()
@@ -105,7 +124,7 @@ class Side:
                     self._unsent[0] = first[count:]
         except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise Cut(self) from error
 
     def forget_unsent(self) -> None:

@@ -41,6 +41,10 @@ _RETRY_SECONDS: Final = 1.0  # how long the last known routes serve when the dae
 class Source(Protocol):
     """Where a run's routes and credentials come from: the daemon, asked with the run's own secret."""
 
+    @property
+    def keeps(self) -> bool:
+        """Whether answers may be used again."""
+
     def kept(self, method: str, target: Target, path: str, connection: str | None) -> Credential | None:
         """What goes on a request, where that is known and its use is on record; does not block."""
 

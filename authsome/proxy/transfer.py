@@ -12,7 +12,6 @@ from authsome.errors import AuthsomeError, EndpointUnreachable
 from authsome.proxy import http1
 from authsome.proxy.exchange import Exchange
 from authsome.proxy.http1 import Body, Request, Response
-from authsome.proxy.inject import Head
 from authsome.proxy.scrub import Filter
 from authsome.proxy.side import Cut, Side, wait
 
@@ -59,8 +58,8 @@ class Transfer:
         self._is_download_chunked = False
         self._is_last = request.is_last
 
-    def run(self, head: Head) -> Outcome:
-        """Carry the request, which was decided to be sent like this, and its response.
+    def run(self, head: bytes) -> Outcome:
+        """Carry the request, whose head is sent like this, and its response.
 
         Raises:
             Unanswered: no response came, or none that can be passed on.
@@ -68,8 +67,21 @@ class Transfer:
             Cut: one of the two connections broke off, or the response did.
             http1.Refused: the child's body is malformed.
         """
+        self._send_first(head)
+        return self._finish()
+
+    def resume(self, received: bytes) -> Outcome:
+        """Go on with a request that has been sent, and of whose response this much has come.
+
+        Raises:
+            as `run`.
+        """
+        if received:
+            self._answer(received)
+        return self._finish()
+
+    def _finish(self) -> Outcome:
         child, server = self._child, self._server
-        self._send_first(http1.request_bytes(self._request.method, head.target, head.fields))
         while not (self._is_answered and (self._upload.is_complete or self._is_upload_lost)):
             if self._is_answered and self._request.values(b"expect"):
                 return Outcome.ENDED  # the child may send its body or leave it: what comes next cannot be told
