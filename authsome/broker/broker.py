@@ -9,6 +9,7 @@ from authsome.broker.credentials import Credentials
 from authsome.broker.dashboard_sessions import DashboardSessions
 from authsome.broker.entrance import Entrance
 from authsome.broker.freshness import Freshness
+from authsome.broker.honeytokens import Honeytokens
 from authsome.broker.identities import Identities
 from authsome.broker.logins import Logins
 from authsome.broker.principals import Principals
@@ -47,6 +48,7 @@ class Broker:
     freshness: Freshness
     audit_log: AuditLog
     usage: Usage
+    honeytokens: Honeytokens
 
 
 def wire(context: Context, home: Home, *, base_url: str) -> Broker:
@@ -84,4 +86,5 @@ def wire(context: Context, home: Home, *, base_url: str) -> Broker:
         freshness=freshness,
         audit_log=AuditLog(context, home),
         usage=Usage(context),
+        honeytokens=Honeytokens(context),
     )

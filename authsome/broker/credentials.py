@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from authsome.broker import reach, record, routing
+from authsome.broker import honeytokens, reach, record, routing
 from authsome.broker.context import Context
 from authsome.broker.explanation import Explanation
 from authsome.broker.freshness import Freshness
@@ -60,6 +60,7 @@ Admit = Callable[[Transaction], Claimant]
 class Resolved:
     """A connection and what its credential puts on the request."""
 
+    caller: Caller
     connection: Connection
     injected: injection.Injected
     reusable: timedelta
@@ -163,6 +164,10 @@ class Credentials:
             connection = connections.require(tx, caller.vault_id, provider, connection.name)
             held = connections.secrets(tx, context.sealers.for_vault(caller.vault_id), connection)
             audit.append(tx, record.about(event, caller, connection, context.clock()))
+            if connection.is_honeytoken:
+                audit.append(tx, record.about(Event.HONEYTOKEN, caller, connection, context.clock(), event.value))
+        if connection.is_honeytoken:
+            context.notify(honeytokens.used(connection, caller))
         environment = definition.export.values(connection.kind, held, connection.variables)
         return Revealed(connection=connection, fields=held, environment=environment)
 
@@ -204,6 +209,8 @@ class Credentials:
                 self._context.notify(Notice.of(outcome.ended, Occasion.LOGIN_NEEDED, outcome.error))
             raise outcome.error
         assert isinstance(outcome, Resolved)
+        if outcome.connection.is_honeytoken:
+            self._context.notify(honeytokens.used(outcome.connection, outcome.caller))
         return outcome
 
     def explain(self, caller: Caller, choice: routing.Choice, target: Target) -> Explanation:
@@ -273,7 +280,7 @@ class Credentials:
                 raise _method_refused(claimant.caller, target)
             if connection.status is Status.INVALID:
                 raise LoginRequired(**login_again(connection))
-            if (self._freshness.use(connection, now) or rejected) and may_refresh:
+            if (self._freshness.use(connection, now) or rejected) and may_refresh and not connection.is_honeytoken:
                 return Stale(claimant=claimant, decision=decision)
             if not self._freshness.is_usable(connection, now):
                 ended = connection
@@ -281,6 +288,7 @@ class Credentials:
             held = connections.secrets(tx, context.sealers.for_vault(vault_id), connection)
             injected = injection.apply(decision.rules, held)
             resolved = Resolved(
+                caller=claimant.caller,
                 connection=connection,
                 injected=injected,
                 reusable=_NOT if injected.path else self._reusable(claimant.caller, connection, now),
@@ -290,10 +298,17 @@ class Credentials:
             audit.append(tx, _request_entry(Event.DENIED, claimant, target, now, detail=error.message))
             return Denied(error=error, ended=ended)
         audit.append(tx, _request_entry(Event.RESOLVE, claimant, target, now, connection=connection))
+        if connection.is_honeytoken:
+            audit.append(tx, _request_entry(Event.HONEYTOKEN, claimant, target, now, connection=connection))
         return resolved
 
     def _reusable(self, caller: Caller, connection: Connection, now: datetime) -> timedelta:
-        """For how long time alone changes nothing: neither the token ends, nor the caller's own time."""
+        """For how long time alone changes nothing: neither the token ends, nor the caller's own time.
+
+        Of a decoy each use is asked for, as it is for a secret that goes into the path: that tells nobody what it is.
+        """
+        if connection.is_honeytoken:
+            return _NOT
         end = caller.limits.expires_at
         most = REUSABLE if end is None else min(REUSABLE, end - now)
         return self._freshness.lasts(connection, now, at_most=most)

@@ -112,7 +112,7 @@ class Logins:
             vault_id=caller.vault_id,
             identity=caller.handle,
             provider=provider.name,
-            connection=_checked_name(wanted.connection),
+            connection=checked_name(wanted.connection),
             flow=flow,
             scopes=wanted.scopes or _usual_scopes(provider, flow),
             force=wanted.force,
@@ -596,7 +596,12 @@ def _usual_scopes(provider: Provider, flow: Flow) -> tuple[str, ...]:
     return provider.oauth.scopes if provider.oauth and not is_of_users else ()
 
 
-def _checked_name(name: str) -> str:
+def checked_name(name: str) -> str:
+    """The name, where a connection can have it.
+
+    Raises:
+        RequestInvalid: it cannot.
+    """
     allowed = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
     if not allowed or len(name) > 64 or not name[0].isalnum():
         raise RequestInvalid(

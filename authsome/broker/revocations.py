@@ -92,6 +92,8 @@ class Revocations:
 
     def _revoke(self, caller: Caller, provider: Provider, claim: Claim) -> None:
         context, connection = self._context, claim.lease.connection
+        if connection.is_honeytoken:  # the provider does not know it
+            raise _unsupported(provider, connection)
         known = discovery.remembered(context, connection, provider.oauth) if provider.oauth else None
         oauth = known.resolved(connection.variables) if known else None
         if connection.kind is not Kind.OAUTH2 or oauth is None or oauth.revocation_url is None:

@@ -17,6 +17,7 @@ from authsome.errors import (
     UsageError,
     from_code,
 )
+from authsome.models.connection import DEFAULT_CONNECTION
 
 DEFAULT = "-"
 """Stands for the default connection in the daemon's addresses."""
@@ -54,6 +55,9 @@ def run_list(args: Arguments, context: Context) -> int:
         if provider.get("problem"):
             output.note(f"authsome: warning: {provider['problem']}")
         for each in objects(provider, "connections"):
+            if (used := times.parse_time(each.get("used_at"))) is not None:
+                what = f"the honeytoken {each['connection']} of {provider['name']} was used {times.until(used, now)}"
+                output.note(f"authsome: warning: {what}; see: authsome log --event honeytoken")
             if each.get("problem"):
                 output.note(f"authsome: warning: {provider['name']} ({each['connection']}): {each['problem']}")
     return 0
@@ -92,6 +96,8 @@ def _rows(provider: Mapping[str, object], now: datetime) -> list[tuple[str, ...]
 
 
 def _status(connection: Mapping[str, object]) -> str:
+    if connection.get("honeytoken"):
+        return "honeytoken, USED" if connection.get("used_at") else "honeytoken"
     status = str(connection.get("status"))
     return _STATUS_WORDS.get(status, status)
 
@@ -251,6 +257,28 @@ def run_export(args: Arguments, context: Context) -> int:
 def _connected(context: Context) -> Sequence[str]:
     connections = objects(context.daemon.call("GET", "/connections"), "connections")
     return sorted({str(each["provider"]) for each in connections if each.get("default")})
+
+
+# ---- honeytoken ------------------------------------------------------------------------------------------------------
+
+
+def configure_honeytoken(parser: Parser) -> None:
+    """The arguments of `honeytoken`."""
+    parser.argument("provider", "a provider's name")
+    parser.option("--connection", metavar="NAME", help="the connection's name (default: default)")
+    parser.examples = ("authsome honeytoken aws --connection backup-admin",)
+
+
+def run_honeytoken(args: Arguments, context: Context) -> int:
+    """Store a decoy."""
+    provider, name = args.text("provider"), args.optional("connection") or DEFAULT_CONNECTION
+    answer = context.daemon.call("POST", f"/connections/{segment(provider)}/honeytoken", {"connection": name})
+    output = context.output
+    if output.as_json:
+        output.result(answer)
+    output.line(f"{provider} ({name}) is a honeytoken: it holds a decoy, and whoever uses it is on record")
+    output.hint('to be told at once: "notify": {"honeytoken": ["COMMAND", …]} in config.json')
+    return 0
 
 
 # ---- set-default, logout, revoke -------------------------------------------------------------------------------------

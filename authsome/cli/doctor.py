@@ -275,6 +275,9 @@ def _logins(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
     answer = context.daemon.call("GET", "/connections") if _reachable(context) else {}
     found = answer.get("connections")
     for each in found if isinstance(found, list) else []:
+        if each.get("used_at"):
+            words = f"the honeytoken {each['connection']} of {each['provider']} was used at {each['used_at']}"
+            yield Grade.FAIL, words, "see by whom: authsome log --event honeytoken"
         if each["status"] == "connected":
             continue
         cause = each.get("problem") or "it has expired"

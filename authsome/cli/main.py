@@ -38,6 +38,7 @@ COMMANDS = (
     Command("get", "connections", CREDENTIALS, "one connection, its secrets hidden"),
     Command("inspect", "connections", CREDENTIALS, "a provider's definition and where it comes from"),
     Command("export", "connections", CREDENTIALS, "print credentials as environment variables"),
+    Command("honeytoken", "connections", CREDENTIALS, "store a decoy, whose use is an alarm"),
     Command("set-default", "connections", CREDENTIALS, "choose a provider's default connection"),
     Command("logout", "connections", CREDENTIALS, "forget a connection here"),
     Command("revoke", "connections", CREDENTIALS, "end a provider's logins there, and forget them here"),

@@ -15,6 +15,9 @@ REFRESH_TOKEN = "refresh_token"  # noqa: S105  # a field's name
 CLIENT_ID = "client_id"
 CLIENT_SECRET = "client_secret"  # noqa: S105  # a field's name
 
+HONEYTOKEN = "honeytoken"
+"""The flow of a connection that holds a decoy: nobody has logged in."""
+
 AuthMethod = Literal["client_secret_basic", "client_secret_post", "none"]
 """How a client authenticates at the token endpoint (RFC 6749 §2.3)."""
 
@@ -63,6 +66,11 @@ class Connection:
     """Why it is invalid, or what the last attempt to refresh it failed with; one line, for people."""
     flow: str | None = None
     """By which flow somebody logged in, as in `login --flow`; None: nobody knows."""
+
+    @property
+    def is_honeytoken(self) -> bool:
+        """Whether its secret is a decoy, whose use is an alarm."""
+        return self.flow == HONEYTOKEN
 
     def status_at(self, now: datetime) -> Status:
         """The status as of `now`: past its expiry, and not refreshed by the last attempt or at all, is `EXPIRED`."""

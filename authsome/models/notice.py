@@ -19,6 +19,8 @@ class Occasion(StrEnum):
     """A provider no longer accepts a login, or one that cannot be refreshed has run out."""
     ERROR = "error"
     """A token has ended and cannot be refreshed just now."""
+    HONEYTOKEN = "honeytoken"
+    """Somebody used a decoy."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ to divide the text between them; and choices are few.
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +20,14 @@ _SAMPLE_CHARACTERS: Final = "0x" + "".join(map(chr, range(128)))
 _REPEAT: Final = re.compile(r"[*+?]|\{(?P<low>[0-9]{1,4})(?P<to>,(?P<high>[0-9]{0,4}))?\}")
 _CLASS: Final = re.compile(r"\[\^?(?:[A-Za-z0-9_.,:;=/+@!~%&#$ -]|\\[][\\.^dws/+-])+\]")
 _ESCAPE: Final = re.compile(r"\\[dws\\.^$*+?{}()|/\[\]-]")
+
+
+Choose = Callable[[str], str]
+"""Takes one character of a text."""
+
+
+def _first(characters: str) -> str:
+    return characters[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +70,14 @@ class Pattern:
         """How many plain characters each text of this form begins with; a single choice among some counts for none."""
         return _Beginnings(self.text[1:-1] if self.is_whole else self.text[1:]).branches()[0]
 
-    def sample(self) -> str:
-        """Some text of this form, of zeros as far as those fit: nothing that could be real."""
-        return _Sampler(self.text[1:-1] if self.is_whole else self.text[1:]).branches()
+    def sample(self, choose: Choose = _first, length: int = _SAMPLE_LENGTH) -> str:
+        """Some text of this form; of zeros as far as those fit, which nothing real is, unless told otherwise.
+
+        Args:
+            choose: takes one of the characters that fit; letters and digits alone, where there are such.
+            length: of what may have any, as far as it may.
+        """
+        return _Sampler(self.text[1:-1] if self.is_whole else self.text[1:], choose, length).branches()
 
     def _compiled(self) -> re.Pattern[str]:
         # `$` would also match before a final line feed
@@ -204,7 +218,12 @@ class _Beginnings(_Scanner):
 
 
 class _Sampler(_Scanner):
-    """Writes a text of a pattern that was checked: the first of each choice, and of whatever length twenty-four."""
+    """Writes a text of a pattern that was checked: the first of each choice, and of whatever length what is wanted."""
+
+    def __init__(self, text: str, choose: Choose, length: int) -> None:
+        super().__init__(text)
+        self._choose = choose
+        self._length = length
 
     def branches(self) -> str:
         found = self._sequence()
@@ -227,13 +246,14 @@ class _Sampler(_Scanner):
 
     def _atom(self) -> str:
         fits = re.compile(self._take_atom(), re.ASCII)
-        char = next(each for each in _SAMPLE_CHARACTERS if fits.fullmatch(each))
+        fitting = "".join(each for each in _SAMPLE_CHARACTERS if fits.fullmatch(each))
+        usual = "".join(each for each in fitting if each.isalnum()) or fitting
         repeat = _REPEAT.match(self._text, self._at)
         if repeat is None:
-            return char
+            return self._choose(usual)
         self._at = repeat.end()
         low, high = _bounds(repeat)
-        return char * min(high, max(low, _SAMPLE_LENGTH))
+        return "".join(self._choose(usual) for _ in range(min(high, max(low, self._length))))
 
 
 def _bounds(repeat: re.Match[str]) -> tuple[int, int]:

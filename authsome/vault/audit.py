@@ -13,6 +13,7 @@ from typing import Final
 from authsome.models import chain
 from authsome.models.audit import Entry, Event, Recorded
 from authsome.models.chain import Flaw, Line, Place, Reason, Walk
+from authsome.models.connection import Connection
 from authsome.vault import checkpoints
 from authsome.vault.columns import from_moment, readable, to_moment
 from authsome.vault.database import Reader, Transaction
@@ -221,6 +222,22 @@ def page(
         (*(value for _, value in wanted), max(1, min(limit, _MOST_ROWS))),
     )
     return [_recorded(row) for row in rows]
+
+
+def last_use(reader: Reader, honeytoken: Connection) -> datetime | None:
+    """When a honeytoken was used last, since it was planted."""
+    row = reader.execute(
+        "SELECT at FROM audit WHERE event = ? AND event <> 'resolve' AND (vault_id || '') = ? AND (provider || '') = ?"
+        " AND connection = ? AND at >= ? ORDER BY id DESC LIMIT 1",
+        (
+            Event.HONEYTOKEN.value,
+            honeytoken.vault_id,
+            honeytoken.provider,
+            honeytoken.name,
+            from_moment(honeytoken.created_at),
+        ),
+    ).fetchone()
+    return None if row is None else to_moment(row[0])
 
 
 def _rarest(reader: Reader, chosen: Mapping[str, str]) -> str:

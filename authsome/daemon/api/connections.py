@@ -5,6 +5,7 @@ from authsome.daemon.api.call import Call, Endpoints, Handler
 from authsome.daemon.messages import Response, json_response
 from authsome.daemon.router import Access, Endpoint
 from authsome.errors import (
+    ConnectionExists,
     ConnectionNotFound,
     CredentialUnavailable,
     EndpointRefused,
@@ -41,6 +42,17 @@ class Connections(Endpoints):
                 summary="One connection, its secret fields by name only; `-` is the default one",
                 response=views.shape({"connection": views.CONNECTION, "fields": views.TEXT_MAP}),
                 errors=(ConnectionNotFound,),
+            ),
+            Endpoint(
+                method="POST",
+                template="/connections/{provider}/honeytoken",
+                handler=self.plant,
+                access=Access.PROOF,
+                summary="Store a connection that holds a decoy, whose use is an alarm",
+                request=views.shape({"connection": views.TEXT}),
+                response=views.CONNECTION,
+                status=201,
+                errors=(ProviderNotFound, ConnectionExists),
             ),
             Endpoint(
                 method="POST",
@@ -94,17 +106,29 @@ class Connections(Endpoints):
         """GET /connections."""
         now = self._broker.context.clock()
         stored = self._broker.credentials.list_all(call.caller)
-        return json_response({"connections": [views.connection(each, now) for each in stored]})
+        uses = self._broker.honeytokens.last_uses(stored)
+        return json_response(
+            {"connections": [views.connection(each, now, uses.get((each.provider, each.name))) for each in stored]}
+        )
 
     def get(self, call: Call) -> Response:
         """GET one connection."""
         found = self._broker.credentials.get(call.caller, call.values["provider"], call.values["connection"])
+        self._broker.honeytokens.look_at(call.caller, found)
         return json_response(
             {
                 "connection": views.connection(found, self._broker.context.clock()),
                 "fields": dict.fromkeys(self._broker.credentials.field_names(found), REDACTED),
             }
         )
+
+    def plant(self, call: Call) -> Response:
+        """POST …/honeytoken."""
+        body = call.request.json()
+        name = body.text("connection")
+        body.done()
+        planted = self._broker.honeytokens.plant(call.caller, call.values["provider"], name)
+        return json_response(views.connection(planted, self._broker.context.clock()), status=201)
 
     def reveal(self, call: Call) -> Response:
         """POST …/secrets."""

@@ -70,6 +70,8 @@ CONNECTION: Final = shape(
         "updated_at": TEXT,
         "problem": OPTIONAL_TEXT,
         "variables": TEXT_MAP,
+        "honeytoken": BOOLEAN,
+        "used_at": OPTIONAL_TEXT,
     }
 )
 ERROR: Final = shape({"code": TEXT, "message": TEXT, "hint": OPTIONAL_TEXT})
@@ -161,8 +163,8 @@ def time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def connection(value: Connection, now: datetime) -> JsonObject:
-    """A connection without its secrets."""
+def connection(value: Connection, now: datetime, used_at: datetime | None = None) -> JsonObject:
+    """A connection without its secrets; `used_at` is for honeytokens."""
     return {
         "provider": value.provider,
         "connection": value.name,
@@ -176,6 +178,8 @@ def connection(value: Connection, now: datetime) -> JsonObject:
         "updated_at": time(value.updated_at),
         "problem": value.problem,
         "variables": dict(value.variables),
+        "honeytoken": value.is_honeytoken,
+        "used_at": time(used_at) if used_at is not None else None,
     }
 
 
