@@ -183,7 +183,6 @@ class _Attempt:
         self._daemon = daemon
         self._given = given
         self._browser = not no_browser and browser.available(context.environ)
-        self._no_browser = no_browser
         self._shown = False
         self._tries = 0
 
