@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-LIFETIME: Final = timedelta(days=30)
-RENEWAL: Final = timedelta(days=7)
-"""How long before its end an authority is replaced: longer than runs last."""
+RENEWAL: Final = timedelta(days=31)
+"""How long before its end an authority is replaced: longer than any run lasts that began with it."""
+LIFETIME: Final = RENEWAL + timedelta(days=30)
 _SKEW: Final = timedelta(minutes=5)  # the same machine reads the same clock, but clocks are set
 _NAME_LIMIT: Final = 64  # ub-common-name, RFC 5280 appendix A.1
 
@@ -53,6 +53,10 @@ class Authority:
     def renew_at(self) -> datetime:
         """When it is to be replaced."""
         return self.certificate.not_valid_after_utc - RENEWAL
+
+    def serves(self, now: datetime) -> bool:
+        """Whether new runs are to have it: from its first moment, as a clock may have been wrong then, to its renewal."""
+        return self.certificate.not_valid_before_utc <= now < self.renew_at
 
     def to_pem(self) -> bytes:
         """Key and certificate as one PEM file."""

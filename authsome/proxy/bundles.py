@@ -16,7 +16,7 @@ from authsome.home import Home, make_private_directory, open_private, read_priva
 from authsome.proxy import environment, trust
 from authsome.proxy.trust import Record, Sources, Trust
 
-_KEPT: Final = timedelta(days=60)  # twice an authority's life: no child can still use an older bundle
+_KEPT: Final = timedelta(days=60)  # twice as long as a run lasts: no child can still use an older bundle
 _BEGIN: Final = b"-----BEGIN CERTIFICATE-----"
 _END: Final = b"-----END CERTIFICATE-----"
 _LIMIT: Final = 16 * 1024 * 1024  # system bundles have a quarter of a MiB
@@ -49,7 +49,7 @@ def prepare(home: Home, environ: Mapping[str, str], extra: Path | None, now: dat
     if found is not None:
         return found
     record = trust.record(directory)
-    if record is None or now.timestamp() >= record.renew_at:
+    if record is None or not record.serves(now.timestamp()):
         record = _make_authority(home, now)
     sources = Sources(directory, environ, named)
     return Trust(
@@ -65,7 +65,7 @@ def _make_authority(home: Home, now: datetime) -> Record:
 
     with _lock(home):
         record = trust.record(str(home.proxy))
-        if record is not None and now.timestamp() < record.renew_at:
+        if record is not None and record.serves(now.timestamp()):
             return record  # another run was faster
         path = authority_path(home)
         previous = list(record.certificates[:1]) if record is not None else []
@@ -73,12 +73,13 @@ def _make_authority(home: Home, now: datetime) -> Record:
             current = authority.load(read_private(path))
         except (OSError, ValueError):
             current = None
-        if current is None or now >= current.renew_at:
+        if current is None or not current.serves(now):
             if current is not None:
                 previous = [current.certificate_pem().decode()]
             current = authority.create(now)
             write_private(path, current.to_pem())
         record = Record(
+            valid_from=int(current.certificate.not_valid_before_utc.timestamp()),
             renew_at=int(current.renew_at.timestamp()),
             key_file=trust.identity(str(path)),
             certificates=tuple(dict.fromkeys((current.certificate_pem().decode(), *previous))),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Final
 
-FORMAT: "Final" = "2"
+FORMAT: "Final" = "3"
 SYSTEM_BUNDLES: "Final" = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine, Arch, NixOS
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
@@ -45,19 +45,24 @@ class Trust:
 class Record:
     """What is known of the authority without opening its key file."""
 
-    __slots__ = ("certificates", "key_file", "renew_at")
+    __slots__ = ("certificates", "key_file", "renew_at", "valid_from")
 
-    def __init__(self, *, renew_at: int, key_file: str, certificates: "tuple[str, ...]") -> None:
+    def __init__(self, *, valid_from: int, renew_at: int, key_file: str, certificates: "tuple[str, ...]") -> None:
+        self.valid_from = valid_from
         self.renew_at = renew_at
-        """Seconds since 1970."""
+        """Seconds since 1970, both."""
         self.key_file = key_file
         """Inode, time and size of the key file that this tells of."""
         self.certificates = certificates
         """PEM: the authority's, and its predecessor's, which running workers may still use."""
 
+    def serves(self, now: float) -> bool:
+        """Whether new runs are to have it."""
+        return self.valid_from <= now < self.renew_at
+
     def to_text(self) -> str:
         """As it is stored: two lines, then the certificates."""
-        return f"{FORMAT} {self.renew_at}\n{self.key_file}\n" + "\n".join(self.certificates)
+        return f"{FORMAT} {self.valid_from} {self.renew_at}\n{self.key_file}\n" + "\n".join(self.certificates)
 
 
 class Sources:
@@ -88,7 +93,7 @@ def find(directory: str, environ: "Mapping[str, str]", extra: str, now: int) -> 
         now: seconds since 1970.
     """
     known = record(directory)
-    if known is None or now >= known.renew_at or (extra and not _is_file(extra)):
+    if known is None or not known.serves(now) or (extra and not _is_file(extra)):
         return None
     sources = Sources(directory, environ, extra)
     child = bundle_path(directory, sources.child, known.certificates)
@@ -106,12 +111,17 @@ def record(directory: str) -> Record | None:
     try:
         text = plain.read_private(f"{directory}/authority.record").decode()
         first, key_file, certificates = text.split("\n", 2)
-        version, renew_at = first.split(" ")
+        version, valid_from, renew_at = first.split(" ")
         if version != FORMAT or key_file != identity(f"{directory}/authority.pem"):
             return None
         end = "-----END CERTIFICATE-----\n"
         pems = tuple(part + end for part in certificates.split(end) if part.strip())
-        return Record(renew_at=int(renew_at), key_file=key_file, certificates=tuple(pem.lstrip() for pem in pems))
+        return Record(
+            valid_from=int(valid_from),
+            renew_at=int(renew_at),
+            key_file=key_file,
+            certificates=tuple(pem.lstrip() for pem in pems),
+        )
     except (OSError, ValueError, plain.Unusual):
         return None
 

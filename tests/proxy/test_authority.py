@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.x509 import verification
 
+from authsome.broker import runs
 from authsome.proxy import authority
 
 NOW = datetime.now(UTC)
@@ -21,15 +23,49 @@ def ours() -> authority.Authority:
 
 
 def test_it_says_what_it_is_and_lives_shortly(ours: authority.Authority):
-    """The name tells whose it is; 30 days, and no authority below it."""
+    """The name tells whose it is; 61 days, 30 of them for new runs, and no authority below it."""
     # SEC-175
     certificate = ours.certificate
     assert certificate.subject.rfc4514_string().startswith("CN=Authsome proxy for ")
-    assert certificate.not_valid_after_utc - NOW <= timedelta(days=30)
-    assert ours.renew_at == certificate.not_valid_after_utc - timedelta(days=7)
+    assert certificate.not_valid_after_utc - NOW <= timedelta(days=61)
+    assert ours.renew_at == certificate.not_valid_after_utc - timedelta(days=31)
     constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints)
     assert constraints.critical
     assert (constraints.value.ca, constraints.value.path_length) == (True, 0)
+
+
+def verifies(ours: authority.Authority, at: datetime) -> bool:
+    """Whether a client whose clock says so accepts a leaf."""
+    leaf = authority.Issuer(ours).issue("api.example.com")
+    builder = verification.PolicyBuilder().store(verification.Store([ours.certificate])).time(at)
+    try:
+        builder.build_server_verifier(x509.DNSName("api.example.com")).verify(leaf.certificate, [])
+    except verification.VerificationError:
+        return False
+    return True
+
+
+def test_a_run_that_began_with_it_ends_with_it(ours: authority.Authority):
+    """Its leafs are good for as long as the longest run lasts that could still begin with it, to the second."""
+    # SEC-175
+    second = timedelta(seconds=1)
+    last = ours.renew_at - second
+    assert ours.serves(last)
+    assert not ours.serves(ours.renew_at)
+    assert last + runs.LONGEST < ours.certificate.not_valid_after_utc
+    assert verifies(ours, last + runs.LONGEST)
+    assert verifies(ours, ours.certificate.not_valid_after_utc - second)
+    assert not verifies(ours, ours.certificate.not_valid_after_utc + second)
+
+
+def test_it_serves_nobody_before_its_time(ours: authority.Authority):
+    """A clock that has been set back since it was made would have all clients refuse it."""
+    # SEC-175
+    begin = ours.certificate.not_valid_before_utc
+    second = timedelta(seconds=1)
+    assert NOW - timedelta(minutes=6) < begin <= NOW - timedelta(minutes=5)
+    assert (ours.serves(begin), verifies(ours, begin)) == (True, True)
+    assert (ours.serves(begin - second), verifies(ours, begin - second)) == (False, False)
 
 
 def test_it_survives_its_file(ours: authority.Authority):

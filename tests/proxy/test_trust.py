@@ -98,22 +98,49 @@ def test_what_is_made_is_found_without_making(place: Home, system, rogue: Author
         assert find(environ, named) is None
         made = bundles.prepare(place, environ, extra, NOW)
         assert find(environ, named) == (made.child, made.upstream)
-        assert find(environ, named, NOW + timedelta(days=24)) is None
+        assert find(environ, named, NOW + timedelta(days=30)) is None
     assert find(system, "/no/such/file") is None
     bundles.authority_path(place).write_bytes(b"another")
     assert find(system, "") is None
 
 
 def test_the_authority_is_renewed_in_time_and_its_predecessor_still_trusted(place: Home, system):
-    """A week before its end there is a new one; children of now trust both, for the workers of then."""
+    """To the second, by both roads; children of then trust both, for the workers of before."""
     # SEC-175
-    bundles.prepare(place, system, None, NOW)
-    old = own(place)
-    bundles.prepare(place, system, None, NOW + timedelta(days=22))
-    assert own(place) == old
-    found = bundles.prepare(place, system, None, NOW + timedelta(days=24))
+    first = bundles.prepare(place, system, None, NOW)
+    old, renewal = own(place), authority_of(place).renew_at
+    before = bundles.prepare(place, system, None, renewal - timedelta(seconds=1))
+    assert (own(place), before.child) == (old, first.child)
+    assert trust.find(str(place.proxy), system, "", int(renewal.timestamp()) - 1) is not None
+    assert trust.find(str(place.proxy), system, "", int(renewal.timestamp())) is None
+    after = bundles.prepare(place, system, None, renewal)
     assert own(place) != old
-    assert certificates(Path(found.child)) >= {old, own(place)}
+    assert after.authority != before.authority, "its workers are others"
+    assert certificates(Path(after.child)) >= {old, own(place)}
+
+
+def test_what_a_running_child_trusts_stays(place: Home, system):
+    """After a renewal the bundle of before lies where it was, untouched, for as long as any run may last."""
+    # SEC-175
+    before = bundles.prepare(place, system, None, NOW)
+    content = Path(before.child).read_bytes()
+    renewal = authority_of(place).renew_at
+    os.utime(before.child, (renewal.timestamp(), renewal.timestamp()))  # the last run that began with it
+    for days in (0, 15, 30):
+        bundles.prepare(place, {**system, "PIP_CERT": f"/none/{days}"}, None, renewal + timedelta(days=days))
+        assert Path(before.child).read_bytes() == content
+
+
+def test_a_clock_that_was_ahead_does_no_lasting_harm(place: Home, system):
+    """An authority that is of a time to come is replaced, by both roads."""
+    # SEC-175
+    bundles.prepare(place, system, None, NOW + timedelta(days=365))
+    ahead = own(place)
+    assert trust.find(str(place.proxy), system, "", int(NOW.timestamp())) is None
+    found = bundles.prepare(place, system, None, NOW)
+    assert own(place) != ahead
+    assert own(place) in certificates(Path(found.child))
+    assert authority_of(place).serves(NOW)
 
 
 def test_a_damaged_or_lost_authority_is_made_anew(place: Home, system):
