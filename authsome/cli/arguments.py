@@ -78,6 +78,8 @@ class Parser:
         self.command = command
         self.summary = summary
         self.examples: tuple[str, ...] = ()
+        self.notes: tuple[str, ...] = ()
+        """Lines that stand below everything else."""
         self.positionals: list[Positional] = []
         self.options: list[Option] = []
         self.remainder: Positional | None = None

@@ -1,37 +1,29 @@
 """The checks of `doctor`: each looks at one thing, and says how to mend it.
 
-Rule: it changes nothing unless `--fix` is given, and then only modes of files that are ours. It never starts a daemon
-that does not run, and never shows a secret.
+Rule: it changes nothing unless `--fix` is given, and then only modes of files that are ours, and what the keychain of
+macOS trusts, if that was agreed to. It never starts a daemon that does not run, and never shows a secret.
 """
 
 import os
 import shutil
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 
 from authsome import archive, clock
 from authsome.cli.context import Context
+from authsome.cli.grades import Grade, Row
 from authsome.client import keys, supervisor, wire
 from authsome.errors import AuthsomeError, DaemonUnavailable, NotAllowed
-from authsome.home import read_config
+from authsome.home import read_config, read_private
 from authsome.models.notice import commands
 from authsome.models.retention import retention
 
 _SKEW = timedelta(seconds=30)  # as much as a proof may be off (RFC 9449 §11.1)
-_CA_WARNING = timedelta(days=7)
-
-
-class Grade(StrEnum):
-    """How a check ended."""
-
-    OK = "ok"
-    WARN = "warn"
-    FAIL = "fail"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,10 +67,7 @@ def examine(context: Context, *, fix: bool) -> int:
     return 0 if healthy else 1
 
 
-_Row = tuple[Grade, str, str | None]
-
-
-def _files(context: Context, fix: bool) -> Iterator[_Row]:  # noqa: FBT001  # one shape for all checks
+def _files(context: Context, fix: bool) -> Iterator[Row]:  # noqa: FBT001  # one shape for all checks
     """Modes and owners of everything below the home."""
     home = context.settings.home
     if not home.root.exists():
@@ -126,7 +115,7 @@ def _problem(path: Path) -> tuple[int | None, str] | None:
     return (0o600, f"is open to others (mode {mode:04o})") if mode & 0o077 else None
 
 
-def _daemon(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
+def _daemon(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
     """Whether the daemon runs and answers."""
     settings = context.settings
     if not supervisor.may_start(settings):
@@ -141,7 +130,7 @@ def _daemon(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
     yield Grade.OK, f"{state.url} answers, process {state.pid}, version {state.version}", None
 
 
-def _port(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
+def _port(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
     """Whether the port is free for the daemon, or the daemon's."""
     settings = context.settings
     if not supervisor.may_start(settings):
@@ -170,7 +159,7 @@ def _port(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
         channel.close()
 
 
-def _vault(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
+def _vault(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
     """The database and the master key, as the daemon sees them."""
     if not _reachable(context):
         made = context.settings.home.database.exists()
@@ -187,7 +176,7 @@ def _vault(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
         yield Grade.FAIL, str(answer.get("database")), "restore it from a backup; see `authsome daemon logs`"
 
 
-def _identity(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
+def _identity(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
     """The key that signs, and whether the daemon knows it."""
     identity = keys.active(context.settings)
     if identity is None:
@@ -203,7 +192,7 @@ def _identity(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
     yield Grade.OK, f"{identity.handle} acts for {name}, its key in {place}", None
 
 
-def _clock(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
+def _clock(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
     """Whether our clock and the daemon's agree, and the clock makes sense at all."""
     now = clock.now()
     newest = max((path.stat().st_mtime for path in (context.settings.home.daemon_state,) if path.exists()), default=0.0)
@@ -228,7 +217,7 @@ def _clock(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
         yield Grade.OK, f"it says {now:%Y-%m-%d %H:%M:%S} UTC, as the daemon's does", None
 
 
-def _cache(_context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
+def _cache(_context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
     """The unpacked files of the archive."""
     if archive.archive_path() is None:
         yield Grade.OK, f"this is no archive (build {archive.build_id()})", None
@@ -242,27 +231,38 @@ def _cache(_context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
         yield Grade.OK, f"every file of build {archive.build_id()} is as it was packed ({took:.0f} ms)", None
 
 
-def _authority(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
+def _authority(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
     """The proxy's certificate authority."""
-    from cryptography import x509  # noqa: PLC0415  # 55 ms
+    from authsome.proxy import authority, bundles  # noqa: PLC0415  # 55 ms
 
-    paths = sorted(path for path in _below(context.settings.home.proxy) if path.suffix == ".pem")
-    seen = 0
-    for path in paths:
-        data = path.read_bytes()
-        if b"BEGIN CERTIFICATE" not in data or data.count(b"BEGIN CERTIFICATE") > 1:
-            continue
-        certificate = x509.load_pem_x509_certificate(data)
-        seen += 1
-        left = certificate.not_valid_after_utc - clock.now()
-        if left < timedelta(0):
-            yield Grade.WARN, f"{path.name} has expired", "the next run makes a new one"
-        elif left < _CA_WARNING:
-            yield Grade.OK, f"{path.name} is good for {left.days} more days, then renewed", None
-        else:
-            yield Grade.OK, f"{path.name} is good until {certificate.not_valid_after_utc:%Y-%m-%d}", None
-    if not seen:
+    path = bundles.authority_path(context.settings.home)
+    if not path.exists():
         yield Grade.OK, "not made yet; the first run makes it", None
+        return
+    try:
+        ours = authority.load(read_private(path))
+    except ValueError:
+        yield Grade.WARN, f"{path.name} is damaged", "the next run makes another"
+        return
+    if ours.serves(clock.now()):
+        until, end = ours.renew_at, ours.certificate.not_valid_after_utc
+        yield Grade.OK, f"{path.name} serves new runs until {until:%Y-%m-%d}, and those until {end:%Y-%m-%d}", None
+    else:
+        yield Grade.OK, f"{path.name} is due: the next run makes another", None
+
+
+def _keychain(context: Context, fix: bool) -> Iterator[Row]:  # noqa: FBT001
+    """Whether programs that ask macOS for roots trust the proxy."""
+    from authsome.cli import keychain  # noqa: PLC0415  # subprocess
+
+    yield from keychain.check(context, fix=fix, platform=sys.platform)
+
+
+def _clients(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
+    """Programs that a run's environment cannot lead."""
+    from authsome.cli import clients  # noqa: PLC0415
+
+    yield from clients.check(context.environ)
 
 
 def _reachable(context: Context) -> bool:
@@ -270,7 +270,7 @@ def _reachable(context: Context) -> bool:
     return not supervisor.may_start(context.settings) or supervisor.running(context.settings.home) is not None
 
 
-def _logins(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
+def _logins(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
     """The logins that do not serve at present; those that do are for `list`."""
     answer = context.daemon.call("GET", "/connections") if _reachable(context) else {}
     found = answer.get("connections")
@@ -289,7 +289,7 @@ def _logins(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
             yield Grade.WARN, f"{name} ({connection}) is over: {cause}", f"authsome login {name}{suffix}"
 
 
-def _notify(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
+def _notify(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
     """The commands by which the user is told: whether they can be read, and are there."""
     config = read_config(context.settings.home)
     for occasion, command in commands(config).items():
@@ -299,7 +299,7 @@ def _notify(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
             yield Grade.OK, f"{occasion} is told by {command[0]}", None
 
 
-def _log(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
+def _log(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
     """Whether the log is as it was written, and its settings can be read."""
     retention(read_config(context.settings.home))
     if not _reachable(context):
@@ -321,7 +321,7 @@ def _log(context: Context, _fix: bool) -> Iterator[_Row]:  # noqa: FBT001
     yield Grade.OK, f"every entry up to {answer.get('last')} is as it was written", None
 
 
-_CHECKS: dict[str, Callable[[Context, bool], Iterator[_Row]]] = {
+_CHECKS: dict[str, Callable[[Context, bool], Iterator[Row]]] = {
     "files": _files,
     "daemon": _daemon,
     "port": _port,
@@ -332,5 +332,7 @@ _CHECKS: dict[str, Callable[[Context, bool], Iterator[_Row]]] = {
     "clock": _clock,
     "archive": _cache,
     "proxy CA": _authority,
+    "keychain": _keychain,
+    "clients": _clients,
     "notify": _notify,
 }

@@ -65,6 +65,8 @@ def page(parser: Parser) -> str:
     parts.append(f"Anywhere\n{_rows(_GLOBAL)}")
     if parser.examples:
         parts.append("Examples\n" + "".join(f"  {example}\n" for example in parser.examples))
+    if parser.notes:
+        parts.append("Notes\n" + "".join(f"  {note}".rstrip() + "\n" for note in parser.notes))
     return "\n".join(parts)
 
 

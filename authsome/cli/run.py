@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Never
 
-from authsome.cli import times
+from authsome.cli import clients, times
 from authsome.cli.arguments import Arguments, Parser
 from authsome.cli.context import Context
 from authsome.errors import AuthsomeError, Cancelled, UsageError
@@ -31,6 +31,7 @@ def configure_run(parser: Parser) -> None:
         "authsome run --connection github=work -- git push",
         "authsome run --explain https://api.github.com/user",
     )
+    parser.notes = clients.NOTES
 
 
 def run_run(args: Arguments, context: Context) -> int:

@@ -83,7 +83,9 @@ def _choose(source: str, context: Context, *, existed: bool) -> None:
 
 def configure_doctor(parser: Parser) -> None:
     """The arguments of `doctor`."""
-    parser.flag("--fix", help="mend what can be mended without harm: modes of our own files")
+    parser.flag(
+        "--fix", help="mend what can be mended without harm: modes of our own files; on macOS, offer trust in the proxy"
+    )
 
 
 def run_doctor(args: Arguments, context: Context) -> int:

@@ -55,7 +55,7 @@ class Authority:
         return self.certificate.not_valid_after_utc - RENEWAL
 
     def serves(self, now: datetime) -> bool:
-        """Whether new runs are to have it: from its first moment, as a clock may have been wrong then, to its renewal."""
+        """Whether new runs are to have it: from its first moment (a clock may have been wrong then) to its renewal."""
         return self.certificate.not_valid_before_utc <= now < self.renew_at
 
     def to_pem(self) -> bytes:

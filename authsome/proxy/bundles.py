@@ -27,6 +27,11 @@ def authority_path(home: Home) -> Path:
     return home.proxy / "authority.pem"
 
 
+def certificate_path(home: Home) -> Path:
+    """Where its certificate alone lies, for who is to trust it."""
+    return home.proxy / "authority.crt"
+
+
 def prepare(home: Home, environ: Mapping[str, str], extra: Path | None, now: datetime) -> Trust:
     """The bundles for a run; made, and the authority with them, when there are none for just these roots.
 
@@ -78,6 +83,7 @@ def _make_authority(home: Home, now: datetime) -> Record:
                 previous = [current.certificate_pem().decode()]
             current = authority.create(now)
             write_private(path, current.to_pem())
+        write_private(certificate_path(home), current.certificate_pem())
         record = Record(
             valid_from=int(current.certificate.not_valid_before_utc.timestamp()),
             renew_at=int(current.renew_at.timestamp()),

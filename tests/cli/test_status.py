@@ -99,7 +99,10 @@ def test_doctor_when_all_is_well(daemon: Program):
     daemon("whoami")
     found = checks(daemon)
     assert {grade for grades in found.values() for grade in grades} == {"ok"}
-    assert found.keys() == {"files", "daemon", "port", "vault", "log", "identity", "clock", "archive", "proxy CA"}
+    assert found.keys() == {"files", "daemon", "port", "vault", "log", "identity", "clock", "archive", "proxy CA"} | {
+        "keychain",
+        "clients",
+    }
     assert all(line.startswith("ok ") for line in daemon("doctor").stdout.splitlines())
 
 

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from authsome.proxy import launch
+from authsome.home import Home, make_private_directory, write_private
+from authsome.proxy import authority, bundles, launch
 from authsome.proxy.plain import Unusual
 from fakes import daemon_api
 from proxy.support import HOST, OTHER_HOST, Runner, eventually, listener_pid
@@ -396,6 +397,23 @@ def test_the_end_of_a_run_ends_those_in_it(runner: Runner):
                     assert eventually(lambda: len(runner.daemon.live) == 1, timeout=5)
                     assert [each.is_admitted() for each in (outer, inner, innermost, free)] == [False] * 3 + [True]
     assert "the daemon knew of" not in runner.log()
+
+
+def test_a_renewal_leaves_running_children_alone(runner: Runner):
+    """The child of before goes on with its bundle and its worker; the next has others."""
+    # SEC-175
+    ours = authority.create(datetime.now(UTC) + timedelta(seconds=8) - (authority.LIFETIME - authority.RENEWAL))
+    make_private_directory(runner.home)
+    make_private_directory(runner.home / "proxy")
+    write_private(bundles.authority_path(Home(runner.home)), ours.to_pem())
+    host, port = f"Host: {HOST}:{runner.server.port}", runner.server.port
+    with runner.proxy() as first:
+        assert bundles.authority_path(Home(runner.home)).read_bytes() == ours.to_pem()
+        with first.open(HOST, port) as before:
+            time.sleep(max((ours.renew_at - datetime.now(UTC)).total_seconds(), 0) + 1)
+            with runner.proxy() as second, second.open(HOST, port) as after, first.open(HOST, port) as fresh:
+                assert first.pid != second.pid
+                assert [wire.request("GET", "/echo", host).status for wire in (before, after, fresh)] == [200] * 3
 
 
 def test_what_a_killed_worker_leaves_is_swept(runner: Runner):
