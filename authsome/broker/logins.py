@@ -518,27 +518,14 @@ class Logins:
             if context.catalog.get(request.provider).api_url != request.definition.api_url:
                 raise
 
-    def _stored_client(self, tx: Transaction, request: LoginRequest) -> ClientCredentials | None:
-        server = oauth_clients.server_of_login(self._context, request)
-        client = clients.get(tx, self._context.sealers.for_vault(request.vault_id), request.provider, server)
-        return ClientCredentials.of(client) if client else None
-
     def _complete(self, tx: Transaction, earned: Earned) -> Completed:
         request, tokens, proof, now = earned.request, earned.tokens, earned.proof, self._context.clock()
         sealer = self._context.sealers.for_vault(request.vault_id)
         scopes: tuple[str, ...] = ()
         if tokens is not None:
             scopes = tokens.scopes if tokens.scopes is not None else request.scopes
-        if (client := earned.client) is not None and client != self._stored_client(tx, request):
-            clients.put(
-                tx,
-                sealer,
-                provider=request.provider,
-                server=oauth_clients.server_of_login(self._context, request),
-                client_id=client.client_id,
-                client_secret=client.client_secret,
-                now=now,
-            )
+        if earned.client is not None:
+            self._keep_client(tx, request, earned.client)
         account = proof.account if isinstance(proof, verify.Proven) else None
         connection = connections.put(
             tx,
@@ -557,6 +544,24 @@ class Logins:
         audit.append(tx, self._entry(tx, Event.LOGIN, request, f"by {request.flow}"))
         unverified = proof.reason if isinstance(proof, verify.Refused | verify.Unclear) else None
         return Completed(request=request, connection=connection, unverified=unverified)
+
+    def _keep_client(self, tx: Transaction, request: LoginRequest, client: ClientCredentials) -> None:
+        """Keep the OAuth client that has just served for the next login at its server."""
+        sealer = self._context.sealers.for_vault(request.vault_id)
+        server = oauth_clients.server_of_login(self._context, request)
+        assert server is not None  # it has just been asked
+        known = clients.get(tx, sealer, request.provider, server)
+        if known is not None and ClientCredentials.of(known) == client:
+            return
+        clients.put(
+            tx,
+            sealer,
+            provider=request.provider,
+            server=server,
+            client_id=client.client_id,
+            client_secret=client.client_secret,
+            now=self._context.clock(),
+        )
 
     def _fail(self, tx: Transaction, request: LoginRequest, error: AuthsomeError) -> Failed:
         outcome = Failed(request=request, code=error.code, message=error.message, hint=error.hint)

@@ -20,11 +20,9 @@ def server_of(provider: Provider | None, variables: Mapping[str, str]) -> str | 
     return provider.oauth.server(variables) if provider is not None and provider.oauth is not None else ""
 
 
-def server_of_login(context: Context, request: LoginRequest) -> str:
-    """Which server a login goes to that has all its variables."""
-    found = server_of(request.definition or context.catalog.find(request.provider), request.variables)
-    assert found is not None  # nothing is asked for before that is known
-    return found
+def server_of_login(context: Context, request: LoginRequest) -> str | None:
+    """Which server a login goes to; None while a variable is missing that decides, or has come to."""
+    return server_of(request.definition or context.catalog.find(request.provider), request.variables)
 
 
 def find(reader: Reader, sealer: Sealer, provider: Provider, variables: Mapping[str, str]) -> Client | None:

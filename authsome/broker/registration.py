@@ -58,6 +58,7 @@ def obtain(  # noqa: PLR0913  # each by name
     """
     sealer = context.sealers.for_vault(request.vault_id)
     server = oauth_clients.server_of_login(context, request)
+    assert server is not None  # nothing is asked for before that is known
     with context.database.read() as reader:
         known = clients.get(reader, sealer, request.provider, server)
     document_id = document_url(base_url) if oauth.client_id_metadata_document else None
@@ -96,12 +97,12 @@ def forget(context: Context, tx: Transaction, request: LoginRequest, *, is_certa
     """
     sealer = context.sealers.for_vault(request.vault_id)
     server = oauth_clients.server_of_login(context, request)
-    known = clients.get(tx, sealer, request.provider, server)
+    known = None if server is None else clients.get(tx, sealer, request.provider, server)
     if known is None or known.registration is None:
         return
     is_proven = bool(connections.list_of(tx, request.vault_id, request.provider))
     if is_certain or not (is_proven or known.registration.management_uri is not None):
-        clients.delete(tx, request.vault_id, request.provider, server)
+        clients.delete(tx, request.vault_id, request.provider, known.server)
 
 
 def give_back(context: Context, made: Registration, *, allow_private: bool) -> bool:

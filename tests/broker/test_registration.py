@@ -128,6 +128,22 @@ def test_a_login_given_up_at_the_provider(house, acme):
     assert acme.made == 2
 
 
+def test_a_login_given_up_after_its_definition_has_changed(house, acme):
+    """Which server's client it went by cannot be said any more: the login ends all the same."""
+    login = begin(house)
+    house.define(
+        {
+            "schema_version": 1,
+            "name": "acme",
+            "api_url": "api.acme.example.localhost",
+            "allow_private_addresses": True,
+            "variables": {"base_url": {}},
+            "oauth": {"authorization_url": acme.hostile.url("/authorize"), "token_url": "{base_url}/token"},
+        }
+    )
+    assert isinstance(house.broker.logins.abandon(login), Failed)
+
+
 def test_a_secret_that_expires(house, acme):
     """A client whose secret has ended is replaced before it is used. # SEC-105"""
     ends = house.clock() + timedelta(hours=1)
