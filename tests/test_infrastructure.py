@@ -23,7 +23,7 @@ import pytest
 
 from authsome.models.provider import parse_definition
 from browser import chromium
-from fakes import api, endpoint, nginx, oidc, terminal
+from fakes import api, endpoint, network, nginx, oidc, terminal
 from fakes import program as programs
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -220,6 +220,31 @@ def test_nginx(authority, tmp_path):
         assert client.version() == "TLSv1.3"
         client.sendall(b"GET /json HTTP/1.1\r\nHost: api.example.localhost\r\nConnection: close\r\n\r\n")
         assert client.makefile("rb").read().endswith(nginx.JSON.encode())
+
+
+def test_a_machine_beside_this_one(authority, tmp_path):
+    """It reaches nginx here by a name of its own, which passes on what is for one name alone; then all is gone."""
+    leaf = authority.issue("vault.example.test", "api.example.test")
+    with (
+        network.beside(["vault.example.test", "api.example.test", "other.example.test"]) as cable,
+        api.serve() as server,
+    ):
+        upstream = f"127.0.0.1:{server.port}"
+        with nginx.forward(
+            tmp_path, leaf, address=cable.here, name="vault.example.test", upstream=upstream, apis=["api.example.test"]
+        ) as credentials:
+
+            def ask(name: str) -> str:
+                command = ["curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", "-H", "Authorization: x"]
+                line = cable.command(*command, f"https://{name}/")
+                return subprocess.run(line, capture_output=True, text=True, check=True).stdout
+
+            assert [ask(f"{name}.example.test") for name in ("vault", "api", "other")] == ["200", "200", "421"]
+            (request,) = server.requests
+            assert (request.header("host"), request.header("x-forwarded-for")) == ("vault.example.test", cable.there)
+            assert credentials.read_text() == "x\n"
+    assert cable.namespace not in subprocess.run(["ip", "netns"], capture_output=True, text=True, check=True).stdout
+    assert not (Path("/etc/netns") / cable.namespace).exists()
 
 
 # ---- the OAuth server --------------------------------------------------------------------------------------

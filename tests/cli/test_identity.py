@@ -3,34 +3,17 @@
 import base64
 import json
 import re
-import sqlite3
 import stat
-from contextlib import closing
 
 import pytest
 
 from authsome.identity import did
+from fakes import claim
 from fakes.program import Program
 
 
 def handles(program: Program, *words: str) -> dict[str, dict[str, object]]:
     return {each["handle"]: each for each in program.json("identity", "list", *words)["identities"]}
-
-
-def bind(program: Program, handle: str) -> None:
-    """Bind an identity to the owner behind the daemon's back."""
-    with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=20, isolation_level=None)) as store:
-        changed = store.execute(
-            "UPDATE identities SET principal_id = (SELECT id FROM principals) WHERE handle = ?", (handle,)
-        )
-        assert changed.rowcount == 1
-
-
-def environment(program: Program, name: str = "ci") -> dict[str, str]:
-    """A new identity that lies nowhere, as a CI has it."""
-    done = program("identity", "create", name, "--print")
-    assert done.returncode == 0, done.stderr
-    return dict(line.split("=", 1) for line in done.stdout.splitlines())
 
 
 def test_there_is_none_at_first(program: Program):
@@ -84,12 +67,12 @@ def test_what_cannot_be_meant(program: Program, words):
 def test_a_printed_key_lies_nowhere(daemon: Program):
     """What `--print` shows signs as the identity, and no file has it. # SEC-26"""
     assert daemon("whoami").returncode == 0
-    env = environment(daemon)
+    env = claim.printed(daemon)
     assert env.keys() == {"AUTHSOME_IDENTITY", "AUTHSOME_IDENTITY_KEY"}
     key = env["AUTHSOME_IDENTITY_KEY"]
     seed = base64.b64decode(key)
     assert daemon("whoami", env=env).returncode == 10
-    bind(daemon, "ci")
+    claim.confirm(daemon, env)
     assert daemon.json("whoami", env=env)["identity"]["handle"] == "ci"
     for path in daemon.directory.rglob("*"):
         if path.is_file():
@@ -104,17 +87,21 @@ def test_a_printed_key_lies_nowhere(daemon: Program):
 def test_a_claim_waits_for_its_answer(daemon: Program):
     """The link and the fingerprint are said at once, the end when somebody has confirmed it. # SEC-20"""
     assert daemon("whoami").returncode == 0
-    env = environment(daemon)
+    env = claim.printed(daemon)
     process = daemon.start("identity", "claim", "--json", env=env)
     url = daemon.wait_opened()
     assert re.fullmatch(rf"{re.escape(daemon.url)}/claim/[\w-]{{43}}", url)
-    bind(daemon, "ci")
+    browser = claim.sign_in(daemon)
+    browser.open(url)
+    asked = browser.page
+    browser.submit({}, to="/confirm")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     answer = json.loads(out)
     assert answer["identity"]["handle"] == "ci"
     assert url in err
     assert answer["identity"]["fingerprint"] in err
+    assert answer["identity"]["fingerprint"] in asked
     assert did.fingerprint(answer["identity"]["did"]) == answer["identity"]["fingerprint"]
     again = daemon("identity", "claim", env=env)
     assert again.returncode == 0
@@ -124,7 +111,7 @@ def test_a_claim_waits_for_its_answer(daemon: Program):
 def test_a_claim_can_be_broken_off(daemon: Program):
     """On a terminal the link is drawn, too; Ctrl-C ends the wait."""
     assert daemon("whoami").returncode == 0
-    env = environment(daemon)
+    env = claim.printed(daemon)
     with daemon.on_terminal("identity", "claim", "--no-browser", env=env) as terminal:
         terminal.expect("/claim/")
         terminal.expect("█")
@@ -136,10 +123,11 @@ def test_a_claim_can_be_broken_off(daemon: Program):
 def test_a_refused_claim_says_so(daemon: Program):
     """No is an answer."""
     assert daemon("whoami").returncode == 0
-    process = daemon.start("identity", "claim", env=environment(daemon))
-    daemon.wait_opened()
-    with closing(sqlite3.connect(daemon.home / "server" / "store.db", timeout=20, isolation_level=None)) as store:
-        store.execute("UPDATE claims SET refused_at = 1")
+    process = daemon.start("identity", "claim", env=claim.printed(daemon))
+    link = daemon.wait_opened()
+    browser = claim.sign_in(daemon)
+    browser.open(link)
+    browser.submit({}, to="/refuse")
     _, err = process.communicate(timeout=60)
     assert process.returncode == 4
     assert "did not confirm it" in err
@@ -148,9 +136,8 @@ def test_a_refused_claim_says_so(daemon: Program):
 def test_limits_are_set_and_shown(daemon: Program):
     """By the owner, in one go each time; the limited one sees them, and cannot lift them."""
     assert daemon("whoami").returncode == 0
-    env = environment(daemon)
-    assert daemon("whoami", env=env).returncode == 10
-    bind(daemon, "ci")
+    env = claim.printed(daemon)
+    claim.confirm(daemon, env)
     done = daemon("identity", "limit", "ci", "--connections", "github,*/ci", "--methods", "get,HEAD", "--for", "2d")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("ci is limited to github, */ci; GET, HEAD; until ")
@@ -166,9 +153,8 @@ def test_limits_are_set_and_shown(daemon: Program):
 def test_a_revoked_identity_is_done(daemon: Program):
     """At its next request, for good. # SEC-17"""
     mine = daemon.json("whoami")["identity"]["handle"]
-    env = environment(daemon)
-    assert daemon("whoami", env=env).returncode == 10
-    bind(daemon, "ci")
+    env = claim.printed(daemon)
+    claim.confirm(daemon, env)
     assert daemon("whoami", env=env).returncode == 0
     assert daemon("identity", "revoke", "ci", "--yes").stdout == "revoked ci\n"
     assert daemon("whoami", env=env).returncode == 10

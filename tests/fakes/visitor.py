@@ -4,6 +4,7 @@ import html
 import http.client
 import http.cookies
 import re
+import ssl
 import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ def link_of(process: Popen[str]) -> str:
     """The link that a login prints."""
     assert process.stderr is not None
     said = ""
-    while (found := re.search(r"http://127\.0\.0\.1:\S+", said)) is None:
+    while (found := re.search(r"https?://(?:127\.0\.0\.1:|vault\.)\S+", said)) is None:
         line = process.stderr.readline()
         assert line, f"the command ended: {said}"
         said += line
@@ -28,6 +29,10 @@ class Visitor:
     """A browser that keeps cookies, follows where it is sent, and shows the last page."""
 
     cookies: http.cookies.SimpleCookie = field(default_factory=http.cookies.SimpleCookie)
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    """Where hosts are that are not this machine's loopback."""
+    trust: ssl.SSLContext | None = None
+    """For https."""
     url: str = ""
     status: int = 0
     page: str = ""
@@ -36,9 +41,9 @@ class Visitor:
         """Open a URL, and whatever it sends on to, but nothing that begins with `stop_at`: that is returned."""
         return self._go("GET", url, None, stop_at)
 
-    def submit(self, values: Mapping[str, str], *, stop_at: str | None = None) -> str:
-        """Fill in the page's first form and send it."""
-        form = re.search(r'<form[^>]*action="([^"]+)"[^>]*>(.*?)</form>', self.page, re.DOTALL)
+    def submit(self, values: Mapping[str, str], *, to: str = "", stop_at: str | None = None) -> str:
+        """Fill in the page's first form, or the first whose address ends so, and send it."""
+        form = re.search(rf'<form[^>]*action="([^"]*{re.escape(to)})"[^>]*>(.*?)</form>', self.page, re.DOTALL)
         assert form, self.page
         hidden = re.findall(r'<input[^>]*type="hidden"[^>]*name="([^"]+)"[^>]*value="([^"]*)"', form[2])
         data = urllib.parse.urlencode({name: html.unescape(value) for name, value in hidden} | dict(values))
@@ -70,7 +75,14 @@ class Visitor:
 
     def _fetch(self, method: str, url: str, data: str | None) -> None:
         parts = urllib.parse.urlsplit(url)
-        connection = http.client.HTTPConnection("127.0.0.1", parts.port or 80, timeout=20)
+        address = self.addresses.get(parts.hostname or "", "127.0.0.1")
+        connection = http.client.HTTPConnection(
+            address, parts.port or (443 if parts.scheme == "https" else 80), timeout=20
+        )
+        if parts.scheme == "https":
+            assert self.trust is not None
+            connection.connect()
+            connection.sock = self.trust.wrap_socket(connection.sock, server_hostname=parts.hostname)
         origin = f"{parts.scheme}://{parts.netloc}"
         headers = {
             "Host": parts.netloc,

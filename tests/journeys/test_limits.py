@@ -1,28 +1,18 @@
 """A CI's identity, from its making to its end: nothing on disk, claimed, limited, used, revoked."""
 
-import sqlite3
-from contextlib import closing
-
-from fakes import api
+from fakes import api, claim
 from fakes.program import Program
 
 KEY = "kk-0123456789abcdefghijklmnop"
 
 
-def bind(program: Program, handle: str) -> None:
-    """Bind an identity to the owner behind the daemon's back."""
-    with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=20, isolation_level=None)) as store:
-        store.execute("UPDATE identities SET principal_id = (SELECT id FROM principals) WHERE handle = ?", (handle,))
-
-
 def test_an_identity_of_a_ci(program: Program, keyed: api.ApiServer):
     """Its runs get what it may use, with the methods that it may use; and nothing once it is revoked. # SEC-17"""
     assert program("login", "keyed", "--stdin", input=KEY).returncode == 0
-    made = program("identity", "create", "ci", "--print").stdout
-    env = dict(line.split("=", 1) for line in made.splitlines())
+    env = claim.printed(program)
     assert program("whoami", env=env).returncode == 10
-    bind(program, "ci")
-    assert program("identity", "limit", "ci", "--connections", "keyed", "--methods", "GET").returncode == 0
+    claim.confirm(program, env, {"connections": "keyed", "methods": "GET"})
+    assert "keyed; GET" in program("whoami", env=env).stdout
     url = keyed.url("/v1", host="api.example.localhost")
     command = ["run", "--", "curl", "-s", "-o", "/dev/null", "-w", "%{http_code}"]
     assert program(*command, url, env=env).stdout == "200"
@@ -44,9 +34,8 @@ def test_an_identity_of_a_ci(program: Program, keyed: api.ApiServer):
 def test_a_running_child_loses_its_credential(program: Program, keyed: api.ApiServer):
     """Revoked while its child runs: the child's next request gets nothing. # SEC-17"""
     assert program("login", "keyed", "--stdin", input=KEY).returncode == 0
-    env = dict(line.split("=", 1) for line in program("identity", "create", "ci", "--print").stdout.splitlines())
-    assert program("whoami", env=env).returncode == 10
-    bind(program, "ci")
+    env = claim.printed(program)
+    claim.confirm(program, env)
     url = keyed.url("/v1", host="api.example.localhost")
     script = (
         f"curl -s -o /dev/null -w '%{{http_code}}\\n' {url}; read x; curl -s -o /dev/null -w '%{{http_code}}\\n' {url}"

@@ -98,6 +98,7 @@ ROWS: Final[Mapping[tuple[str, str], Row]] = {
     ("POST", "/connections/{provider}/{connection}/default"): Row("object"),
     ("POST", "/connections/{provider}/{connection}/logout"): Row("object"),
     ("POST", "/connections/{provider}/revoke"): Row("object", lambda who: {"connection": who.places["connection"]}),
+    ("POST", "/connections/{provider}/honeytoken"): Row("caller", lambda who: {"connection": f"{who.name}s-decoy"}),
     ("POST", "/auth/sessions"): Row(
         "caller",
         lambda who: {"provider": "mistral", "connection": f"{who.name}s-other", "force": True, "verify": False},
