@@ -295,6 +295,21 @@ class MasterKeyMismatch(VaultUnusable):
     default_hint = "give the key that the vault was made with; nothing was changed"
 
 
+class PassphraseRefused(MasterKeyMismatch):
+    """this is not the passphrase of this vault."""
+
+    code = "passphrase_refused"
+    http_status = 403
+    default_hint = "try again: `authsome daemon unlock`; nothing was changed"
+
+
+class VaultLocked(VaultUnusable):
+    """the vault is locked."""
+
+    code = "vault_locked"
+    default_hint = "open it with its passphrase: authsome daemon unlock"
+
+
 class UnsafeFile(VaultUnusable):
     """a file or directory is not private to its owner."""
 

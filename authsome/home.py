@@ -72,6 +72,11 @@ class Home(NamedTuple):
         return self.server / "master.key"
 
     @property
+    def next_master_key(self) -> Path:
+        """The master key that takes the place of that one once the vault knows it."""
+        return self.server / "master.key.next"
+
+    @property
     def bootstrap(self) -> Path:
         """The secret that claims the first identity."""
         return self.server / "bootstrap.key"

@@ -15,6 +15,7 @@ from authsome.broker.logins import Logins
 from authsome.broker.principals import Principals
 from authsome.broker.providers import Providers
 from authsome.broker.refresh import Refresher
+from authsome.broker.rekeying import Rekeying
 from authsome.broker.renewal import Renewal
 from authsome.broker.revocations import Revocations
 from authsome.broker.runs import Runs
@@ -45,6 +46,7 @@ class Broker:
     refresher: Refresher
     revocations: Revocations
     renewal: Renewal
+    rekeying: Rekeying
     freshness: Freshness
     audit_log: AuditLog
     usage: Usage
@@ -83,6 +85,7 @@ def wire(context: Context, home: Home, *, base_url: str) -> Broker:
         refresher=refresher,
         revocations=Revocations(context, refresher),
         renewal=renewal,
+        rekeying=Rekeying(context, home),
         freshness=freshness,
         audit_log=AuditLog(context, home),
         usage=Usage(context),

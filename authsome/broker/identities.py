@@ -4,15 +4,14 @@ Rule: a handle belongs to the key that registered it first, for good; and only t
 bootstrap secret becomes its owner, once.
 """
 
-import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from authsome.broker import record
+from authsome.broker import bootstrap, record
 from authsome.broker.context import Context
 from authsome.errors import NotAllowed, NotFound, RequestInvalid
-from authsome.home import Home, read_private, write_private
+from authsome.home import Home
 from authsome.identity import did
 from authsome.identity.handle import is_handle
 from authsome.models.audit import Entry, Event
@@ -43,20 +42,12 @@ class Identities:
     home: Home
 
     def offer_bootstrap(self) -> None:
-        """Write the secret that claims the first identity, while nobody owns this home; remove it otherwise."""
-        with self.context.database.read() as reader:
-            owned = principals.count(reader) > 0
-        if owned:
-            self.home.bootstrap.unlink(missing_ok=True)
-        elif not self.home.bootstrap.exists():
-            write_private(self.home.bootstrap, secrets.token_urlsafe(32).encode())
+        """See `bootstrap.offer`."""
+        bootstrap.offer(self.context.database, self.home)
 
     def is_bootstrap(self, given: Secret[str]) -> bool:
-        """Whether this is the secret that only the home's owner can read; there is none once the home has one."""
-        try:
-            return Secret(read_private(self.home.bootstrap).decode("ascii", "replace").strip()) == given
-        except FileNotFoundError:
-            return False
+        """See `bootstrap.fits`."""
+        return bootstrap.fits(self.home, given)
 
     def register(self, *, name: str, key: str, bootstrap: Secret[str] | None) -> tuple[Identity, bool]:
         """Bind a handle to a key whose holder has just proven it.

@@ -9,6 +9,7 @@ from authsome.home import SECRET_VARIABLES, Settings, settings_from
 
 if TYPE_CHECKING:
     from authsome.client.api import Daemon
+    from authsome.secret import Secret
 
 
 class Context:
@@ -27,8 +28,22 @@ class Context:
         if self._daemon is None:
             from authsome.client.api import Daemon  # noqa: PLC0415  # not every command needs it
 
-            self._daemon = Daemon(self.settings, environ=self.environ, notice=self.waiting, detail=self.output.detail)
+            self._daemon = Daemon(
+                self.settings,
+                environ=self.environ,
+                notice=self.waiting,
+                detail=self.output.detail,
+                passphrase=self._passphrase,
+            )
         return self._daemon
+
+    def _passphrase(self, is_new: bool) -> "Secret[str] | None":  # noqa: FBT001  # the shape of a question
+        """Ask for the passphrase of a locked vault, where somebody can be asked."""
+        from authsome.cli import passphrase  # noqa: PLC0415  # few vaults have one
+
+        if self.output.as_json or self.inside_run or not passphrase.possible():
+            return None
+        return passphrase.ask(self.output, is_new=is_new)
 
     @property
     def inside_run(self) -> bool:

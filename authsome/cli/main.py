@@ -61,6 +61,8 @@ COMMANDS = (
     Command("daemon start", "daemon", MACHINE, "start the daemon in the background"),
     Command("daemon stop", "daemon", MACHINE, "stop the daemon"),
     Command("daemon restart", "daemon", MACHINE, "stop the daemon and start it anew"),
+    Command("daemon unlock", "keys", MACHINE, "open a vault whose key is a passphrase"),
+    Command("daemon lock", "keys", MACHINE, "close it again"),
     Command("daemon logs", "daemon", MACHINE, "what the daemon wrote to its log"),
     Command("daemon serve", "daemon", MACHINE, "run the daemon in the foreground"),
     Command("admin principals list", "principals", MACHINE, "who has a vault here, and who is invited"),
@@ -68,6 +70,7 @@ COMMANDS = (
     Command("admin principals add", "principals", MACHINE, "add a principal for programs"),
     Command("admin principals role", "principals", MACHINE, "make a principal an admin, or a user"),
     Command("admin principals remove", "principals", MACHINE, "remove a principal with all that is its own"),
+    Command("admin rekey", "keys", MACHINE, "make new keys for everything"),
     Command("admin import-upstream", "admin", MACHINE, "take over a home of upstream authsome"),
     Command("proxy-worker", "run", MACHINE, "the injecting proxy of all runs", hidden=True),
 )

@@ -12,42 +12,58 @@ from typing import Self
 from authsome import clock
 from authsome.client import keys, supervisor
 from authsome.client.supervisor import Notice
-from authsome.client.wire import Channel
+from authsome.client.wire import Channel, origin_of
 from authsome.errors import (
     AuthenticationFailed,
     AuthsomeError,
     DaemonUnavailable,
     IdentityUnclaimed,
+    NotAllowed,
     UnsafeFile,
+    VaultLocked,
     from_code,
 )
 from authsome.home import Settings, read_private
 from authsome.identity import signing
 from authsome.message import HttpResponse, json_object
+from authsome.secret import Secret
 
 JsonObject = Mapping[str, object]
 
 _RETURN = 20.0  # seconds that a daemon may be away: a restart takes one, behind a proxy a few more
 _PAUSE = 0.2
+_NEW = "new"
 
 
 class Daemon:
     """The daemon, as one identity calls it. Not for two threads at once."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each by name
         self,
         settings: Settings,
         *,
         environ: Mapping[str, str] | None = None,
         notice: Notice | None = None,
         detail: Notice | None = None,
+        passphrase: Callable[[bool], Secret[str] | None] | None = None,
         now: Callable[[], int] = clock.seconds,
     ) -> None:
-        """Take whose daemon it is, and who is told of what is waited for (`notice`) and of each step (`detail`)."""
+        """Take whose daemon it is.
+
+        Args:
+            settings: whose home it is, and where it listens.
+            environ: what a daemon that is started gets of it.
+            notice: told of what is waited for.
+            detail: told of each step.
+            passphrase: asks the user for that of a locked vault; told whether it is a new one; None: nobody can be
+                asked.
+            now: the clock.
+        """
         self.settings = settings
         self._environ = environ or {}
         self._notice = notice
         self._detail = detail
+        self._passphrase = passphrase
         self._now = now
         self._channel: Channel | None = None
         self._is_ours = False
@@ -94,6 +110,40 @@ class Daemon:
         Raises:
             AuthsomeError: what the daemon answered, or why it could not be asked.
         """
+        try:
+            return self._call(method, target, body, timeout, accept)
+        except VaultLocked:
+            given = None if self._passphrase is None else self._passphrase(self.lock_state() == _NEW)
+            if given is None:
+                raise
+        self.unlock(given)
+        return self._call(method, target, body, timeout, accept)
+
+    def lock_state(self) -> str:
+        """What the daemon says of its vault: "ok" when it is open, "locked", or "new" when it has no passphrase yet."""
+        return str(_result(self._connected().request("GET", "/health")).get("status"))
+
+    def unlock(self, passphrase: Secret[str]) -> None:
+        """Give a locked vault its passphrase.
+
+        Raises:
+            NotAllowed: the daemon may be anybody's: it is not that of our home, and not known by a certificate.
+            PassphraseRefused: it is another one.
+            UsageError: it is to be a new one, and too short.
+        """
+        if not (self.is_supervised or origin_of(self.url).secure):
+            raise NotAllowed(
+                f"{self.url} is not the daemon of this home, so it gets no passphrase", hint="unlock it in its own home"
+            )
+        body: dict[str, object] = {"passphrase": passphrase.reveal()}
+        if (secret := self._bootstrap()) is not None:
+            body |= {"bootstrap": secret, "did": self.identity.key.did}
+        _result(self._send("POST", "/daemon/unlock", body, 30.0))
+        self._registered = False
+
+    def _call(
+        self, method: str, target: str, body: JsonObject | None, timeout: float, accept: frozenset[int]
+    ) -> dict[str, object]:
         self._connected()
         if not self._registered and self._bootstrap() is not None:  # this home has no owner yet
             self.register()

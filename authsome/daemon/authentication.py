@@ -136,7 +136,7 @@ class Authentication:
         Raises:
             AuthenticationFailed: there is no proof of the one form.
         """
-        claimed = proof.parse(_credentials(request, PROOF_SCHEME))
+        claimed = proof.parse(credentials(request, PROOF_SCHEME))
         return Proven(self, request, claimed, self._key(claimed.handle))
 
     def settle(
@@ -153,7 +153,7 @@ class Authentication:
         verified = self._by_registry(request, claimed, key, verified, known)
         if caller is None:
             raise AuthenticationFailed(reason=self._cause(known))
-        if not _remember(tx, verified):
+        if not remember(tx, verified):
             raise AuthenticationFailed(reason="replayed")
         self._note_use(tx, claimed.handle)
         return _admitted(caller, claimed)
@@ -164,7 +164,7 @@ class Authentication:
         Raises:
             AuthenticationFailed: it proves nothing, or was spent, or its identity is not registered or revoked.
         """
-        claimed = proof.parse(_credentials(request, PROOF_SCHEME))
+        claimed = proof.parse(credentials(request, PROOF_SCHEME))
         key = self._key(claimed.handle)
         checked = self.check(request, claimed, key)
         with self._context.database.transaction(durable=False) as tx:
@@ -172,7 +172,7 @@ class Authentication:
             verified = self._by_registry(request, claimed, key, checked, known)
             if known is None or known.revoked_at is not None:
                 raise AuthenticationFailed(reason=self._cause(known))
-            if not _remember(tx, verified):
+            if not remember(tx, verified):
                 raise AuthenticationFailed(reason="replayed")
         return known
 
@@ -246,7 +246,7 @@ class Authentication:
         Raises:
             AuthenticationFailed: there is no secret of the one form.
         """
-        run_id, separator, secret = _credentials(request, RUN_SCHEME).partition(":")
+        run_id, separator, secret = credentials(request, RUN_SCHEME).partition(":")
         if not separator or len(run_id) > 64 or len(secret) > 128:
             raise AuthenticationFailed(reason="malformed run credentials")
 
@@ -279,7 +279,7 @@ class Authentication:
         Raises:
             AuthenticationFailed: it has not proven that.
         """
-        claimed = proof.parse(_credentials(request, PROOF_SCHEME))
+        claimed = proof.parse(credentials(request, PROOF_SCHEME))
         try:
             public_key = did.public_key_from_did(key)
         except ValueError as error:
@@ -296,7 +296,7 @@ class Authentication:
             now=self._context.clock(),
         )
         with self._context.database.transaction(durable=False) as tx:
-            if not _remember(tx, verified):
+            if not remember(tx, verified):
                 raise AuthenticationFailed(reason="replayed")
 
     def record(self, request: Request, error: AuthenticationFailed) -> None:
@@ -322,13 +322,18 @@ def _public_key(name: str) -> proof.PublicKey:
     return proof.PublicKey.from_bytes(did.public_key_from_did(name))
 
 
-def _remember(tx: Transaction, spent: proof.Proof) -> bool:
+def remember(tx: Transaction, spent: proof.Proof) -> bool:
     """Note a proof as used; False when it was. What expired longer ago than a proof can live makes room for it."""
     forgotten = spent.expires_at - 3 * proof.MAX_LIFETIME
     return replay.remember(tx, spent.expires_at, spent.jti_hash, forget_before=forgotten)
 
 
-def _credentials(request: Request, scheme: str) -> str:
+def credentials(request: Request, scheme: str) -> str:
+    """What follows the scheme in the one Authorization header.
+
+    Raises:
+        AuthenticationFailed: there is none of that scheme, or there are several.
+    """
     values = request.headers.get("authorization", ())
     if len(values) != 1 or not values[0].startswith(scheme):
         raise AuthenticationFailed(reason="no credentials of the wanted scheme, or several")

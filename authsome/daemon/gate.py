@@ -13,9 +13,20 @@ from authsome.errors import DaemonUnavailable, MethodNotAllowed
 HEALTH = "/health"
 
 
-def health(build: str) -> Response:
+def health(build: str, status: str = "ok") -> Response:
     """GET /health: what can be said without the vault."""
-    return json_response({"status": "ok", "version": __version__, "build": build})
+    return json_response({"status": status, "version": __version__, "build": build})
+
+
+def health_asked(request: Request, build: str, status: str = "ok") -> Response:
+    """The same for a request that came to it.
+
+    Raises:
+        MethodNotAllowed: it is no GET or HEAD.
+    """
+    if request.method not in {"GET", "HEAD"}:
+        raise MethodNotAllowed(allowed=("GET", "HEAD"))
+    return health(build, status)
 
 
 class Gate:
@@ -27,6 +38,15 @@ class Gate:
         self._step_aside = step_aside
         self._decided = threading.Event()
         self._inner: Callable[[Request], Response] | None = None
+        self._porter: Callable[[Request], Response] | None = None
+
+    def lock(self, porter: Callable[[Request], Response]) -> None:
+        """Have somebody else answer for now: the vault cannot be opened without a passphrase."""
+        self._porter = porter
+
+    def unlock(self) -> None:
+        """Let everybody wait again: the vault is being opened."""
+        self._porter = None
 
     def open(self, inner: Callable[[Request], Response]) -> None:
         """Let everybody in."""
@@ -44,10 +64,10 @@ class Gate:
             AuthsomeError: what is to be answered as a problem.
         """
         if not self._decided.is_set():
+            if (porter := self._porter) is not None:
+                return porter(request)
             if request.path == HEALTH:
-                if request.method not in {"GET", "HEAD"}:
-                    raise MethodNotAllowed(allowed=("GET", "HEAD"))
-                return health(self._build)
+                return health_asked(request, self._build)
             self._step_aside()
             self._decided.wait()
         if self._inner is None:

@@ -23,7 +23,7 @@ from authsome.daemon.changes import Changes
 from authsome.daemon.gate import Gate
 from authsome.daemon.peers import Peers, allowed_by
 from authsome.daemon.server import Server
-from authsome.errors import AuthsomeError, DaemonUnavailable
+from authsome.errors import AuthsomeError, DaemonUnavailable, VaultLocked
 from authsome.home import Settings, read_config, write_private
 from authsome.vault.lock import HomeLock
 
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from authsome.broker.broker import Broker
     from authsome.broker.context import Context, Send
     from authsome.daemon.api import Api
+    from authsome.models.principal import Caller
     from authsome.vault.database import Database
+    from authsome.vault.vaults import Sealers
 
 DRAIN: Final = timedelta(seconds=5)
 UPKEEP: Final = timedelta(seconds=60)
@@ -63,15 +65,28 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
         gate = Gate(archive.build_id(), server.step_aside)
         stack.callback(gate.close)
         listening = _listen(server, gate)
-        broker, api = stack.enter_context(_opened(settings, server, lock, environ))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: server.begin_stop())
+        announced = _Announced(settings, server, on_ready)
+        stack.callback(_remove_state, settings)
+        try:
+            broker, api = stack.enter_context(
+                _opened(
+                    settings,
+                    server,
+                    lock,
+                    environ,
+                    lambda database: _unlock(settings, server, database, gate, announced),
+                )
+            )
+        except _StoppedLocked:
+            return
+        if announced.unlocked_by is not None:
+            _note_unlock(broker.context, announced.unlocked_by)
         changes = Changes()
         broker.context.database.announce_to(changes.tell)
         changes.open(settings.home)
         stack.callback(changes.close, settings.home)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: server.begin_stop())
-        _write_state(settings, server)
-        stack.callback(_remove_state, settings)
         stack.callback(broker.logins.close)
         threading.Thread(target=_upkeep, args=(broker, server.stopping), name="upkeep", daemon=True).start()
         stack.callback(_start_renewal(broker))
@@ -80,8 +95,7 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
         gc.enable()  # off in short commands, and until here
         gate.open(api.handle)
         server.answer_together(api)
-        _log.info("listening at %s, home %s", server.url, settings.home.root)
-        on_ready(server.url)
+        announced()
         listening.join()
         _log.info("stopping")
         changes.close(settings.home)  # from now on everybody asks, and is answered or not
@@ -100,7 +114,11 @@ def _listen(server: Server, gate: Gate) -> threading.Thread:
 
 @contextmanager
 def _opened(
-    settings: Settings, server: Server, lock: HomeLock, environ: Mapping[str, str]
+    settings: Settings,
+    server: Server,
+    lock: HomeLock,
+    environ: Mapping[str, str],
+    unlock: "Callable[[Database], Sealers]",
 ) -> "Iterator[tuple[Broker, Api]]":
     """The vault and everything above it, loaded only now: a daemon that lives can say so meanwhile."""
     from authsome.vault.database import Database  # noqa: PLC0415
@@ -110,20 +128,24 @@ def _opened(
     from authsome.vault import chain  # noqa: PLC0415
 
     with closing(Database.open(lock, clock=clock.now)) as database:
-        yield _build(settings, server, database, environ)
+        yield _build(settings, server, database, environ, unlock)
         chain.close(database, now=clock.now())
 
 
 def _build(
-    settings: Settings, server: Server, database: "Database", environ: Mapping[str, str]
+    settings: Settings,
+    server: Server,
+    database: "Database",
+    environ: Mapping[str, str],
+    unlock: "Callable[[Database], Sealers]",
 ) -> "tuple[Broker, Api]":
     """Everything above the vault: loaded while Argon2id works on the master key, which takes as long again."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
-    from authsome.vault import chain, vaults  # noqa: PLC0415
+    from authsome.vault import chain  # noqa: PLC0415
 
     with ThreadPoolExecutor(1, thread_name_prefix="unlock") as pool:
-        unlocking = pool.submit(vaults.unlock, database, settings, clock=clock.now)
+        unlocking = pool.submit(unlock, database)
         from authsome.broker import broker as brokers  # noqa: PLC0415  # as said above, and all the following
         from authsome.broker.catalog import Catalog, bundled_directory  # noqa: PLC0415
         from authsome.broker.context import Context  # noqa: PLC0415
@@ -151,15 +173,75 @@ def _build(
     broker.logins.recover()
     broker.refresher.recover()  # the home's lock is ours, so whoever began a refresh is dead
     broker.spools.take_all()
+    broker.rekeying.resume()
     nameplate = Nameplate(
         url=url,
         build=archive.build_id(),
         home=str(settings.home.root),
-        master_key_source=vaults.source(database),
     )
     audiences = Audiences(frozenset(server.origins.values()), server.public)
     api = Api(broker, audiences=audiences, nameplate=nameplate, stop=server.begin_stop, step_aside=server.step_aside)
     return broker, api
+
+
+class _StoppedLocked(Exception):
+    """The daemon was stopped before anybody gave the passphrase."""
+
+
+class _Announced:
+    """Says once, as soon as something can be answered, where the daemon is."""
+
+    def __init__(self, settings: Settings, server: Server, on_ready: Callable[[str], None]) -> None:
+        self._settings, self._server, self._on_ready = settings, server, on_ready
+        self._is_done = False
+        self.unlocked_by: Caller | None = None
+        """Who gave the passphrase."""
+
+    def __call__(self) -> None:
+        if not self._is_done:
+            self._is_done = True
+            _write_state(self._settings, self._server)
+            _log.info("listening at %s, home %s", self._server.url, self._settings.home.root)
+            self._on_ready(self._server.url)
+
+
+def _unlock(settings: Settings, server: Server, database: "Database", gate: Gate, announced: _Announced) -> "Sealers":
+    """The unlocked store; where its key is a passphrase, once somebody has given it."""
+    from authsome.vault import vaults  # noqa: PLC0415
+
+    try:
+        return vaults.unlock(database, settings, clock=clock.now)
+    except VaultLocked:
+        from authsome.daemon.authentication import Audiences  # noqa: PLC0415
+        from authsome.daemon.porter import Porter  # noqa: PLC0415  # only where there is a passphrase
+
+        porter = Porter(
+            database,
+            settings,
+            audiences=Audiences(frozenset(server.origins.values()), server.public),
+            build=archive.build_id(),
+            clock=clock.now,
+            step_aside=server.step_aside,
+            leave=gate.unlock,
+        )
+        gate.lock(porter.handle)
+        announced()
+        _log.info("the vault is locked")
+        sealers = porter.wait(server.stopping)
+        if sealers is None:
+            raise _StoppedLocked from None
+        announced.unlocked_by = porter.caller
+        _log.info("the vault was unlocked")
+        return sealers
+
+
+def _note_unlock(context: "Context", caller: "Caller") -> None:
+    from authsome.broker import record  # noqa: PLC0415
+    from authsome.models.audit import Event  # noqa: PLC0415
+    from authsome.vault import audit  # noqa: PLC0415
+
+    with context.database.transaction() as tx:
+        audit.append(tx, record.by_caller(Event.UNLOCK, caller, context.clock()))
 
 
 def _sender(settings: Settings, server: Server, environ: Mapping[str, str]) -> "Send":
@@ -228,6 +310,7 @@ def _upkeep(broker: "Broker", stopping: threading.Event) -> None:
             broker.dashboard_sessions.purge(now)
             broker.audit_log.keep()
             broker.usage.count_up()
+            context.sealers.drop_spent()
             while _forget(context, int(now.timestamp()) - proof.MAX_LIFETIME):  # a clock may be set back
                 pass
         except AuthsomeError as error:

@@ -37,6 +37,9 @@ class Event(StrEnum):
     SIGN_OUT = "sign_out"
     SET_PASSWORD = "set_password"  # noqa: S105  # an event's name
     USES_IN_DOUBT = "uses_in_doubt"
+    REKEY = "rekey"
+    UNLOCK = "unlock"
+    BACKUP = "backup"
     DENIED = "denied"
     HONEYTOKEN = "honeytoken"
     LOG_EXPORTED = "log_exported"

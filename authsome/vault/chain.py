@@ -19,12 +19,11 @@ from authsome.vault import audit, checkpoints
 from authsome.vault.columns import from_moment
 from authsome.vault.database import Database, Reader, Transaction
 from authsome.vault.notary import Notary
-from authsome.vault.vaults import Sealers
+from authsome.vault.vaults import SERVER, Sealers
 
 STRIDE: Final = 5000
 """Entries that are checked at once: some 50 ms."""
 _PURPOSE: Final = "audit"
-_SERVER: Final = "server"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +50,7 @@ def begin(database: Database, home: Home, sealers: Sealers, *, now: datetime) ->
     with database.read() as reader:
         store = str(reader.execute("SELECT id FROM store").fetchone()[0])
         row = reader.execute("SELECT sealed FROM server_key").fetchone()
-    secret = aead.new_key() if row is None else sealers.unwrap_own(row[0], _SERVER)
+    secret = aead.new_key() if row is None else sealers.unwrap_own(row[0], SERVER)
     notary = Notary(ServerKey(secret, _PURPOSE), store, home)
     database.engage(notary)
     if not database.is_writable:
@@ -62,7 +61,7 @@ def begin(database: Database, home: Home, sealers: Sealers, *, now: datetime) ->
         if row is None:
             tx.execute(
                 "INSERT INTO server_key (id, sealed, created_at) VALUES (1, ?, ?)",
-                (sealers.wrap_own(secret, _SERVER), from_moment(now)),
+                (sealers.wrap_own(secret, SERVER), from_moment(now)),
             )
         place = audit.last_place(tx)
         notary.begin(place if row is None else None)

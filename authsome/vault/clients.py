@@ -13,6 +13,8 @@ from authsome.vault.vaults import Sealer, next_revision
 _FIELD: Final = "client_secret"
 _REGISTRATION: Final = "registration"
 _COLUMNS: Final = "server, client_id, client_secret, registration, revision, created_at"
+SEALED: Final = (_FIELD, _REGISTRATION)
+"""The columns that are sealed, each as the field of its name."""
 
 
 def get(reader: Reader, sealer: Sealer, provider: str, server: str = "") -> Client | None:
@@ -62,7 +64,7 @@ def put(  # noqa: PLR0913  # a client has these parts
     revision = next_revision(transaction, sealer.vault_id)
 
     def sealed(field: str, value: Secret[str] | None) -> bytes | None:
-        return None if value is None else sealer.seal(provider, _place(server), field, revision, value)
+        return None if value is None else sealer.seal(provider, place(server), field, revision, value)
 
     registered = None if registration is None else _registration_to_json(registration)
     transaction.execute(
@@ -110,7 +112,7 @@ def _read(sealer: Sealer, provider: str, row: tuple[Any, ...]) -> Client:
     server, client_id, sealed, registered, revision, created_at = row
 
     def opened(field: str, value: bytes | None) -> Secret[str] | None:
-        return None if value is None else sealer.open(provider, _place(server), field, revision, value)
+        return None if value is None else sealer.open(provider, place(server), field, revision, value)
 
     secret, text = opened(_FIELD, sealed), opened(_REGISTRATION, registered)
     with readable(f"the OAuth client of {provider}"):
@@ -125,7 +127,7 @@ def _read(sealer: Sealer, provider: str, row: tuple[Any, ...]) -> Client:
         )
 
 
-def _place(server: str) -> str:
+def place(server: str) -> str:
     """Where a client's fields are sealed to, in the place of a connection's name, which is neither of these."""
     return f"@{server}" if server else ""
 

@@ -5,22 +5,37 @@ Rules:
 2. A vault whose key is missing or does not fit is refused. No key is ever made for a vault that has a record.
 3. A key is durable at its source before the record is. So a first start that was killed in between leaves a key
    without a record, which the next start finds and uses.
+4. A key that takes another one's place is put under a second name first, then the record is committed, then it gets
+   the first name. So at every instant one of the two fits the record, and a start looks which. What a source that is
+   left behind holds is dropped last; the record remembers it until that is done.
 """
 
 import base64
 import binascii
 import threading
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 from authsome.crypto import aead, envelope, kdf
-from authsome.errors import AuthsomeError, MasterKeyMismatch, UsageError, VaultUnusable
-from authsome.home import Home, Settings, decode_key, read_config, read_private, write_private
+from authsome.errors import (
+    AuthsomeError,
+    MasterKeyMismatch,
+    PassphraseRefused,
+    StorageFailed,
+    UsageError,
+    VaultLocked,
+    VaultUnusable,
+)
+from authsome.home import Home, Settings, decode_key, read_config, read_private, sync_directory, write_private
 from authsome.secret import Secret
 from authsome.vault.columns import from_moment, readable, to_moment
-from authsome.vault.writer import Reader, Transaction
+from authsome.vault.database import Database, Reader, Transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +55,11 @@ class Source(StrEnum):
     ENVIRONMENT = "environment"
     FILE = "file"
     KEYRING = "keyring"
+    PASSPHRASE = "passphrase"  # noqa: S105  # the name of a source
+
+
+LEAST_PASSPHRASE: Final = 12
+"""Characters of a new passphrase: four short words are more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +70,8 @@ class Record:
     parameters: kdf.Parameters
     check: bytes
     created_at: datetime
+    former: Source | None = None
+    """A source that still holds the key before this one."""
 
 
 class KeySource(Protocol):
@@ -71,6 +93,26 @@ class KeySource(Protocol):
             VaultUnusable: this place does not take keys.
             StorageFailed: it could not be written.
         """
+
+
+class KeptKey(KeySource, Protocol):
+    """A place that we keep keys in ourselves, so that one can take another one's place."""
+
+    def put_next(self, key: Secret[bytes]) -> None:
+        """Keep a key under the second name, durably.
+
+        Raises:
+            VaultUnusable, StorageFailed: it cannot be kept there.
+        """
+
+    def read_next(self) -> Secret[bytes] | None:
+        """The key under the second name."""
+
+    def promote(self) -> None:
+        """Give the key under the second name the first one."""
+
+    def drop(self) -> None:
+        """Keep no key any more, under neither name."""
 
 
 class EnvironmentKey:
@@ -109,6 +151,7 @@ class FileKey:
 
     def __init__(self, home: Home) -> None:
         self._path = home.master_key
+        self._next = home.next_master_key
 
     def read(self) -> Secret[bytes] | None:
         """The key in the file."""
@@ -131,8 +174,32 @@ class FileKey:
     def create(self) -> Secret[bytes]:
         """Write a new key."""
         key = aead.new_key()
-        write_private(self._path, base64.b64encode(key.reveal()) + b"\n")
+        write_private(self._path, _as_text(key).encode() + b"\n")
         return key
+
+    def put_next(self, key: Secret[bytes]) -> None:
+        """Write a key beside the present one."""
+        write_private(self._next, _as_text(key).encode() + b"\n")
+
+    def read_next(self) -> Secret[bytes] | None:
+        """The key beside the present one."""
+        try:
+            return _parse(read_private(self._next), what=str(self._next))
+        except FileNotFoundError:
+            return None
+
+    def promote(self) -> None:
+        """Put it in the present one's place."""
+        with _storing(self._next):
+            self._next.replace(self._path)
+            sync_directory(self._path.parent)
+
+    def drop(self) -> None:
+        """Remove both files; on a disk that writes elsewhere than where it wrote before, their bytes may last."""
+        with _storing(self._path):
+            for path in (self._next, self._path):
+                path.unlink(missing_ok=True)
+            sync_directory(self._path.parent)
 
 
 class KeyringKey:
@@ -157,11 +224,47 @@ class KeyringKey:
     def create(self) -> Secret[bytes]:
         """Put a new key there, and see that it can be had back."""
         key = aead.new_key()
-        text = base64.b64encode(key.reveal()).decode()
-        self._ask(lambda backend: backend.set_password(_KEYRING_SERVICE, self._store_id, text))
-        if self.read() != key:
-            raise VaultUnusable("the keyring does not keep what it is given", hint=_KEYRING_HINT)
+        self._put(self._store_id, key)
         return key
+
+    def put_next(self, key: Secret[bytes]) -> None:
+        """Put a key under the second name."""
+        self._put(self._next, key)
+
+    def read_next(self) -> Secret[bytes] | None:
+        """The key under the second name."""
+        text = self._ask(lambda backend: backend.get_password(_KEYRING_SERVICE, self._next))
+        return None if text is None else _parse(text.encode(), what="the next key in the keyring")
+
+    def promote(self) -> None:
+        """Put it under the first name, and nothing under the second."""
+        key = self.read_next()
+        if key is not None:
+            self._put(self._store_id, key)
+            self._remove(self._next)
+
+    def drop(self) -> None:
+        """Remove both."""
+        for name in (self._next, self._store_id):
+            self._remove(name)
+
+    @property
+    def _next(self) -> str:
+        return f"{self._store_id} next"
+
+    def _put(self, name: str, key: Secret[bytes]) -> None:
+        text = _as_text(key)
+        self._ask(lambda backend: backend.set_password(_KEYRING_SERVICE, name, text))
+        if self._ask(lambda backend: backend.get_password(_KEYRING_SERVICE, name)) != text:
+            raise VaultUnusable("the keyring does not keep what it is given", hint=_KEYRING_HINT)
+
+    def _remove(self, name: str) -> None:
+        def remove(backend: "KeyringBackend") -> str | None:
+            if backend.get_password(_KEYRING_SERVICE, name) is not None:
+                backend.delete_password(_KEYRING_SERVICE, name)
+            return None
+
+        self._ask(remove)
 
     def _ask(self, question: "Callable[[KeyringBackend], str | None]") -> str | None:
         """Put a question to the keyring, in a thread of its own: one that hangs is left behind."""
@@ -207,6 +310,51 @@ def _keyring_backend() -> "KeyringBackend":
     raise VaultUnusable(f"there is no keyring to trust here (found: {chosen.name})", hint=_KEYRING_HINT)
 
 
+class PassphraseKey:
+    """What somebody knows; it is kept nowhere."""
+
+    kind = Source.PASSPHRASE
+
+    def __init__(self, given: Secret[str] | None) -> None:
+        """Take the passphrase, once somebody has given it."""
+        self._given = given
+
+    def read(self) -> Secret[bytes] | None:
+        """The passphrase in the one form in which it counts, however it was typed (NFC, as RFC 8265 §4.2)."""
+        if self._given is None:
+            return None
+        return Secret(unicodedata.normalize("NFC", self._given.reveal()).encode())
+
+    def create(self) -> Secret[bytes]:
+        """Not ours to make."""
+        raise VaultLocked("this vault has no passphrase yet", hint="give it one: authsome daemon unlock")
+
+
+def check_new_passphrase(given: Secret[str]) -> None:
+    """Refuse a passphrase that anybody could guess by trying.
+
+    Raises:
+        UsageError: it is too short.
+    """
+    if len(unicodedata.normalize("NFC", given.reveal())) < LEAST_PASSPHRASE:
+        raise UsageError(
+            f"the passphrase is shorter than {LEAST_PASSPHRASE} characters",
+            hint="take four words that nobody would guess",
+        )
+
+
+def _as_text(key: Secret[bytes]) -> str:
+    return base64.b64encode(key.reveal()).decode()
+
+
+@contextmanager
+def _storing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageFailed(f"{path} could not be written: {error.strerror}") from error
+
+
 def _parse(data: bytes, *, what: str) -> Secret[bytes]:
     try:
         return decode_key(data.decode("ascii"), what=what)
@@ -216,15 +364,18 @@ def _parse(data: bytes, *, what: str) -> Secret[bytes]:
         ) from None
 
 
-def source_of(kind: Source, settings: Settings, store_id: str) -> KeySource:
+def source_of(kind: Source, settings: Settings, store_id: str, passphrase: Secret[str] | None = None) -> KeySource:
     """The source of that kind."""
-    match kind:
-        case Source.ENVIRONMENT:
-            return EnvironmentKey(settings)
-        case Source.FILE:
-            return FileKey(settings.home)
-        case Source.KEYRING:
-            return KeyringKey(store_id)
+    if kind is Source.ENVIRONMENT:
+        return EnvironmentKey(settings)
+    return keeper(kind, settings.home, store_id) or PassphraseKey(passphrase)
+
+
+def keeper(kind: Source, home: Home, store_id: str) -> KeptKey | None:
+    """The place of that kind, where it is one that we keep keys in."""
+    if kind is Source.FILE:
+        return FileKey(home)
+    return KeyringKey(store_id) if kind is Source.KEYRING else None
 
 
 def choose(settings: Settings) -> Source:
@@ -236,15 +387,23 @@ def choose(settings: Settings) -> Source:
     if settings.master_key is not None or settings.master_key_file is not None:
         return Source.ENVIRONMENT
     wish = read_config(settings.home).get("master_key", Source.FILE.value)
-    if wish not in (Source.FILE.value, Source.KEYRING.value):  # not a set: it may be unhashable
-        raise UsageError(f"{settings.home.config}: master_key is {wish!r}", hint='one of "file", "keyring"')
+    if wish not in _WISHES:  # a tuple: it may be unhashable
+        words = ", ".join(f'"{each}"' for each in _WISHES)
+        raise UsageError(f"{settings.home.config}: master_key is {wish!r}", hint=f"one of {words}")
     return Source(wish)
 
 
-def unlock(database_reader: Reader, settings: Settings) -> tuple[Record, Secret[bytes]] | None:
+_WISHES: Final = (Source.FILE.value, Source.KEYRING.value, Source.PASSPHRASE.value)
+
+
+def unlock(
+    database_reader: Reader, settings: Settings, passphrase: Secret[str] | None = None
+) -> tuple[Record, Secret[bytes]] | None:
     """The record of this vault and the KEK that fits it; None when no key was ever set.
 
     Raises:
+        VaultLocked: the key is a passphrase, and none was given.
+        PassphraseRefused: it is another one.
         MasterKeyMismatch: the key at the recorded source is missing, or another one.
         VaultUnusable: the source cannot be asked, or the record is damaged.
     """
@@ -261,14 +420,50 @@ def unlock(database_reader: Reader, settings: Settings) -> tuple[Record, Secret[
             hint=f"this vault's key was made with source {record.source}: "
             "give that key, or unset AUTHSOME_MASTER_KEY and AUTHSOME_MASTER_KEY_FILE; nothing was changed",
         )
-    source = source_of(record.source, settings, store_id(database_reader))
-    master = source.read()
+    store = store_id(database_reader)
+    source = source_of(record.source, settings, store, passphrase)
+    kek_found = _fitting(record, source.read())
+    kept = keeper(record.source, settings.home, store)
+    if kek_found is None and kept is not None:
+        kek_found = _fitting(record, kept.read_next())  # the record was committed, and then we were killed
+    if kek_found is not None:
+        return record, kek_found
+    if record.source is Source.PASSPHRASE:
+        raise VaultLocked if passphrase is None else PassphraseRefused
+    place = _place(source, settings)
+    if source.read() is None:
+        raise MasterKeyMismatch(f"the master key of this vault is missing: {place}", hint=_MISSING)
+    raise MasterKeyMismatch(f"the master key does not fit this vault: {place}", hint=_MISSING)
+
+
+def _fitting(record: Record, master: Secret[bytes] | None) -> Secret[bytes] | None:
+    """The KEK that comes of a master key, if it is this vault's."""
     if master is None:
-        raise MasterKeyMismatch(f"the master key of this vault is missing: {_place(source, settings)}", hint=_MISSING)
+        return None
     kek = kdf.derive(master, record.parameters)
-    if not envelope.fits(kek, record.check):
-        raise MasterKeyMismatch(f"the master key does not fit this vault: {_place(source, settings)}", hint=_MISSING)
-    return record, kek
+    return kek if envelope.fits(kek, record.check) else None
+
+
+def tidy(database: Database, record: Record, settings: Settings, store: str) -> None:
+    """Finish the change of a master key that was cut off after its commit; the vault was unlocked.
+
+    Whatever cannot be finished now, as on read-only storage, is for the next start.
+    """
+    with suppress(StorageFailed):
+        kept = keeper(record.source, settings.home, store)
+        if kept is not None and EnvironmentKey(settings).read() is None and _fitting(record, kept.read_next()):
+            kept.promote()
+        if record.former is not None:
+            leave(database, record.former, settings.home, store)
+
+
+def leave(database: Database, former: Source, home: Home, store: str) -> None:
+    """Drop the key before the present one where it lay, and then what the record says of it."""
+    kept = keeper(former, home, store)
+    if kept is not None:
+        kept.drop()
+    with database.transaction() as transaction:
+        transaction.execute("UPDATE master_key SET former = NULL")
 
 
 _MISSING: Final = "restore the key that the vault was made with; nothing was changed, and no new key is made"
@@ -282,18 +477,32 @@ def _place(source: KeySource, settings: Settings) -> str:
             return str(settings.home.master_key)
         case Source.KEYRING:
             return "the system's keyring"
+        case Source.PASSPHRASE:
+            return "a passphrase"
 
 
-def initialise(settings: Settings, store: str, *, now: datetime) -> tuple[Record, Secret[bytes]]:
+def initialise(
+    settings: Settings, store: str, passphrase: Secret[str] | None = None, *, now: datetime
+) -> tuple[Record, Secret[bytes]]:
     """Choose a source for a new vault, take the key that is there or make one, and derive the KEK.
 
     The record is the caller's to keep, with `keep`, before anything is sealed.
+
+    Raises:
+        VaultLocked: the key is to be a passphrase, and none was given.
+        UsageError: the passphrase is too short.
     """
-    source = source_of(choose(settings), settings, store)
-    master = source.read() or source.create()
+    if passphrase is not None:
+        check_new_passphrase(passphrase)
+    source = source_of(choose(settings), settings, store, passphrase)
+    return derived(source.kind, source.read() or source.create(), now=now)
+
+
+def derived(source: Source, master: Secret[bytes], *, now: datetime) -> tuple[Record, Secret[bytes]]:
+    """The record of a new master key, and the KEK that comes of it."""
     parameters = kdf.new_parameters()
     kek = kdf.derive(master, parameters)
-    return Record(source=source.kind, parameters=parameters, check=envelope.new_check(kek), created_at=now), kek
+    return Record(source=source, parameters=parameters, check=envelope.new_check(kek), created_at=now), kek
 
 
 def store_id(reader: Reader) -> str:
@@ -311,7 +520,7 @@ def read_record(reader: Reader) -> Record | None:
         VaultUnusable: damaged; a vault that has a key in use but no record is that too.
     """
     row = reader.execute(
-        "SELECT source, salt, time_cost, memory_kib, lanes, check_value, created_at FROM master_key"
+        "SELECT source, salt, time_cost, memory_kib, lanes, check_value, created_at, former FROM master_key"
     ).fetchone()
     if row is None:
         if reader.execute("SELECT 1 FROM vaults").fetchone():
@@ -323,14 +532,16 @@ def read_record(reader: Reader) -> Record | None:
             parameters=kdf.Parameters(salt=bytes(row[1]), time_cost=row[2], memory_kib=row[3], lanes=row[4]),
             check=bytes(row[5]),
             created_at=to_moment(row[6]),
+            former=None if row[7] is None else Source(row[7]),
         )
 
 
 def keep(transaction: Transaction, record: Record) -> None:
-    """Record the key of a new vault."""
+    """Record the key of a vault, in place of the one before."""
+    transaction.execute("DELETE FROM master_key")
     transaction.execute(
-        "INSERT INTO master_key (id, source, salt, time_cost, memory_kib, lanes, check_value, created_at)"
-        " VALUES (1, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO master_key (id, source, salt, time_cost, memory_kib, lanes, check_value, created_at, former)"
+        " VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             record.source.value,
             record.parameters.salt,
@@ -339,5 +550,6 @@ def keep(transaction: Transaction, record: Record) -> None:
             record.parameters.lanes,
             record.check,
             from_moment(record.created_at),
+            None if record.former is None else record.former.value,
         ),
     )

@@ -423,4 +423,16 @@ MIGRATIONS: Final = (
             )""",
         ),
     ),
+    Migration(
+        "rekey",
+        (
+            # the source that still holds the key before this one, until it is dropped there
+            "ALTER TABLE master_key ADD COLUMN former TEXT",
+            # the key before this one, wrapped, while there may be something left that it sealed
+            "ALTER TABLE vaults ADD COLUMN retired_key BLOB",
+            "ALTER TABLE vaults ADD COLUMN renewed_at BIGINT",
+            # how often a key may be used is counted from here
+            "ALTER TABLE vaults ADD COLUMN renewed_revision BIGINT NOT NULL DEFAULT 0",
+        ),
+    ),
 )

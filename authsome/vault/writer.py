@@ -61,7 +61,7 @@ class Reader:
 class Transaction(Reader):
     """Runs SELECTs and writes; what it writes is kept or undone as a whole."""
 
-    __slots__ = ("_known", "has_logged", "notary", "written")
+    __slots__ = ("_known", "has_logged", "notary", "then", "written")
 
     def __init__(
         self,
@@ -78,6 +78,9 @@ class Transaction(Reader):
         self.written = written
         """The log's end as this process wrote it last; None before it wrote any of it."""
         self.has_logged = False
+
+        self.then: Callable[[], None] | None = None
+        """What follows the COMMIT in memory, before any other body runs; such a body does not wait for others."""
 
     def logged(self, place: Place) -> None:
         """Note the log's end as this transaction has written it."""
@@ -164,6 +167,10 @@ class Writer:
             batch.members += 1
             if body.has_logged:
                 batch.written = body.written
+            if body.then is not None:
+                self._commit()
+                if batch.failure is None:
+                    body.then()
         except sqlite3.Error as error:
             if (better := faults.meaning(error)) is None:
                 raise

@@ -42,12 +42,16 @@ class Keeping(backend.KeyringBackend):
     def set_password(self, service: str, username: str, password: str) -> None:
         self.kept[service, username] = password
 
+    def delete_password(self, service: str, username: str) -> None:
+        del self.kept[service, username]
+
 
 class Source:
     """One source as its user sees it: a setting, and a place that he can change."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.passphrase: Secret[str] | None = None
 
     def prepare(self) -> None:
         """Choose this source for a new vault."""
@@ -133,6 +137,22 @@ class InKeyring(Source):
         return next(iter(self.keyring.kept.values()), None)
 
 
+class InSomebodysMind(Source):
+    makes_keys = False
+
+    def prepare(self) -> None:
+        write_config(self.settings.home, {"master_key": "passphrase"})
+
+    def put(self, text: str) -> None:
+        self.passphrase = Secret(text)
+
+    def remove(self) -> None:
+        self.passphrase = None
+
+    def look(self) -> str | None:
+        return None if self.passphrase is None else self.passphrase.reveal()
+
+
 @pytest.fixture
 def settings(paths, lock) -> Settings:
     assert lock.held
@@ -147,7 +167,7 @@ def same_keyring_after() -> Iterator[None]:
     keyring.set_keyring(before)
 
 
-@pytest.fixture(params=[InEnvironment, InNamedFile, InFile, InKeyring])
+@pytest.fixture(params=[InEnvironment, InNamedFile, InFile, InKeyring, InSomebodysMind])
 def source(request, settings) -> Source:
     source = request.param(settings)
     source.prepare()
@@ -166,7 +186,7 @@ class Vault:
     def first(self, source: Source) -> None:
         """The first start: something gets sealed."""
         database = self.open_database()
-        sealers = vaults.unlock(database, source.settings, clock=lambda: self.now)
+        sealers = vaults.unlock(database, source.settings, clock=lambda: self.now, passphrase=source.passphrase)
         with database.transaction() as transaction:
             self.vault_id = principals.create_owner(transaction, sealers, now=self.now).vault_id
         self.sealed = sealers.for_vault(self.vault_id).seal("p", "c", "f", 1, TEXT)
@@ -176,7 +196,7 @@ class Vault:
         """A later start: what was sealed is opened."""
         database = self.open_database()
         try:
-            sealers = vaults.unlock(database, source.settings, clock=lambda: self.now)
+            sealers = vaults.unlock(database, source.settings, clock=lambda: self.now, passphrase=source.passphrase)
             return sealers.for_vault(self.vault_id).open("p", "c", "f", 1, self.sealed)
         finally:
             database.close()
@@ -219,7 +239,9 @@ class TestEverySource:
         assert vault.again(source) == TEXT
 
     def test_source_is_recorded(self, source, vault):
-        expected = {InFile: "file", InKeyring: "keyring"}.get(type(source), "environment")
+        expected = {InFile: "file", InKeyring: "keyring", InSomebodysMind: "passphrase"}.get(
+            type(source), "environment"
+        )
         assert vault.record().source == expected
         assert vault.record().parameters.memory_kib == 65536
 
@@ -350,7 +372,7 @@ def test_unwritable_key_file_leaves_no_record(settings, vault):
     assert vault.record() is None
 
 
-@pytest.mark.parametrize("wish", ["environment", "passphrase", "", None, 7, ["file"]])
+@pytest.mark.parametrize("wish", ["environment", "password", "", None, 7, ["file"]])
 def test_unknown_source_in_the_settings_is_refused(settings, vault, wish):
     write_config(settings.home, {"master_key": wish})
     with pytest.raises(UsageError, match="master_key"):

@@ -17,6 +17,7 @@ RELEASED = {
     "runs in runs": "385a35d002f940c6",
     "audit_chain": "cae4967000f15ff2",
     "usage": "d1084c6072037a44",
+    "rekey": "896ae005dab82939",
 }
 """SHA-256 of each migration's statements, their white space and comments aside."""
 

@@ -42,7 +42,7 @@ def test_sealed_value_opens_in_its_own_vault_only(store, now):  # SEC-113
         other = store.sealers.create_vault(transaction, now=now)
     with pytest.raises(VaultDamaged):
         other.open(*PLACE, store.sealer.seal(*PLACE, TEXT))
-    same_key = Sealer("vault_other", store.sealer._dek)
+    same_key = Sealer("vault_other", store.sealer._keys[0])
     with pytest.raises(VaultDamaged):
         same_key.open(*PLACE, store.sealer.seal(*PLACE, TEXT))
 

@@ -14,6 +14,7 @@ from authsome.daemon.api.call import Call, Handler
 from authsome.daemon.api.connections import Connections
 from authsome.daemon.api.identities import IdentitiesApi
 from authsome.daemon.api.joint import Joint
+from authsome.daemon.api.keys import KeysApi
 from authsome.daemon.api.logins import LoginsApi
 from authsome.daemon.api.principals import PrincipalsApi
 from authsome.daemon.api.providers import ProvidersApi
@@ -68,6 +69,7 @@ class Api:
             *logins.endpoints(),
             *self._runs.endpoints(),
             *AdminApi(broker).endpoints(),
+            *KeysApi(broker).endpoints(),
             *ScanApi(broker).endpoints(),
             *AuditApi(broker).endpoints(),
             *EntranceApi(broker, visits, forms, self._authentication, base_url=nameplate.url).endpoints(),

@@ -20,7 +20,6 @@ class Nameplate:
     url: str
     build: str
     home: str
-    master_key_source: str
 
 
 class System(Endpoints):
@@ -49,8 +48,16 @@ class System(Endpoints):
                 template="/ready",
                 handler=self.ready,
                 access=Access.PROOF,
-                summary="Whether the whole vault can be read, which it does, and where its master key comes from",
-                response=views.shape({"status": views.TEXT, "database": views.TEXT, "master_key": views.TEXT}),
+                summary="Whether the whole vault can be read, which it does; where its master key is; how old keys are",
+                response=views.shape(
+                    {
+                        "status": views.TEXT,
+                        "database": views.TEXT,
+                        "master_key": views.TEXT,
+                        "master_key_at": views.TEXT,
+                        "vault_key_at": views.OPTIONAL_TEXT,
+                    }
+                ),
             ),
             Endpoint(
                 method="GET",
@@ -86,11 +93,14 @@ class System(Endpoints):
         """GET /ready."""
         call.caller.require_admin("only an admin may have the whole vault read")
         problems = self._broker.context.database.check()
+        keys = self._broker.rekeying.age()
         return json_response(
             {
                 "status": "failing" if problems else "ok",
                 "database": "; ".join(problems[:5]) or "ok",
-                "master_key": self._nameplate.master_key_source,
+                "master_key": keys.source,
+                "master_key_at": views.time(keys.master_key_at),
+                "vault_key_at": None if keys.vault_key_at is None else views.time(keys.vault_key_at),
             },
             status=503 if problems else 200,
         )
