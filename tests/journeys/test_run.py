@@ -140,6 +140,15 @@ def test_a_request_chooses_its_connection_by_a_header(program, logged_in):
     assert {event["connection"] for event in program.json("log", "--event", "resolve")["events"]} == {"default", "work"}
 
 
+def test_the_proxy_has_no_use_for_an_identitys_key(program, logged_in):
+    """Once a run has begun its key can be elsewhere: the proxy asks with the run's own secret. # SEC-144"""
+    url = logged_in.url("/v1/x", host="api.example.localhost")
+    keys, away = program.home / "identities", program.home.parent / "away"
+    script = f"mv '{keys}' '{away}'; curl -sf {url}; s=$?; mv '{away}' '{keys}'; exit $s"
+    assert program("run", "--", "sh", "-c", script).returncode == 0
+    assert logged_in.requests[-1].header("authorization") == f"Bearer {KEY}"
+
+
 @pytest.mark.usefixtures("logged_in")
 def test_a_run_ends_with_its_child(program):
     """When the command has ended, no live run is left, and one process more: the worker that waits for the next run.
