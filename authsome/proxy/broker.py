@@ -137,6 +137,11 @@ class Broker:
         Raises:
             AuthsomeError: the daemon cannot be asked, or no longer knows the run.
         """
+        if self._shelf is None:
+            return self._asked_routes()
+        return self._shelf.routes(self._asked_routes)
+
+    def _asked_routes(self) -> RouteTable:
         answer = self._ask("GET", "/proxy/routes", None, _OTHER_SECONDS)
         return rules.table_from_json(answer.get("routes"))
 
@@ -161,6 +166,8 @@ class Broker:
 
     def _tell(self) -> None:
         """Have the daemon take in what was written down."""
+        if self._shelf is None or not self._shelf.is_open:  # the run is over, and its end has told
+            return
         try:
             self._tell_count()
         except AuthsomeError as error:  # it does so by itself, once a minute and when its log is read

@@ -15,6 +15,7 @@ from typing import Final
 from authsome import clock
 from authsome.errors import AuthsomeError
 from authsome.models import use
+from authsome.models.route import RouteTable
 from authsome.models.use import Codes
 from authsome.proxy.changes import NOBODY, Changes
 from authsome.proxy.inject import Credential
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 MOST: Final = 256
 """Answers of one run; of more, those of all are asked for again."""
+ROUTES_SECONDS: Final = 5.0
+"""How long routes count that nobody has been told to have changed, as an edit of a definition by hand does not tell."""
 _MICRO: Final = 1_000_000
 
 _Key = tuple[str, str, int, str | None, str]
@@ -62,6 +65,7 @@ class Shelf:
         self._changes = changes
         self._teller = teller
         self._by_key: dict[_Key, _Kept] = {}
+        self._routes: tuple[int, float, RouteTable] | None = None
         self._spool: Spool | None = None
         self._is_spool_wanted = False
         """Whether a second request has come: most runs make one."""
@@ -93,6 +97,17 @@ class Shelf:
         if rest is None or not spool.write(at, rest):
             return None
         return credential
+
+    def routes(self, ask: Callable[[], RouteTable]) -> RouteTable:
+        """The routes as of now: as they were asked for before, while nothing has changed since, or as `ask` says."""
+        kept = self._routes
+        if kept is not None and kept[0] == self._changes.epoch() and clock.steady() < kept[1]:
+            return kept[2]
+        epoch, until = self._changes.listen(), clock.steady() + ROUTES_SECONDS
+        table = ask()
+        if epoch != NOBODY:
+            self._routes = epoch, until, table
+        return table
 
     def before_asking(self, open_spool: Callable[[], Opening]) -> int:
         """The epoch that an answer to what is asked now will be kept with; `NOBODY`: it will not."""

@@ -13,7 +13,7 @@ from authsome.proxy import http1
 from authsome.proxy.exchange import Exchange
 from authsome.proxy.http1 import Body, Request, Response
 from authsome.proxy.scrub import Filter
-from authsome.proxy.side import Cut, Side, wait
+from authsome.proxy.side import Cut, Pair, Side, wait
 
 
 class Outcome(Enum):
@@ -310,9 +310,10 @@ def relay(child: Side, server: Side, through: Filter | None = None) -> None:
     unread, child.unread = child.unread, b""
     server.send(unread)
     up, down = _Way(child, server), _Way(server, child, through)
+    pair, ways = Pair(child, server), (up, down)
     while up.is_live or down.is_live:
-        ready = wait((child, up.is_open), (server, down.is_open))
-        for way in (up, down):
+        ready = pair.wait([way.source for way in ways if way.is_open])
+        for way in ways:
             if way.source in ready:
                 way.step()
             if not server.is_secure:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fakes import api
+from fakes import api, definitions
 from fakes.program import Program
 
 KEY = "kk-0123456789abcdefghijklmnop"
@@ -142,6 +142,24 @@ def test_logging_out_is_never_late(program, asking, logged_in):
         assert asking("/z") == 424
         assert program("login", "keyed", "--stdin", input=KEY).returncode == 0
     assert [request.path for request in logged_in.requests].count("/z") == 0
+
+
+def test_a_login_opens_its_hosts_at_once(program, start, define, logged_in):
+    """Routes are kept like credentials, and are no later: the very next CONNECT goes by what is connected. # SEC-169"""
+    url = logged_in.url("/x", host="other.example.localhost")
+    curl = f"curl -s -o /dev/null -w '%{{http_connect}} %{{http_code}}\n' {url}"
+    child = start("run", "--", "sh", "-c", f"{curl}; {curl}; read go; {curl}; read go; {curl}")
+    assert [child.stdout.readline() for _ in range(2)] == ["403 000\n"] * 2  # no tunnel leads to this machine
+    define({**definitions.keyed(logged_in.url("/", host="other.example.localhost")), "name": "other"})
+    assert program("login", "other", "--stdin", input=_OTHER).returncode == 0
+    child.stdin.write("go\n")
+    child.stdin.flush()
+    assert child.stdout.readline() == "200 200\n"
+    assert _keys(logged_in) == [_OTHER]
+    assert program("logout", "other").returncode == 0
+    child.stdin.write("go\n")
+    child.stdin.flush()
+    assert child.stdout.readline() == "403 000\n"
 
 
 def test_without_its_daemon_a_proxy_keeps_nothing(program, asking, logged_in):
