@@ -21,6 +21,7 @@ from authsome.models.notice import Notice, Occasion
 from authsome.models.principal import Caller
 from authsome.secret import Secret
 from authsome.vault import audit, connections
+from authsome.vault.connections import Search
 from authsome.vault.database import Transaction
 
 REUSABLE: Final = timedelta(seconds=5)
@@ -124,6 +125,27 @@ class Credentials:
         """Every connection that the caller reaches."""
         with self._context.database.read() as reader:
             return reach.list_all(reader, caller)
+
+    def search(self, caller: Caller, wanted: Search, *, limit: int, offset: int = 0) -> tuple[list[Connection], int]:
+        """Some of the caller's connections that fit, and how many do."""
+        with self._context.database.read() as reader:
+            found = connections.search(reader, caller.vault_id, wanted, limit=limit, offset=offset)
+            return found, connections.count(reader, caller.vault_id, wanted)
+
+    def recent(self, caller: Caller, *, limit: int) -> list[Connection]:
+        """The connections that the caller's principal used last."""
+        with self._context.database.read() as reader:
+            return connections.list_recent(reader, caller.vault_id, limit=limit)
+
+    def of_provider(self, caller: Caller, provider: str) -> list[Connection]:
+        """The caller's connections of one provider."""
+        with self._context.database.read() as reader:
+            return connections.list_of(reader, caller.vault_id, provider)
+
+    def count_by_provider(self, caller: Caller) -> Mapping[str, int]:
+        """How many connections the caller has of each provider."""
+        with self._context.database.read() as reader:
+            return connections.count_by_provider(reader, caller.vault_id)
 
     def get(self, caller: Caller, provider: str, name: str) -> Connection:
         """One connection; `-` is the default one.

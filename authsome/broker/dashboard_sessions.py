@@ -69,8 +69,11 @@ class DashboardSessions:
         audit.append(tx, self._entry(Event.SIGN_IN, principal, f"{by}, {browser.name} at {browser.address}"))
         return Opened(session=session, key=key)
 
-    def visit(self, key: Secret[str]) -> Visit | None:
-        """Whom a browser with this key acts for, as of now; None when it is not signed in (any more)."""
+    def visit(self, key: Secret[str], *, is_used: bool = True) -> Visit | None:
+        """Whom a browser with this key acts for, as of now; None when it is not signed in (any more).
+
+        `is_used` says whether somebody is there: what a page asks for by itself keeps no session alive.
+        """
         now = self._context.clock()
         with self._context.database.read() as reader:
             session = dashboard_sessions.by_key(reader, key)
@@ -79,7 +82,7 @@ class DashboardSessions:
             principal = principals.by_id(reader, session.principal_id)
         if principal is None:
             return None
-        if now - session.seen_at >= _MINUTE:
+        if is_used and now - session.seen_at >= _MINUTE:
             with self._context.database.transaction(durable=False) as tx:
                 dashboard_sessions.touch(tx, session.id, now=now)
         return Visit(session=session, caller=Caller(identity=None, principal=principal))

@@ -1,6 +1,6 @@
 """How much is used, and when last, for people who look; counted beside the work and not by it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta
 
@@ -39,10 +39,10 @@ class Usage:
             )
         return [Day(on, found.get(on, 0)) for on in (since + timedelta(days=place) for place in range(number))]
 
-    def last(self, caller: Caller) -> Mapping[tuple[str, str], LastUse]:
-        """When each of the caller's connections was last used, by provider and name."""
+    def last(self, caller: Caller, providers: Collection[str]) -> Mapping[tuple[str, str], LastUse]:
+        """When each of the caller's connections of these providers was last used, by provider and name."""
         with self._context.database.read() as reader:
-            return usage.last_uses(reader, caller.vault_id)
+            return usage.last_uses(reader, caller.vault_id, providers)
 
     def count_up(self) -> None:
         """Count what the log has gained."""

@@ -8,7 +8,7 @@ Rules:
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -104,6 +104,55 @@ def list_of_any(reader: Reader, vault_id: str, providers: Collection[str]) -> di
 def list_all(reader: Reader, vault_id: str) -> list[Connection]:
     """A vault's connections by provider and name."""
     rows = reader.execute(f"SELECT {_COLUMNS} FROM connections WHERE vault_id = ? ORDER BY provider, name", (vault_id,))
+    return [_connection(row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """Which of a vault's connections are wanted."""
+
+    words: str = ""
+    """In the provider's name, the connection's or the account's; or the provider is one of `providers`."""
+    providers: Collection[str] = ()
+    wanting: bool | None = None
+    """Whether somebody should do something about them; None: all."""
+    soon: datetime
+    """What ends by then, and nothing renews, wants somebody."""
+
+
+def search(reader: Reader, vault_id: str, wanted: Search, *, limit: int, offset: int = 0) -> list[Connection]:
+    """Some of those that fit, by provider and name."""
+    where, values = _fitting(vault_id, wanted)
+    rows = reader.execute(
+        f"SELECT {_COLUMNS} FROM connections WHERE {where} ORDER BY provider, name LIMIT ? OFFSET ?",
+        (*values, limit, offset),
+    )
+    return [_connection(row) for row in rows]
+
+
+def count(reader: Reader, vault_id: str, wanted: Search) -> int:
+    """How many fit."""
+    where, values = _fitting(vault_id, wanted)
+    return int(reader.execute(f"SELECT count(*) FROM connections WHERE {where}", values).fetchone()[0])
+
+
+def count_by_provider(reader: Reader, vault_id: str) -> dict[str, int]:
+    """How many connections each provider has that has any."""
+    rows = reader.execute(
+        "SELECT provider, count(*) FROM connections WHERE vault_id = ? GROUP BY provider", (vault_id,)
+    )
+    return {str(provider): int(number) for provider, number in rows}
+
+
+def list_recent(reader: Reader, vault_id: str, *, limit: int) -> list[Connection]:
+    """Those that were used last, as far as it is counted (vault/usage.py); then those that were stored last."""
+    columns = ", ".join(f"c.{column.strip()}" for column in _COLUMNS.split(","))
+    rows = reader.execute(
+        f"SELECT {columns} FROM connections c LEFT JOIN last_uses u"
+        " ON u.vault_id = c.vault_id AND u.provider = c.provider AND u.connection = c.name"
+        " WHERE c.vault_id = ? ORDER BY coalesce(u.at, 0) DESC, c.updated_at DESC, c.provider, c.name LIMIT ?",
+        (vault_id, limit),
+    )
     return [_connection(row) for row in rows]
 
 
@@ -249,6 +298,25 @@ def fields(reader: Reader, connection: Connection) -> tuple[str, ...]:
     """The names of a connection's secret fields, in order."""
     query = "SELECT field FROM secrets WHERE vault_id = ? AND provider = ? AND connection = ? ORDER BY field"
     return tuple(str(field) for (field,) in reader.execute(query, _key(connection)))
+
+
+def _fitting(vault_id: str, wanted: Search) -> tuple[str, tuple[str | int, ...]]:
+    """The condition of a search, and its values."""
+    conditions, values = ["vault_id = ?"], [vault_id]
+    if wanted.words:
+        # instr and not LIKE, in which two characters mean something else
+        marks = ", ".join("?" * len(wanted.providers))
+        columns = " OR ".join(
+            f"instr(lower({column}), ?) > 0" for column in ("provider", "name", "coalesce(account, '')")
+        )
+        conditions.append(f"({columns} OR provider IN ({marks}))")
+        values += [wanted.words.lower()] * 3 + list(wanted.providers)
+    if wanted.wanting is None:
+        return " AND ".join(conditions), tuple(values)
+    wants = "(status <> 'connected' OR problem IS NOT NULL OR (has_refresh_token = 0 AND coalesce(expires_at, ?) <= ?))"
+    conditions.append(wants if wanted.wanting else f"NOT {wants}")
+    soon = from_moment(wanted.soon)
+    return " AND ".join(conditions), (*values, soon + 1, soon)
 
 
 def _sealed(reader: Reader, key: tuple[str, str, str]) -> list[tuple[str, bytes]] | None:

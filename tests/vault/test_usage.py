@@ -24,7 +24,7 @@ def per_day(database, **options):
 
 def last(database):
     with database.read() as reader:
-        return usage.last_uses(reader, "vault_a")
+        return usage.last_uses(reader, "vault_a", ["github"])
 
 
 def count_all(database):

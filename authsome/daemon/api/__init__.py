@@ -28,6 +28,7 @@ from authsome.daemon.dashboard import assets
 from authsome.daemon.messages import Request, Response, problem
 from authsome.daemon.router import Access, Endpoint, Match, Router
 from authsome.daemon.web.apps import AppPages
+from authsome.daemon.web.audit import AuditPages
 from authsome.daemon.web.claims import ClaimPages
 from authsome.daemon.web.connections import ConnectionPages
 from authsome.daemon.web.entrance import EntranceApi
@@ -76,6 +77,7 @@ class Api:
             *OverviewPage(broker, visits, connections).endpoints(),
             *connections.endpoints(),
             *AppPages(broker, visits, logins, connections).endpoints(),
+            *AuditPages(broker, visits).endpoints(),
             *ClaimPages(broker, visits).endpoints(),
             *SettingsPages(broker, visits, self._authentication).endpoints(),
             Endpoint(

@@ -20,7 +20,13 @@ SHOWN: Final = 8  # rows of a list; the rest has pages of its own
 class Overview:
     """What the page shows."""
 
-    connections: Sequence[Shown]
+    wanting: Sequence[Shown]
+    """Some of those that want somebody."""
+    number_wanting: int
+    recent: Sequence[Shown]
+    """Some of those that were used last."""
+    number: int
+    """How many connections there are."""
     days: Sequence[Day]
     runs: Sequence[Run]
     identities: Sequence[Listed]
@@ -30,15 +36,12 @@ class Overview:
 def content(view: Overview, token_for: TokenFor) -> Html:
     """What needs somebody first; then use, connections, runs and identities."""
     now = view.now
-    wanting = [each for each in view.connections if pieces.needs_attention(each.connection, now)]
-    recent = sorted(view.connections, key=_last, reverse=True)[:SHOWN]
-    number = len(view.connections)
     return html.render(
         "overview",
-        attention=_attention(wanting, now, token_for),
+        attention=_attention(view, token_for),
         chart=pieces.chart(view.days, "uses"),
-        all_connections=pieces.link(connections.PATH, f"All {number}") if number > SHOWN else None,
-        connections=_rows([connections.row(each, now) for each in recent])
+        all_connections=pieces.link(connections.PATH, f"All {view.number}") if view.number > SHOWN else None,
+        connections=_rows([connections.row(each, now) for each in view.recent])
         or pieces.empty(
             "Nothing is connected yet. Choose an app, or log in from the terminal:", "authsome login github"
         ),
@@ -49,13 +52,13 @@ def content(view: Overview, token_for: TokenFor) -> Html:
     )
 
 
-def _attention(wanting: Sequence[Shown], now: datetime, token_for: TokenFor) -> Html | None:
-    if not wanting:
+def _attention(view: Overview, token_for: TokenFor) -> Html | None:
+    if not view.wanting:
         return None
-    rows = [connections.row(each, now, mend=token_for) for each in wanting[:SHOWN]]
-    if len(wanting) > SHOWN:
-        rest = pieces.link(f"{connections.PATH}?state=attention", f"{len(wanting) - SHOWN} more")
-        rows.append(html.render("row", content=rest))
+    rows = [connections.row(each, view.now, mend=token_for) for each in view.wanting]
+    if view.number_wanting > len(view.wanting):
+        more = f"{view.number_wanting - len(view.wanting)} more"
+        rows.append(html.render("row", content=pieces.link(f"{connections.PATH}?state=attention", more)))
     return html.render("attention", rows=html.join(rows))
 
 
@@ -88,8 +91,3 @@ def _identity(listed: Listed, now: datetime) -> Html:
 
 def _rows(rows: Sequence[Html]) -> Html | None:
     return html.render("rows", rows=html.join(rows)) if rows else None
-
-
-def _last(shown: Shown) -> tuple[bool, datetime]:
-    """What was used last comes first; what was never used, by when it was connected."""
-    return shown.last is not None, shown.last.at if shown.last else shown.connection.updated_at

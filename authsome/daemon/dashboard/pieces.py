@@ -44,12 +44,6 @@ def ends_soon(connection: Connection, now: datetime) -> bool:
     return ends is not None and not connection.has_refresh_token and now < ends <= now + SOON
 
 
-def needs_attention(connection: Connection, now: datetime) -> bool:
-    """Whether somebody should do something about it."""
-    has_ended = connection.status_at(now) is not Status.CONNECTED
-    return has_ended or connection.problem is not None or ends_soon(connection, now)
-
-
 def expiry(connection: Connection, now: datetime) -> Html:
     """Until when, and what happens then."""
     if connection.expires_at is None:

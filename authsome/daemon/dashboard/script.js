@@ -1,5 +1,22 @@
 // What pages do beyond HTML. Rule: every page works without it; it reads no secret and loads nothing from elsewhere.
 "use strict";
 
-// A link of `authsome ui` opens without a further click.
+// A link of `authsome ui` opens without a further click; what goes on step by step does so.
 document.querySelector("form[data-submit]")?.requestSubmit();
+
+// What is marked as live is fetched anew while somebody looks; the rest of the page, and the focus, stay.
+const EVERY = 3000; // ms
+const live = document.querySelector("[data-live]");
+
+async function renew() {
+  if (document.hidden || live.contains(document.activeElement)) return;
+  const answer = await fetch(location.href, { redirect: "error" });
+  if (!answer.ok) throw new Error("not signed in any more");
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const fresh = page.querySelector("[data-live]");
+  if (fresh && fresh.innerHTML !== live.innerHTML) live.replaceChildren(...fresh.childNodes);
+}
+
+if (live) {
+  const timer = setInterval(() => renew().catch(() => clearInterval(timer)), EVERY);
+}

@@ -16,6 +16,7 @@ PLACES: Final = (
     ("/ui/", "Overview"),
     ("/ui/connections", "Connections"),
     ("/ui/apps", "Apps"),
+    ("/audit", "Log"),
     ("/ui/settings", "Settings"),
 )
 """The navigation: address and name of each place."""
@@ -75,7 +76,7 @@ def page(frame: Frame, title: str, content: Html) -> Html:
     )
 
 
-def post(token_for: TokenFor, action: str, content: Html, *, kind: str | None = None) -> Html:
+def post(token_for: TokenFor, action: str, content: Html, *, kind: str | None = None, submits: bool = False) -> Html:
     """A form that is posted to a path of ours.
 
     Args:
@@ -83,12 +84,14 @@ def post(token_for: TokenFor, action: str, content: Html, *, kind: str | None = 
         action: the path.
         content: fields and buttons.
         kind: its class in the style sheet.
+        submits: whether our script sends it by itself.
     """
     return html.render(
         "post",
         action=action,
         form_token=token_for(action),
         kind=None if kind is None else Html(f' class="{html.escaped(kind)}"'),
+        submits=Html(" data-submit") if submits else None,
         content=content,
     )
 

@@ -1,7 +1,5 @@
 """The catalogue in the dashboard: what can be connected, and the beginning of every login from here."""
 
-from collections import Counter
-
 from authsome.broker.broker import Broker
 from authsome.broker.catalog import Entry
 from authsome.broker.logins import Wanted
@@ -86,8 +84,8 @@ class AppPages(Endpoints):
         return self._logins.sent_to(login)
 
     def _listing(self, visitor: Visitor, query: dict[str, str], page: int) -> apps.Listing:
-        connected = Counter(each.provider for each in self._broker.credentials.list_all(visitor.caller))
-        known = [_app(entry, connected[entry.name]) for entry in self._broker.context.catalog.all()]
+        connected = self._broker.credentials.count_by_provider(visitor.caller)
+        known = [_app(entry, connected.get(entry.name, 0)) for entry in self._broker.context.catalog.all()]
         fitting = [each for each in known if _fits(each, query)]
         start = (page - 1) * apps.PAGE
         return apps.Listing(
@@ -100,7 +98,8 @@ class AppPages(Endpoints):
 
     def _page(self, visitor: Visitor, given: dict[str, str], refused: AuthsomeError | None) -> Response:
         entry = self._broker.context.catalog.entry(visitor.values["provider"])
-        stored = [each for each in self._connections.all_of(visitor) if each.connection.provider == entry.name]
+        found = self._broker.credentials.of_provider(visitor.caller, entry.name)
+        stored = self._connections.shown(visitor, found)
         provider = entry.provider
         view = apps.One(
             app=_app(entry, len(stored)),

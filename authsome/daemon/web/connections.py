@@ -1,5 +1,7 @@
 """Connections in the dashboard: what there is, and what to do about it."""
 
+from collections.abc import Collection
+
 from authsome.broker.broker import Broker
 from authsome.broker.logins import Wanted
 from authsome.daemon.api.call import Endpoints
@@ -13,6 +15,7 @@ from authsome.daemon.web.visits import Visitor, Visits, said_of
 from authsome.errors import AuthsomeError, NotFound, RequestInvalid
 from authsome.models.connection import Connection, Kind
 from authsome.models.login import Flow
+from authsome.vault.connections import Search
 
 _DAYS = 30
 _MOST_PAGES = 10_000
@@ -39,24 +42,21 @@ class ConnectionPages(Endpoints):
             endpoint("POST", one + "/revoke", self.revoke, "Revoke it at the provider, and forget it here"),
         )
 
-    def all_of(self, visitor: Visitor) -> list[Shown]:
-        """Every connection of the visitor's, with its provider's display name and its last use."""
-        last, catalog = self._broker.usage.last(visitor.caller), self._broker.context.catalog
-        names: dict[str, str] = {}
-        found = []
-        for each in self._broker.credentials.list_all(visitor.caller):
-            if each.provider not in names:
-                provider = catalog.find(each.provider)
-                names[each.provider] = provider.display_name if provider else each.provider
-            use = last.get((each.provider, each.name))
-            found.append(
+    def shown(self, visitor: Visitor, found: Collection[Connection]) -> list[Shown]:
+        """Connections with their providers' display names and their last uses."""
+        last = self._broker.usage.last(visitor.caller, {each.provider for each in found})
+        catalog = self._broker.context.catalog
+        rows = []
+        for each in found:
+            provider, use = catalog.find(each.provider), last.get((each.provider, each.name))
+            rows.append(
                 Shown(
                     connection=each,
-                    provider=names[each.provider],
+                    provider=provider.display_name if provider else each.provider,
                     last=use if use and use.at >= each.created_at else None,
                 )
             )
-        return found
+        return rows
 
     def list_all(self, visitor: Visitor) -> Response:
         """GET /ui/connections."""
@@ -66,14 +66,18 @@ class ConnectionPages(Endpoints):
         asked.done()
         if query["state"] not in connections.STATES:
             raise RequestInvalid("there is no such state")
-        fitting = [each for each in self.all_of(visitor) if _fits(each, query, visitor)]
-        start = (page - 1) * connections.PAGE
+        words = query["q"].strip()
+        wanted = Search(
+            words=words,
+            providers=self._titled(words) if words else (),
+            wanting={"attention": True, "good": False}.get(query["state"]),
+            soon=visitor.now + pieces.SOON,
+        )
+        found, total = self._broker.credentials.search(
+            visitor.caller, wanted, limit=connections.PAGE, offset=(page - 1) * connections.PAGE
+        )
         view = connections.Listing(
-            rows=fitting[start : start + connections.PAGE],
-            total=len(fitting),
-            query=query,
-            page=page,
-            now=visitor.now,
+            rows=self.shown(visitor, found), total=total, query=query, page=page, now=visitor.now
         )
         return visitor.page("Connections", connections.listing(view), place=connections.PATH)
 
@@ -81,15 +85,11 @@ class ConnectionPages(Endpoints):
         """GET one connection."""
         visitor.query().done()
         connection = self._named(visitor)
+        self._broker.spools.take_all()
         provider = self._broker.context.catalog.find(connection.provider)
-        use = self._broker.usage.last(visitor.caller).get((connection.provider, connection.name))
-        title = provider.display_name if provider else connection.provider
+        (shown,) = self.shown(visitor, [connection])
         view = connections.One(
-            shown=Shown(
-                connection=connection,
-                provider=title,
-                last=use if use and use.at >= connection.created_at else None,
-            ),
+            shown=shown,
             hosts=tuple(
                 ("*." if pattern.is_suffix else "") + pattern.host
                 for pattern in (provider.patterns(connection.variables) if provider else ())
@@ -99,7 +99,7 @@ class ConnectionPages(Endpoints):
             now=visitor.now,
         )
         content = connections.one(view, visitor.token_for)
-        return visitor.page(f"{title} {connection.name}", content, place=connections.PATH)
+        return visitor.page(f"{shown.provider} {connection.name}", content, place=connections.PATH)
 
     def refresh(self, visitor: Visitor) -> Response:
         """POST …/refresh."""
@@ -118,7 +118,7 @@ class ConnectionPages(Endpoints):
         wanted = Wanted(
             provider=connection.provider,
             connection=connection.name,
-            flow=Flow.API_KEY if connection.kind is Kind.API_KEY else None,
+            flow=_flow_of(connection),
             scopes=connection.scopes,
             force=True,
             variables=connection.variables,
@@ -151,6 +151,13 @@ class ConnectionPages(Endpoints):
             connections.PATH, f"{connection.provider} {connection.name} is revoked, and forgotten here"
         )
 
+    def _titled(self, words: str) -> list[str]:
+        """The providers whose display names hold these words."""
+        entries = self._broker.context.catalog.all()
+        return [
+            entry.name for entry in entries if entry.provider and words.lower() in entry.provider.display_name.lower()
+        ]
+
     def _named(self, visitor: Visitor) -> Connection:
         provider, name = visitor.values["provider"], visitor.values["connection"]
         found = self._broker.credentials.get(visitor.caller, provider, name)
@@ -164,8 +171,8 @@ class ConnectionPages(Endpoints):
         return self._named(visitor)
 
 
-def _fits(shown: Shown, query: dict[str, str], visitor: Visitor) -> bool:
-    connection, wanted = shown.connection, query["q"].lower().strip()
-    said = f"{connection.provider} {shown.provider} {connection.name} {connection.account or ''}".lower()
-    wants = pieces.needs_attention(connection, visitor.now)
-    return wanted in said and query["state"] in {"", "attention" if wants else "good"}
+def _flow_of(connection: Connection) -> Flow | None:
+    """How somebody logged in; None leaves the choice to the definition."""
+    if connection.flow in set(Flow):
+        return Flow(connection.flow)
+    return Flow.API_KEY if connection.kind is Kind.API_KEY else None

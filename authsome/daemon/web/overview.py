@@ -3,11 +3,12 @@
 from authsome.broker.broker import Broker
 from authsome.daemon.api.call import Call, Endpoints
 from authsome.daemon.api.call import Handler as CallHandler
-from authsome.daemon.dashboard import overview
+from authsome.daemon.dashboard import overview, pieces
 from authsome.daemon.messages import Response, redirect
 from authsome.daemon.router import Access, Endpoint
 from authsome.daemon.web.connections import ConnectionPages
 from authsome.daemon.web.visits import HOME, Visitor, Visits
+from authsome.vault.connections import Search
 
 _DAYS = 14
 
@@ -31,8 +32,16 @@ class OverviewPage(Endpoints):
         """GET /ui/."""
         visitor.query().done()
         broker, caller = self._broker, visitor.caller
+        broker.spools.take_all()
+        wanting = Search(wanting=True, soon=visitor.now + pieces.SOON)
+        urgent, number = broker.credentials.search(caller, wanting, limit=overview.SHOWN)
+        recent = broker.credentials.recent(caller, limit=overview.SHOWN)
+        rows = self._connections.shown(visitor, [*urgent, *recent])
         view = overview.Overview(
-            connections=self._connections.all_of(visitor),
+            wanting=rows[: len(urgent)],
+            number_wanting=number,
+            recent=rows[len(urgent) :],
+            number=sum(broker.credentials.count_by_provider(caller).values()),
             days=broker.usage.days(caller, _DAYS),
             runs=broker.runs.list_live(caller, limit=overview.SHOWN),
             identities=broker.identities.list_all(caller),

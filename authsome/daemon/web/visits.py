@@ -116,7 +116,9 @@ class Visits:
         """The answer to a request, or the way to the sign-in page, or a page that says what went wrong."""
         request = call.request
         key = session_key(request)
-        visit = self._broker.dashboard_sessions.visit(key) if key is not None else None
+        # what our script fetches by itself is nobody's use of the session
+        is_used = request.headers.get("sec-fetch-dest") != ("empty",)
+        visit = self._broker.dashboard_sessions.visit(key, is_used=is_used) if key is not None else None
         if key is None or visit is None:
             return _sign_in_first(request)
         visitor = Visitor(

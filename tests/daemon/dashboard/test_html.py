@@ -86,6 +86,8 @@ def test_templates_keep_their_rule(path):
             ["kind"],
             ["selected"],
             ["open"],
+            ["live"],
+            ["kind", "submits"],
         )
 
 
