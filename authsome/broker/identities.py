@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from authsome.broker import bootstrap, record
+from authsome.broker import bootstrap, record, throttle
 from authsome.broker.context import Context
+from authsome.broker.throttle import Bucket
 from authsome.errors import NotAllowed, NotFound, RequestInvalid
 from authsome.home import Home
 from authsome.identity import did
@@ -22,6 +23,7 @@ from authsome.vault import audit, claims, identities, principals, runs
 from authsome.vault.database import Reader, Transaction
 
 UNCLAIMED_LIMIT: Final = 100  # registering needs no credential: what strangers can fill must be small
+OF_ADDRESS: Final = 10  # registrations from elsewhere, after which each waits longer
 UNCLAIMED_LIFETIME: Final = timedelta(hours=1)
 
 
@@ -49,13 +51,16 @@ class Identities:
         """See `bootstrap.fits`."""
         return bootstrap.fits(self.home, given)
 
-    def register(self, *, name: str, key: str, bootstrap: Secret[str] | None) -> tuple[Identity, bool]:
+    def register(
+        self, *, name: str, key: str, bootstrap: Secret[str] | None, address: str | None = None
+    ) -> tuple[Identity, bool]:
         """Bind a handle to a key whose holder has just proven it.
 
         Args:
             name: the handle.
             key: the did:key.
             bootstrap: the home's bootstrap secret, when the caller could read it.
+            address: where the caller is; None: on this machine.
 
         Returns:
             The identity, and whether it is claimed.
@@ -63,6 +68,7 @@ class Identities:
         Raises:
             RequestInvalid: the handle or the key is malformed.
             NotAllowed: the handle belongs to another key, or too many identities wait to be claimed.
+            TooManyAttempts: too many were registered from there.
         """
         if not is_handle(name):
             raise RequestInvalid(f"{name[:64]!r} is not a handle", hint="lower-case letters, digits and hyphens")
@@ -80,6 +86,8 @@ class Identities:
                 identities.purge_unclaimed(tx, before=now - UNCLAIMED_LIFETIME)
                 if not is_owner and identities.count_unclaimed(tx) >= UNCLAIMED_LIMIT:
                     raise NotAllowed("too many identities wait to be claimed", hint="try again in an hour")
+                if address is not None:  # one stranger must not fill the places of all
+                    throttle.count(tx, [Bucket.of("registration", address, free=OF_ADDRESS)], now)
                 identities.add(tx, handle=name, did=key, now=now)
             if is_owner:
                 self._claim_first(tx, name, now)

@@ -61,6 +61,12 @@ class Forwarding:
         return client
 
 
+def is_loopback(address: str) -> bool:
+    """Whether an address is this machine's loopback."""
+    found = _parsed(address)
+    return found is not None and found.is_loopback
+
+
 def is_local(theirs: str, ours: str) -> bool:
     """Whether the other end of a connection is on this machine."""
     their_address, our_address = _parsed(theirs), _parsed(ours)

@@ -296,7 +296,7 @@ def _upkeep(broker: "Broker", stopping: threading.Event) -> None:
     """Take in, once a minute, what proxies have used, and forget what has expired."""
     from authsome.broker.logins import RETENTION  # noqa: PLC0415
     from authsome.identity import proof  # noqa: PLC0415
-    from authsome.vault import logins, runs, spools  # noqa: PLC0415
+    from authsome.vault import claims, invitations, logins, runs, spools  # noqa: PLC0415
 
     context = broker.context
     while not stopping.wait(UPKEEP.total_seconds()):
@@ -307,6 +307,8 @@ def _upkeep(broker: "Broker", stopping: threading.Event) -> None:
                 logins.purge(tx, before=now - RETENTION)
                 runs.purge(tx, before=now)
                 spools.purge(tx)
+                claims.purge(tx, now)
+                invitations.purge(tx, now)
             broker.dashboard_sessions.purge(now)
             broker.audit_log.keep()
             broker.usage.count_up()

@@ -6,8 +6,9 @@ from datetime import timedelta
 import pytest
 
 from authsome.broker import routing
-from authsome.broker.identities import describe
-from authsome.errors import AuthenticationFailed, NotAllowed, NotFound
+from authsome.broker.identities import OF_ADDRESS, describe
+from authsome.errors import AuthenticationFailed, NotAllowed, NotFound, TooManyAttempts
+from authsome.identity.key import generate
 from authsome.models import limits
 from authsome.models.audit import Event
 from authsome.models.limits import UNLIMITED
@@ -124,3 +125,23 @@ def test_what_an_admin_does_is_recorded_with_its_proof(house):
     house.broker.principals.invite(signed, "ada@example.com", Role.USER)
     for event in (Event.IDENTITY_LIMITED, Event.IDENTITY_REVOKED, Event.INVITE):
         assert [each.entry.proof for each in house.events(event)] == ["the-jti-of-the-proof"]
+
+
+def test_registrations_from_elsewhere_are_counted(house):
+    """By address, so that nobody fills the places of others; this machine has the one limit for all. # SEC-19"""
+
+    def register(address):
+        key = generate()
+        house.broker.identities.register(
+            name=f"n{key.public_bytes.hex()[:20]}", key=key.did, bootstrap=None, address=address
+        )
+
+    for _ in range(OF_ADDRESS):
+        register("192.0.2.1")
+    with pytest.raises(TooManyAttempts):
+        register("192.0.2.1")
+    register("192.0.2.2")
+    for _ in range(OF_ADDRESS + 5):
+        register(None)
+    house.clock.advance(timedelta(hours=2))
+    register("192.0.2.1")

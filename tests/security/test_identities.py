@@ -126,9 +126,34 @@ def test_an_identity_cannot_claim_itself(daemon, mine):
         ("POST", "/claim/agent", {}),
         ("POST", "/identities/agent/claim", {}),
     ):
-        assert agent.ask(method, target, body).status in {400, 401, 404}
+        assert agent.ask(method, target, body).status in {400, 401, 404, 405}
     assert agent.ask("GET", "/whoami").status == 401
     assert mine.ask("GET", "/whoami").status == 200
+
+
+def test_an_agent_cannot_answer_its_own_question(daemon, mine):
+    """With the link, but without a browser that is signed in, it gets nowhere; nor has one with limits. # SEC-20"""
+    agent = adversary.newcomer(daemon, "agent")
+    agent.register()
+    link = str(agent.ask("POST", "/claim").json()["url"])
+    path = link.removeprefix(daemon.url)
+    for name in ("", "/confirm", "/refuse"):
+        method = "POST" if name else "GET"
+        for proof in ((), (("Authorization", f"PoP {agent.token(method, path + name)}"),)):
+            kind = (("Content-Type", "application/x-www-form-urlencoded"),) if name else ()
+            answer = ask(daemon.port, method, path + name, *proof, *kind, ("Sec-Fetch-Site", "same-origin"))
+            assert answer.status in {303, 401, 403}, answer
+            assert agent.handle not in answer.body.decode()
+    assert agent.ask("GET", "/claim").json() == {"state": "waiting"}
+    assert agent.ask("POST", "/ui/links").status == 401
+    limited = adversary.newcomer(daemon, "limited")
+    limited.register()
+    with database(daemon) as store:
+        store.execute("UPDATE identities SET principal_id = (SELECT id FROM principals) WHERE handle = 'limited'")
+    for limits in ({"methods": ["GET"]}, {"connections": ["*"]}, {"expires_at": "2100-01-01T00:00:00Z"}):
+        assert mine.ask("POST", "/identities/limited/limits", limits).status == 200
+        assert limited.ask("POST", "/ui/links").status == 403
+    assert agent.ask("GET", "/whoami").status == 401
 
 
 def test_the_private_key_stays(daemon, mine):

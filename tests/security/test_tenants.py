@@ -122,6 +122,8 @@ ROWS: Final[Mapping[tuple[str, str], Row]] = {
     ("POST", "/providers"): Row("admin", lambda _: {"definition": "{}"}),
     ("DELETE", "/providers/{provider}"): Row("admin"),
     ("POST", "/admin/import-upstream"): Row("admin", lambda _: {"directory": "/nonexistent"}),
+    ("GET", "/admin/rekey"): Row("admin"),
+    ("POST", "/admin/rekey"): Row("admin", nothing),
     ("GET", "/principals"): Row("admin"),
     ("POST", "/principals"): Row("admin", lambda _: {"name": "x"}),
     ("POST", "/principals/{principal}/role"): Row("admin", lambda _: {"role": "user"}),

@@ -9,9 +9,10 @@ from authsome.broker.claims import CLAIM_PATH, ClaimState
 from authsome.daemon.api import views
 from authsome.daemon.api.call import Call, Endpoints, Handler
 from authsome.daemon.authentication import Authentication
+from authsome.daemon.forwarding import is_loopback
 from authsome.daemon.messages import Response, json_response
 from authsome.daemon.router import Access, Endpoint
-from authsome.errors import NotAllowed, NotFound
+from authsome.errors import NotAllowed, NotFound, TooManyAttempts
 from authsome.models import limits
 from authsome.secret import Secret
 
@@ -42,7 +43,7 @@ class IdentitiesApi(Endpoints):
                 summary="Register the key that signs this request; the first one of a home is claimed by its owner",
                 request=views.shape({"handle": views.TEXT, "did": views.TEXT}, {"bootstrap": views.TEXT}),
                 response=views.shape({"identity": views.IDENTITY, "claimed": views.BOOLEAN}),
-                errors=(NotAllowed,),
+                errors=(NotAllowed, TooManyAttempts),
             ),
             Endpoint(
                 method="GET",
@@ -108,8 +109,12 @@ class IdentitiesApi(Endpoints):
         bootstrap = body.optional_text("bootstrap")
         body.done()
         self._authentication.new_identity(call.request, handle=handle, key=did)
+        peer = call.request.peer
         identity, claimed = self._broker.identities.register(
-            name=handle, key=did, bootstrap=Secret(bootstrap) if bootstrap else None
+            name=handle,
+            key=did,
+            bootstrap=Secret(bootstrap) if bootstrap else None,
+            address=None if is_loopback(peer) else peer,
         )
         return json_response({"identity": views.identity(identity), "claimed": claimed})
 
