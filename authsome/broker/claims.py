@@ -25,6 +25,7 @@ from authsome.vault import audit, claims, identities, principals
 from authsome.vault.database import Reader, Transaction
 
 LIFETIME: Final = timedelta(minutes=15)  # to find a browser, sign in, and compare a fingerprint
+MOST_WAITING: Final = 32  # of some 256 connections
 CLAIM_PATH: Final = "/claim/"
 _LOOK: Final = 1.0  # seconds: another daemon may have taken the answer, and nobody tells us
 
@@ -53,6 +54,8 @@ class Claims:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._changed = threading.Condition()
+        self._waiting: set[str] = set()
+        """Handles of those for whom a thread waits."""
 
     def ask(self, identity: Identity) -> Asked:
         """Ask for an identity to be claimed; the question that it had is void.
@@ -85,16 +88,26 @@ class Claims:
         return ClaimState.REFUSED if claim.was_refused else ClaimState.WAITING
 
     def wait(self, identity: Identity, patience: timedelta, stop: threading.Event) -> ClaimState:
-        """The same as soon as it is something else than waiting, or when `patience` or the daemon ends."""
+        """The same as soon as it is something else than waiting, or when `patience` or the daemon ends.
+
+        At once, where the identity waits already, or too many do: nobody has let them in, and each takes a thread.
+        """
         deadline = time.monotonic() + patience.total_seconds()
         with self._changed:
-            while True:
-                with self._context.database.read() as reader:
-                    state = self.state(reader, identity)
-                left = deadline - time.monotonic()
-                if state is not ClaimState.WAITING or left <= 0 or stop.is_set():
-                    return state
-                self._changed.wait(min(left, _LOOK))
+            waits = identity.handle not in self._waiting and len(self._waiting) < MOST_WAITING
+            if waits:
+                self._waiting.add(identity.handle)
+            try:
+                while True:
+                    with self._context.database.read() as reader:
+                        state = self.state(reader, identity)
+                    left = deadline - time.monotonic()
+                    if state is not ClaimState.WAITING or left <= 0 or stop.is_set() or not waits:
+                        return state
+                    self._changed.wait(min(left, _LOOK))
+            finally:
+                if waits:
+                    self._waiting.discard(identity.handle)
 
     def find(self, token: Secret[str]) -> Claim:
         """The open question that a link belongs to, for the page that shows it.

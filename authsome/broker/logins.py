@@ -150,7 +150,7 @@ class Logins:
             LoginNotFound: there is none of that id in the caller's vault.
         """
         login = self._find(login_id)
-        if login is None or login.request.vault_id != caller.vault_id:
+        if login is None or login.request.vault_id != caller.vault_id or caller.limits.is_narrow:
             raise LoginNotFound
         return login
 

@@ -3,6 +3,7 @@
 Rule: a private key is shown by one command alone, `create --print`, which keeps it nowhere.
 """
 
+import time
 from datetime import datetime, timedelta
 
 from authsome import clock
@@ -15,9 +16,10 @@ from authsome.cli.output import Stopwatch
 from authsome.client import keys
 from authsome.client.api import JsonObject
 from authsome.client.supervisor import start_lock
-from authsome.errors import AuthenticationFailed, Cancelled, DaemonUnavailable, NotAllowed, TimedOut, UsageError
+from authsome.errors import AuthenticationFailed, DaemonUnavailable, NotAllowed, TimedOut, UsageError
 from authsome.identity import did
 
+_PAUSE = 1.0  # seconds between questions, at least
 _POLL = 25  # seconds the daemon may keep an answer back
 _UNKNOWN = "-"
 
@@ -190,10 +192,7 @@ def run_revoke(args: Arguments, context: Context) -> int:
     context.refuse_inside_run("change what may act")
     handle = args.text("handle")
     if not args.flag("yes"):
-        if context.output.as_json or not prompt.possible():
-            raise UsageError("there is nobody to ask here", hint="add --yes")
-        if not prompt.confirm(context.output, f"{handle} will never act again, and its runs end. Revoke it?"):
-            raise Cancelled("nothing was changed")
+        prompt.agree(context.output, f"{handle} will never act again, and its runs end. Revoke it?")
     answer = context.daemon.call("POST", f"/identities/{segment(handle)}/revoke", {})
     if context.output.as_json:
         context.output.result(answer)
@@ -236,6 +235,7 @@ def _await(context: Context) -> None:
     patience = 1 if context.output.progress_shown else _POLL
     while True:
         context.output.progress(f"waiting for the confirmation … {watch}, Ctrl-C stops")
+        asked_at = time.monotonic()
         state = context.daemon.wait_for(f"/claim?wait={patience}", timeout=patience + 15.0).get("state")
         if state == "claimed":
             return
@@ -243,6 +243,7 @@ def _await(context: Context) -> None:
             raise NotAllowed("whoever is signed in there did not confirm it")
         if state != "waiting":
             raise TimedOut("nobody confirmed it in time", hint="ask again: authsome identity claim")
+        time.sleep(max(0.0, asked_at + _PAUSE - time.monotonic()))  # a busy daemon answers at once
 
 
 def _listed(known: JsonObject | None, local: keys.ActiveIdentity | None, *, is_current: bool) -> dict[str, object]:

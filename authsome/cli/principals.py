@@ -6,7 +6,7 @@ from authsome.cli import prompt
 from authsome.cli.answer import objects
 from authsome.cli.arguments import Arguments, Parser
 from authsome.cli.context import Context
-from authsome.errors import Cancelled, UsageError
+from authsome.errors import UsageError
 
 ROLES = ("user", "admin")
 
@@ -109,11 +109,7 @@ def run_remove(args: Arguments, context: Context) -> int:
     context.refuse_inside_run("change who may be here")
     wanted = args.text("principal")
     if not args.flag("yes"):
-        if context.output.as_json or not prompt.possible():
-            raise UsageError("there is nobody to ask here", hint="add --yes")
-        question = f"Everything that {wanted} has stored here is gone for good then. Remove?"
-        if not prompt.confirm(context.output, question):
-            raise Cancelled("nothing was changed")
+        prompt.agree(context.output, f"Everything that {wanted} has stored here is gone for good then. Remove?")
     answer = context.daemon.call("DELETE", f"/principals/{_segment(wanted)}")
     if context.output.as_json:
         context.output.result(answer)

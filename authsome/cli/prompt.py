@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from authsome.cli.output import Output
-from authsome.errors import Cancelled
+from authsome.errors import Cancelled, UsageError
 from authsome.secret import Secret
 
 _LIMIT = 64 * 1024  # characters; a service account's JSON key on one line has under 4,000
@@ -42,6 +42,19 @@ def text(output: Output, label: str) -> str:
 def confirm(output: Output, question: str) -> bool:
     """Ask a question that only a plain yes says yes to."""
     return _ask(output, f"{question} [y/N] ", masked=False).strip().lower() in {"y", "yes"}
+
+
+def agree(output: Output, question: str) -> None:
+    """Have somebody say yes to what cannot be undone; commands ask where `--yes` was not given.
+
+    Raises:
+        UsageError: nobody is there to say it.
+        Cancelled: the answer is no.
+    """
+    if output.as_json or not possible():
+        raise UsageError("there is nobody to ask here", hint="add --yes")
+    if not confirm(output, question):
+        raise Cancelled("nothing was changed")
 
 
 class Listener:

@@ -152,6 +152,28 @@ def test_who_waits_is_woken(house):
     assert found == [ClaimState.CLAIMED]
 
 
+def test_few_wait_at_once(house, monkeypatch):
+    """One wait for each identity, and not too many altogether: strangers must not take all threads. # SEC-192"""
+    agents = [newcomer(house, f"agent-{number}") for number in range(3)]
+    for each in agents:
+        house.broker.claims.ask(each)
+    monkeypatch.setattr("authsome.broker.claims.MOST_WAITING", 2)
+    stopping = threading.Event()
+    threads = [
+        threading.Thread(target=house.broker.claims.wait, args=(each, TEN * 60, stopping)) for each in agents[:2]
+    ]
+    for each in threads:
+        each.start()
+    while len(house.broker.claims._waiting) < 2:
+        stopping.wait(0.01)
+    assert house.broker.claims.wait(agents[0], TEN * 60, threading.Event()) is ClaimState.WAITING
+    assert house.broker.claims.wait(agents[2], TEN * 60, threading.Event()) is ClaimState.WAITING
+    stopping.set()
+    for each in threads:
+        each.join(10)
+    assert house.broker.claims._waiting == set()
+
+
 def test_a_wait_ends_by_its_time_or_the_daemons(house):
     agent = newcomer(house)
     house.broker.claims.ask(agent)

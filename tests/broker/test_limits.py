@@ -9,7 +9,7 @@ from authsome.broker import routing
 from authsome.broker.credentials import Claimant, Question, Target
 from authsome.broker.logins import Wanted
 from authsome.broker.scan import Candidate
-from authsome.errors import AuthsomeError, ConnectionNotFound, NotAllowed, NotFound
+from authsome.errors import AuthsomeError, ConnectionNotFound, LoginNotFound, NotAllowed, NotFound
 from authsome.models import limits
 from authsome.models.audit import Event
 from authsome.models.limits import UNLIMITED, Limits
@@ -190,6 +190,16 @@ def test_a_login_ends_with_the_right_to_finish_it(acme: House):
         failed = acme.broker.logins.submit(login, {"api_key": Secret("sk-" + "a1B2" * 12)})
         assert failed.code == "not_allowed"
     assert not any(each.startswith("openai") for each in reached(acme, acme.owner))
+
+
+def test_a_login_is_not_seen_by_a_limited_identity(acme: House):
+    """Nor finished or ended by one: it could store what it may not use."""
+    login = acme.broker.logins.begin(acme.owner, Wanted(provider="openai", verify=False, variables={}))
+    agent = limited(acme, connections=["*"])
+    with pytest.raises(LoginNotFound):
+        acme.broker.logins.get(agent, login.request.id)
+    with pytest.raises(LoginNotFound):
+        acme.broker.logins.cancel(agent, login.request.id)
 
 
 def test_limits_change_at_once(acme: House):
