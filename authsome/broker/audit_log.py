@@ -12,6 +12,7 @@ from typing import Final
 from authsome.broker import record
 from authsome.broker.context import Context
 from authsome.home import Home, read_config
+from authsome.identity.did import did_from_public_key
 from authsome.models import log_export
 from authsome.models.audit import Event
 from authsome.models.chain import Checkpoint, Place, Reason
@@ -43,6 +44,16 @@ class Export:
     ends: Place
     checkpoint: Checkpoint | None
     """None: the caller gets the entries of its own vault, which are no chain."""
+
+    @property
+    def header(self) -> log_export.Header:
+        """The first line."""
+        return log_export.Header(
+            store=self.store,
+            key=did_from_public_key(self.public),
+            begins=self.begins,
+            is_whole=self.checkpoint is not None,
+        )
 
 
 class AuditLog:

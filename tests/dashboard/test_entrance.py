@@ -352,3 +352,14 @@ def test_the_first_account(program, page, presentable):
     finally:
         process.terminate()
         process.communicate(timeout=20)
+
+
+def test_addresses_that_are_none(daemon, page):
+    """A page says so to whoever looks, and points to the dashboard; programs get their problem details."""
+    page.open(f"{daemon.url}/ui/nothing/here")
+    page.wait_for_text("There is nothing at this address")
+    assert "/ui/" in page.text()
+    assert page.violations == []
+    visitor = Visitor.of(daemon)
+    answer = visitor.get("/nothing")
+    assert (answer.status, answer.header("Content-Type")) == (404, "application/problem+json")

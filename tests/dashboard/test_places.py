@@ -1,6 +1,7 @@
 """The dashboard's places in a real browser: what they show, and what can be done there."""
 
 import re
+import time
 
 import pytest
 
@@ -294,3 +295,26 @@ def test_markup_in_every_string(daemon, page, open_dashboard, define, program):
     assert page.dialogs == []
     assert page.violations == []
     assert page.console == []
+
+
+def test_pages_stay_small_and_quick(program):
+    """With a thousand connections and a long log no page is larger than 50 KB, nor loads more than a style sheet.
+
+    How long one takes is measured where nobody else works; here only that it is no disgrace.
+    """
+    assert program("init").returncode == 0
+    assert program("daemon", "stop").returncode == 0
+    seed.fill(program, number=1000, entries=20_000)
+    assert program("daemon", "start").returncode == 0
+    visitor = Visitor.of(program).enter(program)
+    paths = ["/ui/", "/ui/connections", "/ui/connections?state=attention&page=2", "/ui/connections/ahrefs/work-3"]
+    paths += ["/ui/apps", "/ui/apps/ahrefs", "/audit", "/audit?provider=ahrefs&identity=nobody", "/ui/settings"]
+    for path in paths:
+        visitor.get(path)
+        began = time.monotonic()
+        answer = visitor.get(path)
+        assert (answer.status, time.monotonic() - began < 2) == (200, True), path
+        assert len(answer.body.encode()) <= 50_000, path
+        loaded = re.findall(r'<(?:link|script|img|iframe)[^>]*(?:href|src)="([^"]*)"', answer.body)
+        assert set(loaded) == {"/ui/style.css", "/ui/icon.svg", "/ui/script.js"}, path
+        assert answer.body.count(" defer></script>") == answer.body.count("<script")

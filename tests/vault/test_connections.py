@@ -298,3 +298,36 @@ def test_no_secret_is_in_clear_on_disk(store, put, now):  # SEC-126
     assert b"canary" not in store.everything()
     store.database.close()
     assert b"canary" not in store.everything()
+
+
+def test_searching(store, put, now):
+    """By words of provider, name and account, and by whether somebody should do something; a piece at a time."""
+    soon = now + timedelta(days=7)
+    token = {"access_token": Secret("canary-access-2")}
+    put(name="good", secrets=token, account="ada_%@example.org")
+    put(name="renewed", expires_at=now)
+    put(name="ends", secrets=token, expires_at=soon)
+    put(name="later", secrets=token, expires_at=soon + timedelta(seconds=1))
+    broken = put(provider="gitlab", name="broken")
+    with store.database.transaction() as transaction:
+        connections.mark_invalid(transaction, broken, problem="revoked", now=now)
+
+    def found(*, limit=10, offset=0, **wanted):
+        search = connections.Search(soon=soon, **wanted)
+        with store.database.read() as reader:
+            rows = connections.search(reader, store.vault_id, search, limit=limit, offset=offset)
+            assert connections.count(reader, store.vault_id, search) >= len(rows)
+            assert connections.search(reader, "vault_other", search, limit=limit) == []
+        return [each.name for each in rows]
+
+    assert found() == ["ends", "good", "later", "renewed", "broken"]
+    assert found(limit=2, offset=3) == ["renewed", "broken"]
+    assert found(wanting=True) == ["ends", "broken"]
+    assert found(wanting=False) == ["good", "later", "renewed"]
+    assert found(words="ADA_%") == ["good"]
+    assert found(words="a_a") == []
+    assert found(words="lab") == ["broken"]
+    assert found(words="nothing", providers=["gitlab"]) == ["broken"]
+    with store.database.read() as reader:
+        assert connections.count_by_provider(reader, store.vault_id) == {"github": 4, "gitlab": 1}
+        assert len(connections.list_recent(reader, store.vault_id, limit=3)) == 3

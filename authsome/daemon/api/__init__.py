@@ -24,8 +24,8 @@ from authsome.daemon.api.system import Nameplate, System
 from authsome.daemon.assistant import Assistant
 from authsome.daemon.authentication import Admit, Audiences, Authentication, Proven
 from authsome.daemon.cross_origin import Forms
-from authsome.daemon.dashboard import assets
-from authsome.daemon.messages import Request, Response, problem
+from authsome.daemon.dashboard import assets, bridge
+from authsome.daemon.messages import Request, Response, html_response, problem
 from authsome.daemon.router import Access, Endpoint, Match, Router
 from authsome.daemon.web.apps import AppPages
 from authsome.daemon.web.audit import AuditPages
@@ -34,7 +34,7 @@ from authsome.daemon.web.connections import ConnectionPages
 from authsome.daemon.web.entrance import EntranceApi
 from authsome.daemon.web.overview import OverviewPage
 from authsome.daemon.web.settings import SettingsPages
-from authsome.daemon.web.visits import Visits
+from authsome.daemon.web.visits import Visits, wants_page
 from authsome.errors import AuthenticationFailed, NotFound
 
 SELF_ADMITTING = "/proxy/resolve"
@@ -105,7 +105,13 @@ class Api:
         Raises:
             AuthsomeError: what is to be answered as a problem.
         """
-        match = self.router.match(request.method, request.path)
+        try:
+            match = self.router.match(request.method, request.path)
+        except NotFound as error:
+            if not wants_page(request):
+                raise
+            page = bridge.error_page(error.http_status, error.message, "the dashboard is at `/ui/`")
+            return html_response(page, status=error.http_status)
         try:
             return match.endpoint.handler(self._call(request, match))
         except AuthenticationFailed as error:

@@ -8,7 +8,6 @@ from authsome.daemon.router import Access, Endpoint
 from authsome.errors import RequestInvalid
 from authsome.identity.did import did_from_public_key
 from authsome.models.audit import Event
-from authsome.models.log_export import Header
 from authsome.vault import audit
 
 PAGE = 200  # entries of the log in one answer, at most
@@ -147,17 +146,11 @@ class AuditApi(Endpoints):
         self._broker.spools.take_all()
         begun = self._broker.audit_log.begin_export(call.caller, since)
         checkpoint = begun.checkpoint
-        header = Header(
-            store=begun.store,
-            key=did_from_public_key(begun.public),
-            begins=begun.begins,
-            is_whole=checkpoint is not None,
-        )
         return json_response(
             {
                 "after": begun.begins.id,
                 "upto": begun.ends.id,
-                "header": header.to_json(),
+                "header": begun.header.to_json(),
                 "checkpoint": checkpoint.to_json() if checkpoint else None,
             },
             status=201,

@@ -43,7 +43,12 @@ def render(template: str, **values: str | int | None) -> Html:
 def page(title: str, content: Html, *, refresh: str | None = None) -> Html:
     """A page that is one card; `refresh` goes on by itself (`SECONDS; url=ADDRESS`, or looks again)."""
     again = render("refresh", content=refresh) if refresh else None
-    return render("layout", title=title, refresh=again, content=content)
+    return render("layout", head=head(title), refresh=again, content=content)
+
+
+def head(title: str) -> Html:
+    """What the head of every page holds."""
+    return render("head", title=title)
 
 
 def join(pieces: Iterable[Html], between: Html = Html("")) -> Html:  # noqa: B008  # it never changes

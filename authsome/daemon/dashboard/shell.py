@@ -66,7 +66,7 @@ def page(frame: Frame, title: str, content: Html) -> Html:
     principal = frame.principal
     return html.render(
         "shell",
-        title=title,
+        head=html.head(title),
         nav=html.join(items),
         person=principal.email or principal.name,
         role=principal.role,

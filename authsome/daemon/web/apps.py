@@ -3,7 +3,6 @@
 from authsome.broker.broker import Broker
 from authsome.broker.catalog import Entry
 from authsome.broker.logins import Wanted
-from authsome.daemon.api.call import Endpoints
 from authsome.daemon.api.call import Handler as CallHandler
 from authsome.daemon.api.logins import LoginsApi
 from authsome.daemon.dashboard import apps
@@ -11,7 +10,7 @@ from authsome.daemon.dashboard.apps import App
 from authsome.daemon.messages import Response
 from authsome.daemon.router import Endpoint
 from authsome.daemon.web.connections import ConnectionPages
-from authsome.daemon.web.visits import Visitor, Visits, refused_status, said_of
+from authsome.daemon.web.visits import Pages, Visitor, Visits, refused_status, said_of
 from authsome.errors import AuthsomeError, RequestInvalid
 from authsome.models.connection import DEFAULT_CONNECTION
 from authsome.models.login import Flow
@@ -19,12 +18,11 @@ from authsome.models.login import Flow
 _MOST_PAGES = 1000
 
 
-class AppPages(Endpoints):
+class AppPages(Pages):
     """The list, one provider, and the way to connect it."""
 
     def __init__(self, broker: Broker, visits: Visits, logins: LoginsApi, connections: ConnectionPages) -> None:
-        super().__init__(broker)
-        self._visits = visits
+        super().__init__(broker, visits)
         self._logins = logins
         self._connections = connections
 

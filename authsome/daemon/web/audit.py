@@ -4,30 +4,22 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from authsome.broker.audit_log import PAGE as EXPORT_PAGE
-from authsome.broker.broker import Broker
-from authsome.daemon.api.call import Endpoints
 from authsome.daemon.api.call import Handler as CallHandler
 from authsome.daemon.dashboard import audit as pages
 from authsome.daemon.messages import Response
 from authsome.daemon.router import Endpoint
-from authsome.daemon.web.visits import Visitor, Visits
+from authsome.daemon.web.visits import Pages, Visitor
 from authsome.errors import RequestInvalid, RequestTooLarge
-from authsome.identity.did import did_from_public_key
 from authsome.models import log_export
 from authsome.models.audit import Event
-from authsome.models.log_export import Header
 from authsome.vault import audit
 
 _LARGEST = 2**62
 _CHECKING = timedelta(milliseconds=500)  # a step of a check, so that a page comes soon
 
 
-class AuditPages(Endpoints):
+class AuditPages(Pages):
     """What happened, and whether the record of it is whole."""
-
-    def __init__(self, broker: Broker, visits: Visits) -> None:
-        super().__init__(broker)
-        self._visits = visits
 
     def endpoints(self) -> tuple[Endpoint[CallHandler], ...]:
         """See `Endpoints`."""
@@ -107,13 +99,7 @@ class AuditPages(Endpoints):
                 f"that is more than {pages.MOST_EXPORTED:,} entries",
                 hint="choose a later day, or use `authsome log export`",
             )
-        header = Header(
-            store=begun.store,
-            key=did_from_public_key(begun.public),
-            begins=begun.begins,
-            is_whole=begun.checkpoint is not None,
-        )
-        lines: list[object] = [log_export.render(header.to_json())]
+        lines: list[str] = [log_export.render(begun.header.to_json())]
         after = begun.begins.id
         while page := log.export_page(caller, after=after, upto=begun.ends.id, limit=EXPORT_PAGE):
             lines += (log_export.render(each) for each in page)

@@ -2,15 +2,13 @@
 
 from datetime import timedelta
 
-from authsome.broker.broker import Broker
 from authsome.broker.claims import CLAIM_PATH
 from authsome.broker.identities import describe
-from authsome.daemon.api.call import Endpoints
 from authsome.daemon.api.call import Handler as CallHandler
 from authsome.daemon.dashboard import claims
 from authsome.daemon.messages import Response
 from authsome.daemon.router import Endpoint
-from authsome.daemon.web.visits import Visitor, Visits, refused_status, said_of
+from authsome.daemon.web.visits import Pages, Visitor, refused_status, said_of
 from authsome.errors import RequestInvalid
 from authsome.identity import did
 from authsome.models import limits
@@ -20,12 +18,8 @@ from authsome.secret import Secret
 _CLAIM = CLAIM_PATH + "{token}"
 
 
-class ClaimPages(Endpoints):
+class ClaimPages(Pages):
     """The question, and its two answers."""
-
-    def __init__(self, broker: Broker, visits: Visits) -> None:
-        super().__init__(broker)
-        self._visits = visits
 
     def endpoints(self) -> tuple[Endpoint[CallHandler], ...]:
         """See `Endpoints`."""

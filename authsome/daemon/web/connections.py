@@ -4,14 +4,13 @@ from collections.abc import Collection
 
 from authsome.broker.broker import Broker
 from authsome.broker.logins import Wanted
-from authsome.daemon.api.call import Endpoints
 from authsome.daemon.api.call import Handler as CallHandler
 from authsome.daemon.api.logins import LoginsApi
 from authsome.daemon.dashboard import connections, pieces
 from authsome.daemon.dashboard.connections import Shown
 from authsome.daemon.messages import Response
 from authsome.daemon.router import Endpoint
-from authsome.daemon.web.visits import Visitor, Visits, said_of
+from authsome.daemon.web.visits import Pages, Visitor, Visits, said_of
 from authsome.errors import AuthsomeError, NotFound, RequestInvalid
 from authsome.models.connection import Connection, Kind
 from authsome.models.login import Flow
@@ -21,12 +20,11 @@ _DAYS = 30
 _MOST_PAGES = 10_000
 
 
-class ConnectionPages(Endpoints):
+class ConnectionPages(Pages):
     """The list, one connection, and what can be done."""
 
     def __init__(self, broker: Broker, visits: Visits, logins: LoginsApi) -> None:
-        super().__init__(broker)
-        self._visits = visits
+        super().__init__(broker, visits)
         self._logins = logins
 
     def endpoints(self) -> tuple[Endpoint[CallHandler], ...]:

@@ -1,24 +1,23 @@
 """The dashboard's first page, and the ways to it."""
 
 from authsome.broker.broker import Broker
-from authsome.daemon.api.call import Call, Endpoints
+from authsome.daemon.api.call import Call
 from authsome.daemon.api.call import Handler as CallHandler
 from authsome.daemon.dashboard import overview, pieces
 from authsome.daemon.messages import Response, redirect
 from authsome.daemon.router import Access, Endpoint
 from authsome.daemon.web.connections import ConnectionPages
-from authsome.daemon.web.visits import HOME, Visitor, Visits
+from authsome.daemon.web.visits import HOME, Pages, Visitor, Visits
 from authsome.vault.connections import Search
 
 _DAYS = 14
 
 
-class OverviewPage(Endpoints):
+class OverviewPage(Pages):
     """What there is to see at once."""
 
     def __init__(self, broker: Broker, visits: Visits, connections: ConnectionPages) -> None:
-        super().__init__(broker)
-        self._visits = visits
+        super().__init__(broker, visits)
         self._connections = connections
 
     def endpoints(self) -> tuple[Endpoint[CallHandler], ...]:

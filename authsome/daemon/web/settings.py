@@ -1,22 +1,20 @@
 """The settings: password, and the browsers that are signed in."""
 
 from authsome.broker.broker import Broker
-from authsome.daemon.api.call import Endpoints
 from authsome.daemon.api.call import Handler as CallHandler
 from authsome.daemon.authentication import Authentication
 from authsome.daemon.dashboard import settings
 from authsome.daemon.messages import Response
 from authsome.daemon.router import Endpoint
-from authsome.daemon.web.visits import Visitor, Visits, refused_status, said_of
+from authsome.daemon.web.visits import Pages, Visitor, Visits, refused_status, said_of
 from authsome.errors import AuthenticationFailed, AuthsomeError
 
 
-class SettingsPages(Endpoints):
+class SettingsPages(Pages):
     """What a principal sets for itself."""
 
     def __init__(self, broker: Broker, visits: Visits, authentication: Authentication) -> None:
-        super().__init__(broker)
-        self._visits = visits
+        super().__init__(broker, visits)
         self._authentication = authentication
 
     def endpoints(self) -> tuple[Endpoint[CallHandler], ...]:

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from authsome.broker.broker import Broker
 from authsome.broker.dashboard_sessions import LONGEST, DashboardSessions, Opened
 from authsome.daemon import cross_origin
-from authsome.daemon.api.call import Call
+from authsome.daemon.api.call import Call, Endpoints
 from authsome.daemon.api.call import Handler as CallHandler
 from authsome.daemon.cross_origin import Forms
 from authsome.daemon.dashboard import bridge, entrance, shell
@@ -142,6 +142,14 @@ class Visits:
             return visitor.page("This did not work", content, status=error.http_status)
 
 
+class Pages(Endpoints):
+    """Pages of the dashboard that belong together."""
+
+    def __init__(self, broker: Broker, visits: Visits) -> None:
+        super().__init__(broker)
+        self._visits = visits
+
+
 def session_key(request: Request) -> Secret[str] | None:
     """The key in the session's cookie."""
     value = cross_origin.cookie(request, _cookie_name(request))
@@ -161,6 +169,11 @@ def signed_out(request: Request) -> tuple[str, str]:
 def is_secure(request: Request) -> bool:
     """Whether the browser came by https, as far as it says which of our names it asked for."""
     return request.received_over.startswith("https:")
+
+
+def wants_page(request: Request) -> bool:
+    """Whether somebody looks at the answer: browsers ask for HTML when they go somewhere."""
+    return request.method == "GET" and any("text/html" in accepted for accepted in request.headers.get("accept", ()))
 
 
 def place_of_ours(text: str | None) -> str:
