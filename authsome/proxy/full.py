@@ -18,6 +18,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
+from weakref import WeakKeyDictionary
 
 from cryptography import x509
 from mitmproxy import http, tls
@@ -48,6 +49,7 @@ _REFUSED: Final = "authsome.refused"
 _EXCHANGE: Final = "authsome.exchange"
 _WITHOUT_BODY: Final = frozenset({101, 204, 304})
 _QUESTIONS: Final = 32  # that wait for the worker at the same time
+_SHARE: Final = 16  # of them for one run, so that there are some for the others
 _LOOKUPS: Final = 32  # names that are looked up at the same time
 _WINDOW_LIMIT: Final = 4 * 1024 * 1024  # bytes that may wait for a slow HTTP/2 peer before its partner is read on
 _HTTP_PROTOCOLS: Final = (b"h2", b"http/1.1")
@@ -68,6 +70,7 @@ class Full:
         self._loop.set_exception_handler(_unhandled)
         self._threads = ThreadPoolExecutor(max_workers=_QUESTIONS, thread_name_prefix="worker")
         self._loop.set_default_executor(ThreadPoolExecutor(max_workers=_LOOKUPS, thread_name_prefix="lookup"))
+        self._shares: WeakKeyDictionary[Tenancy, asyncio.Semaphore] = WeakKeyDictionary()
         self._children: dict[int, Child] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         threading.Thread(target=self._loop.run_forever, name="full", daemon=True).start()
@@ -114,6 +117,13 @@ class Full:
         """Make a call that asks the worker, without holding up the loop."""
         return await self._loop.run_in_executor(self._threads, partial(call, *args, **named))
 
+    async def ask_for(
+        self, tenancy: Tenancy, call: Callable[..., Answered], *args: object, **named: object
+    ) -> Answered:
+        """As `ask`, on behalf of a run, which may have to wait for its other questions."""
+        async with self._shares.setdefault(tenancy, asyncio.Semaphore(_SHARE)):
+            return await self.ask(call, *args, **named)
+
 
 def _unhandled(_loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
     """What a task left behind: logged by kind only, asyncio's own text quotes objects."""
@@ -155,7 +165,7 @@ class Child(LiveConnectionHandler):
     async def begin_intercepted(self, tenancy: Tenancy, target: Target) -> None:
         """Begin behind a CONNECT that was accepted already, with TLS."""
         self.tenancy = tenancy
-        await self.engine.ask(tenancy.table)  # which says where the target may lie
+        await self.engine.ask_for(tenancy, tenancy.table)  # which says where the target may lie
         await self._intercept(target)
         context = self.layer.context
         context.layers.clear()
@@ -279,7 +289,7 @@ class Child(LiveConnectionHandler):
         """A CONNECT: whose is it, where to, and what becomes of it."""
         tenancy = await self._admit(flow.request.headers)
         target = rules.target_of(flow.request.host, flow.request.port)
-        opening = await self.engine.ask(tenancy.opening, target)
+        opening = await self.engine.ask_for(tenancy, tenancy.opening, target)
         flow.request.data.host = target.host
         flow.metadata[layers.OPENING] = opening
         self.target = target
@@ -297,7 +307,10 @@ class Child(LiveConnectionHandler):
             return  # the server cannot be had: no credential is asked for, and mitmproxy answers
         head = Head(target=request.data.path, fields=request.headers.fields)
         keep_trailers_option = self.target is not None and request.is_http2
-        head = await self.engine.ask(exchange.request, request.method, head, keep_trailers_option=keep_trailers_option)
+        assert self.tenancy is not None
+        head = await self.engine.ask_for(
+            self.tenancy, exchange.request, request.method, head, keep_trailers_option=keep_trailers_option
+        )
         if self.target is not None and not request.is_http2:
             request.authority = ""
         request.data.path = head.target
@@ -337,8 +350,10 @@ class Child(LiveConnectionHandler):
         if flow.metadata.get(_REFUSED) or response is None or not isinstance(exchange, Exchange):
             return
         has_body = flow.request.method != "HEAD" and response.status_code not in _WITHOUT_BODY
-        passed = await self.engine.ask(
-            exchange.response, response.status_code, response.data.reason, response.headers.fields, has_body=has_body
+        assert self.tenancy is not None
+        data = response.data
+        passed = await self.engine.ask_for(
+            self.tenancy, exchange.response, data.status_code, data.reason, data.headers.fields, has_body=has_body
         )
         was_counted = "content-length" in response.headers
         response.data.reason = passed.reason

@@ -11,6 +11,7 @@ connection ends, whatever becomes of the process.
 
 import logging
 import socket
+import struct
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -33,6 +34,7 @@ logger = logging.getLogger(__name__)
 
 _QUESTIONS: Final = 32  # answered at the same time: as many as the process asks
 _END_SECONDS: Final = 5.0
+_TELL_SECONDS: Final = 5  # how long its side of the pair may be full until it counts as hung
 
 
 class Monitor(Engine):
@@ -192,6 +194,8 @@ class _Process:
         with theirs:
             # The pair is its standard input: nothing else of ours is open there, and at our end it ends (see `apart`).
             self._program = subprocess.Popen(command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL)  # noqa: S603  # our own
+        # Whoever tells it something, as the end of a run, must not wait for it for ever.
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", _TELL_SECONDS, 0))
         self.messages = Messages(ours)
         self._monitor = monitor
         self._loans: dict[int, _Loan] = {}
@@ -205,9 +209,11 @@ class _Process:
         threading.Thread(target=self._monitor.serve, args=(self,), name="full", daemon=True).start()
 
     def tell(self, message: Message) -> None:
-        """Send it a message, if it is still there."""
-        with suppress(OSError):
+        """Send it a message, if it is still there; one that does not listen any more is ended."""
+        try:
             self.messages.send(message)
+        except OSError:
+            self._program.kill()
 
     def lend(self, connection: socket.socket, tenancy: Tenancy | None, target: Target | None) -> None:
         """Hand it a connection.
@@ -232,10 +238,12 @@ class _Process:
             if target is not None:
                 told["host"], told["port"] = target.host, target.port
             self.messages.send(told, connection.fileno())
-        except BaseException:
+        except BaseException as error:
             with self._lock:
                 self._loans.pop(number, None)
             loan.forget()
+            if isinstance(error, OSError):
+                self._program.kill()
             raise
 
     def loan(self, number: int) -> "_Loan":

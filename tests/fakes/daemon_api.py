@@ -7,6 +7,7 @@ for a host, what goes on requests to it, or a problem.
 import base64
 import json
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -84,6 +85,8 @@ class DaemonApi:
     runs: list[JsonObject] = field(default_factory=list)
     """The questions to /proxy/runs."""
     requests: list[wire.Recorded] = field(default_factory=list)
+    held: set[str] = field(default_factory=set)
+    """The runs whose credentials are long in coming."""
     is_down: bool = False
     """Whether connections are closed without an answer."""
 
@@ -129,6 +132,8 @@ class DaemonApi:
         if (request.method, request.path) == ("GET", "/proxy/routes"):
             return 200, {"routes": self.routes}
         if (request.method, request.path) == ("POST", "/proxy/resolve"):
+            while run in self.held:
+                time.sleep(0.02)
             return self._resolve(json.loads(request.body))
         return 404, {"code": "not_found", "detail": "there is nothing at this address"}
 

@@ -156,6 +156,24 @@ def test_a_hung_process_does_not_keep_a_run_alive(runner: Runner, server2: h2_se
         assert call(clients[1], server2.port) == 200
 
 
+@pytest.mark.parametrize("engine", ["full"])
+def test_a_hung_process_is_replaced(runner: Runner):
+    """One that does not listen any more holds nobody up for long: it is ended, and the next connection has another."""
+    # SEC-137
+    host = f"Host: {HOST}:{runner.server.port}"
+    with runner.proxy() as proxy:
+        with proxy.open(HOST, runner.server.port) as wire:
+            assert wire.request("GET", "/echo", host).status == 200
+        pid = full_engine(proxy)
+        os.kill(pid, signal.SIGSTOP)
+        with ExitStack() as opened:
+            for _ in range(600):
+                opened.enter_context(proxy.connect())
+            assert eventually(lambda: pid not in children(proxy.pid), timeout=20)
+        with proxy.open(HOST, runner.server.port) as wire:
+            assert wire.request("GET", "/echo", host).status == 200
+
+
 def test_the_end_of_a_run_ends_what_it_leads_to(runner: Runner, authority: Authority, dial):
     """The server's side of a connection ends with the child's, when the run does."""
     # SEC-138 SEC-173

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from authsome.home import Home, make_private_directory, write_private
 from authsome.proxy import authority, bundles, launch
 from authsome.proxy.plain import Unusual
 from fakes import daemon_api
+from proxy.conftest import ENGINES
 from proxy.support import HOST, OTHER_HOST, Runner, eventually, listener_pid
 
 
@@ -209,6 +211,25 @@ def test_two_runs_at_once_do_not_know_each_other(runner: Runner):
     asked = [each for each in runner.daemon.requests if each.path == "/proxy/resolve"]
     named = [(each.header("Authorization") or "").removeprefix("Run ").partition(":")[0] for each in asked]
     assert named == [runs[0], runs[1], runs[0]]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_run_whose_credentials_are_long_in_coming_holds_up_no_other(runner: Runner):
+    """However many of its requests wait, another run's are answered meanwhile."""
+    # SEC-194
+    host, port = f"Host: {HOST}:{runner.server.port}", runner.server.port
+    with runner.proxy() as greedy, ExitStack() as waiting:
+        name = runner.daemon.run
+        runner.daemon.held.add(name)
+        wires = [waiting.enter_context(greedy.open(HOST, port)) for _ in range(40)]
+        for wire in wires:
+            wire.send(f"GET /echo HTTP/1.1\r\n{host}\r\n\r\n")
+        assert eventually(lambda: [each.path for each in runner.daemon.requests].count("/proxy/resolve") == 16)
+        with runner.proxy() as modest, modest.open(HOST, port) as wire:
+            wire.socket.settimeout(5)
+            assert wire.request("GET", "/echo", host).status == 200
+        runner.daemon.held.discard(name)
+        assert [wire.answer().status for wire in wires] == [200] * 40
 
 
 def test_a_connection_stays_with_the_run_that_opened_it(runner: Runner):
