@@ -32,6 +32,7 @@ LONGEST_TEST: Final = 600  # seconds; a test that hangs fails with its stack ins
 WORKERS: Final = 2 * (os.cpu_count() or 1)  # most tests wait for other programs: with twice the cores half the time
 
 PROGRAMS: Final[Mapping[str, str]] = {
+    "age": "age",
     "chromium": "chromium",
     "curl": "curl",
     "gcc": "gcc",  # Go links the system's resolver
@@ -45,6 +46,7 @@ PROGRAMS: Final[Mapping[str, str]] = {
     "npm": "npm",
     "openssl": "openssl",
     "setsid": "util-linux",
+    "ssh-keygen": "openssh-client",
     "strace": "strace",
     "wget": "wget",
 }

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from authsome.broker.audit_log import AuditLog
+from authsome.broker.backups import Backups
 from authsome.broker.claims import Claims
 from authsome.broker.context import Context
 from authsome.broker.credentials import Credentials
@@ -47,6 +48,7 @@ class Broker:
     revocations: Revocations
     renewal: Renewal
     rekeying: Rekeying
+    backups: Backups
     freshness: Freshness
     audit_log: AuditLog
     usage: Usage
@@ -65,6 +67,7 @@ def wire(context: Context, home: Home, *, base_url: str) -> Broker:
     principals = Principals(context)
     sessions = DashboardSessions(context, identities)
     renewal = Renewal(context)
+    rekeying = Rekeying(context, home)
     freshness = Freshness(context.steady, renewal.watch)
     refresher = Refresher(context, freshness)
     providers = Providers(context, home)
@@ -85,7 +88,8 @@ def wire(context: Context, home: Home, *, base_url: str) -> Broker:
         refresher=refresher,
         revocations=Revocations(context, refresher),
         renewal=renewal,
-        rekeying=Rekeying(context, home),
+        rekeying=rekeying,
+        backups=Backups(context, home, rekeying),
         freshness=freshness,
         audit_log=AuditLog(context, home),
         usage=Usage(context),

@@ -55,6 +55,8 @@ class Rekeying:
         self._context = context
         self._home = home
         self._guard = threading.Lock()
+        self.change = threading.Lock()
+        """Held while the master key is changed, and by whoever needs that it is not."""
         self._state = _AT_REST
 
     def age(self) -> Age:
@@ -106,9 +108,10 @@ class Rekeying:
                 audit.append(tx, self._entry(caller, f"master key: {made.source}"))
 
             now = self._context.clock()
-            rekeying.change_master_key(
-                self._context.database, self._context.sealers, self._home, target, now=now, note=note
-            )
+            with self.change:
+                rekeying.change_master_key(
+                    self._context.database, self._context.sealers, self._home, target, now=now, note=note
+                )
         except BaseException:
             self._state = _AT_REST
             raise

@@ -23,6 +23,8 @@ from authsome.home import read_config, read_private
 from authsome.models.notice import commands
 from authsome.models.retention import retention
 
+_OLD_KEY = timedelta(days=365)
+"""Within the one or two years that NIST SP 800-57 part 1 §5.3.6 gives keys that wrap or encrypt what is stored."""
 _SKEW = timedelta(seconds=30)  # as much as a proof may be off (RFC 9449 §11.1)
 
 
@@ -174,6 +176,10 @@ def _vault(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
         yield Grade.OK, f"can be read and written; its master key is in: {answer.get('master_key')}", None
     else:
         yield Grade.FAIL, str(answer.get("database")), "restore it from a backup; see `authsome daemon logs`"
+    oldest = min(str(answer[name]) for name in ("master_key_at", "vault_key_at") if answer.get(name))
+    age = clock.now() - datetime.fromisoformat(oldest)
+    if age > _OLD_KEY:
+        yield Grade.WARN, f"its oldest key is {age.days} days old", "renew them: authsome admin rekey"
 
 
 def _identity(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001

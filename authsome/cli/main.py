@@ -71,6 +71,8 @@ COMMANDS = (
     Command("admin principals role", "principals", MACHINE, "make a principal an admin, or a user"),
     Command("admin principals remove", "principals", MACHINE, "remove a principal with all that is its own"),
     Command("admin rekey", "keys", MACHINE, "make new keys for everything"),
+    Command("admin backup", "backup", MACHINE, "write everything into one encrypted file"),
+    Command("admin restore", "backup", MACHINE, "make a home of such a file"),
     Command("admin import-upstream", "admin", MACHINE, "take over a home of upstream authsome"),
     Command("proxy-worker", "run", MACHINE, "the injecting proxy of all runs", hidden=True),
 )

@@ -174,12 +174,12 @@ class FileKey:
     def create(self) -> Secret[bytes]:
         """Write a new key."""
         key = aead.new_key()
-        write_private(self._path, _as_text(key).encode() + b"\n")
+        write_private(self._path, as_text(key).encode() + b"\n")
         return key
 
     def put_next(self, key: Secret[bytes]) -> None:
         """Write a key beside the present one."""
-        write_private(self._next, _as_text(key).encode() + b"\n")
+        write_private(self._next, as_text(key).encode() + b"\n")
 
     def read_next(self) -> Secret[bytes] | None:
         """The key beside the present one."""
@@ -253,7 +253,7 @@ class KeyringKey:
         return f"{self._store_id} next"
 
     def _put(self, name: str, key: Secret[bytes]) -> None:
-        text = _as_text(key)
+        text = as_text(key)
         self._ask(lambda backend: backend.set_password(_KEYRING_SERVICE, name, text))
         if self._ask(lambda backend: backend.get_password(_KEYRING_SERVICE, name)) != text:
             raise VaultUnusable("the keyring does not keep what it is given", hint=_KEYRING_HINT)
@@ -343,7 +343,8 @@ def check_new_passphrase(given: Secret[str]) -> None:
         )
 
 
-def _as_text(key: Secret[bytes]) -> str:
+def as_text(key: Secret[bytes]) -> str:
+    """A key as it lies in a file or a keyring: in base64."""
     return base64.b64encode(key.reveal()).decode()
 
 

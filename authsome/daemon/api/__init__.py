@@ -70,7 +70,7 @@ class Api:
             *logins.endpoints(),
             *self._runs.endpoints(),
             *AdminApi(broker).endpoints(),
-            *KeysApi(broker).endpoints(),
+            *KeysApi(broker, step_aside=step_aside).endpoints(),
             *ScanApi(broker).endpoints(),
             *AuditApi(broker).endpoints(),
             *EntranceApi(broker, visits, forms, self._authentication, base_url=nameplate.url).endpoints(),
