@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]
 _ENVIRONMENT = CHECKOUT / ".venv" / "bin" / "python"
 
-NAMES = ("startup", "runs", "daemon", "resolve", "flatness", "proxy", "passing")
+NAMES = ("startup", "runs", "daemon", "resolve", "flatness", "proxy", "passing", "scale")
 
 
 def main() -> int:
@@ -43,6 +43,7 @@ def run(options: argparse.Namespace, chosen: list[str], directory: Path) -> int:
     import report  # noqa: PLC0415
     import resolve  # noqa: PLC0415
     import runs  # noqa: PLC0415
+    import scale  # noqa: PLC0415
     import startup  # noqa: PLC0415
 
     import daemon  # noqa: PLC0415  # after the path is set
@@ -63,6 +64,7 @@ def run(options: argparse.Namespace, chosen: list[str], directory: Path) -> int:
         "resolve": lambda: resolve.measure(subjects, options.rounds),
         "flatness": lambda: resolve.measure_flatness(subjects[0]),
         "proxy": lambda: proxy.measure(archive, directory / "proxy", options.rounds),
+        "scale": lambda: scale.measure(archive, directory / "scale", options.rounds),
         "passing": lambda: passing.measure(
             archive, directory / "passing", options.rounds, with_peers=not options.no_peers
         ),
