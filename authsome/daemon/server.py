@@ -170,7 +170,7 @@ class Server(ThreadingMixIn, TCPServer):
         self._ready = Readiness()
         self._turn: deque[_Conversation] = deque()  # what has something to say, for whichever worker is free
         self._group: Group | None = None
-        self._workers = Workers(self._next_work)
+        self._workers = Workers(self._next_work, is_left=lambda: bool(self._turn))
         self._accepting = threading.Event()
         self._date = (0, "")
         self._wake_reader, self._wake_writer = socket.socketpair()

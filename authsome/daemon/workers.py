@@ -36,14 +36,22 @@ class _Worker:
 class Workers:
     """Threads that wait for work and do it, one piece at a time."""
 
-    def __init__(self, wait: Callable[[], Callable[[], None] | None], *, usual: int = USUAL) -> None:
+    def __init__(
+        self,
+        wait: Callable[[], Callable[[], None] | None],
+        *,
+        usual: int = USUAL,
+        is_left: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Take what waits for work.
 
         Args:
             wait: returns the next piece of work, which raises nothing; None ends the thread that asked.
             usual: how many threads take work.
+            is_left: whether there is work for which `wait` would not have to wait, and that wakes nobody who waits.
         """
         self._wait = wait
+        self._is_left = is_left
         self._usual = usual
         self._changed = threading.Condition()
         self._workers: dict[int, _Worker] = {}  # by the thread's identifier
@@ -133,12 +141,12 @@ class Workers:
                 self._changed.notify_all()
 
     def _stays(self, worker: _Worker) -> bool:
-        """Whether a thread takes more work: not when it was put aside and has been replaced."""
+        """Whether a thread takes more work: not when it was put aside and has been replaced, and leaves nothing."""
         if not worker.aside:
             return True
         with self._changed:
             if self._taking >= self._usual or self._ending:
-                return False
+                return self._is_left()  # who has taken this one's place may wait, and would not see it
             worker.aside = False
             self._taking += 1
             return True

@@ -158,3 +158,18 @@ def test_a_mistake_is_answered_and_over(crowd):
     for client in clients:
         client.expect(500)
     assert served.get().status == 200
+
+
+def test_answers_that_took_long_are_sent_although_nobody_else_comes(run_server):
+    """A disk that is slow has the watchman let another worker in, who waits for what comes; these are there already."""
+    slow = Group()
+    slow.carry_out = lambda begun: time.sleep(0.1) or [json_response({"ok": True})] * len(begun)
+    served = run_server()
+    served.server.answer_together(slow)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(served.client()) for _ in range(12)]
+        for _ in range(5):
+            for client in clients:
+                client.send(served.head("POST", "/", "Content-Length: 2") + b"{}")
+            for client in clients:
+                client.expect(200)
