@@ -201,3 +201,13 @@ def test_where_a_log_is_not_sent(logged: Program, words, status):
     """In clear to another machine; by a protocol that is none."""
     done = logged("log", "export", *words, env={"HTTPS_PROXY": None})
     assert done.returncode == status, done.stderr
+
+
+def test_a_new_master_key_leaves_the_log_as_it_was(logged: Program):  # SEC-183
+    """Also the key that it is signed with, which somebody has noted down."""
+    key = str(logged.json("log", "verify")["key"])
+    done = logged("admin", "rekey")
+    assert done.returncode == 0, done.stderr
+    assert logged.json("log", "verify", "--key", key)["whole"] is True
+    assert logged("daemon", "restart").returncode == 0
+    assert logged.json("log", "verify", "--key", key)["whole"] is True
