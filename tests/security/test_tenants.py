@@ -122,6 +122,7 @@ ROWS: Final[Mapping[tuple[str, str], Row]] = {
     ("POST", "/providers"): Row("admin", lambda _: {"definition": "{}"}),
     ("DELETE", "/providers/{provider}"): Row("admin"),
     ("POST", "/admin/import-upstream"): Row("admin", lambda _: {"directory": "/nonexistent"}),
+    ("POST", "/admin/backup"): Row("admin", lambda _: {"file": "/nonexistent", "passphrase": "x" * 20}),
     ("GET", "/admin/rekey"): Row("admin"),
     ("POST", "/admin/rekey"): Row("admin", nothing),
     ("GET", "/principals"): Row("admin"),
