@@ -83,10 +83,12 @@ class Entrance:
             entry_links.create(tx, link.key, identity=caller.handle, now=now, expires_at=link.expires_at)
         return link
 
-    def is_good(self, key: Secret[str]) -> bool:
-        """Whether a link would open, for the page that asks to go on."""
+    def offered_to(self, key: Secret[str]) -> Principal | None:
+        """As whom a link would sign in, for the page that asks to go on; None: it is no good."""
         with self._context.database.read() as reader:
-            return entry_links.find(reader, key, now=self._context.clock()) is not None
+            handle = entry_links.find(reader, key, now=self._context.clock())
+            caller = None if handle is None else self._identities.caller(reader, handle)
+        return caller.principal if caller is not None and caller.limits.is_none else None
 
     def enter(self, key: Secret[str], browser: Browser) -> Opened:
         """Open the dashboard by a link, which is good no more.

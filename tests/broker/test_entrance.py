@@ -63,7 +63,7 @@ def visit(house, opened):
 def test_a_link_serves_once(house):
     """The first browser gets in, at twenty tries at once one of them; nobody else does. # SEC-45"""
     key = house.broker.entrance.offer_link(house.owner).key
-    assert house.broker.entrance.is_good(key)
+    assert house.broker.entrance.offered_to(key)
 
     def enter(_):
         try:
@@ -74,7 +74,7 @@ def test_a_link_serves_once(house):
     with ThreadPoolExecutor(20) as pool:
         opened = [each for each in pool.map(enter, range(20)) if each is not None]
     assert len(opened) == 1
-    assert not house.broker.entrance.is_good(key)
+    assert not house.broker.entrance.offered_to(key)
     found = visit(house, opened[0])
     assert (found.caller.principal, found.caller.identity) == (house.owner.principal, None)
     assert (found.session.way, found.session.identity) == (Way.LINK, "owner")
@@ -86,7 +86,7 @@ def test_a_link_is_not_for_long(house):
     assert timedelta(minutes=5) >= LINK_LIFETIME
     key = house.broker.entrance.offer_link(house.owner).key
     house.clock.advance(LINK_LIFETIME)
-    assert not house.broker.entrance.is_good(key)
+    assert not house.broker.entrance.offered_to(key)
     with pytest.raises(NotFound):
         house.broker.entrance.enter(key, HERE)
 
@@ -143,7 +143,7 @@ def test_sessions_survive_a_restart_and_their_keys_are_not_stored(open_house):
     device = sign_in(house).device
     house = open_house()
     assert visit(house, opened)
-    assert house.broker.entrance.is_good(link.key)
+    assert house.broker.entrance.offered_to(link.key)
     stored = b"".join(path.read_bytes() for path in house.home.database.parent.glob("store.db*"))
     for secret in (opened.key, link.key, device, GOOD):
         assert secret.reveal().encode() not in stored

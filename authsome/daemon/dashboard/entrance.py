@@ -31,9 +31,10 @@ def sign_in_page(form_token: str, *, onward: str, email: str = "", problem: str 
     return html.page("Sign in", content)
 
 
-def enter_page(form_token: str) -> Html:
-    """What a one-time link shows: a button, which our script presses by itself."""
-    return html.page("Open the dashboard", html.render("enter", form_token=form_token))
+def enter_page(form_token: str, person: str, *, by_itself: bool) -> Html:
+    """What a one-time link shows: as whom it signs in, and a button; `by_itself` has our script press it."""
+    submits = Html(" data-submit") if by_itself else None
+    return html.page("Open the dashboard", html.render("enter", form_token=form_token, person=person, submits=submits))
 
 
 def expired_page() -> Html:

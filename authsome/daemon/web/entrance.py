@@ -114,13 +114,21 @@ class EntranceApi(Endpoints):
         given = query.optional_text("key")
         query.done()
         if given is not None:
-            if not self._broker.entrance.is_good(Secret(given)):
+            if self._broker.entrance.offered_to(Secret(given)) is None:
                 raise NotFound
-            return redirect(ENTER, headers=(_cookie(request, _LINK_COOKIE, given, LINK_LIFETIME),))
+            headers = (_cookie(request, _LINK_COOKIE, given, LINK_LIFETIME),)
+            if request.headers.get("sec-fetch-site") in {("cross-site",), ("same-site",)}:
+                # a redirect on the way from another site would not bring the strict cookie along
+                return html_response(entrance.bounce_page(ENTER), headers=headers)
+            return redirect(ENTER, headers=headers)
         key = _link_key(request)
-        if key is None or not self._broker.entrance.is_good(key):
+        principal = self._broker.entrance.offered_to(key) if key is not None else None
+        if key is None or principal is None:
             raise NotFound
-        return _scripted(entrance.enter_page(self._forms.token(key, ENTER)))
+        # Another site could lead its visitors to a link of its own, to have them work in a vault that is not theirs.
+        by_itself = request.headers.get("sec-fetch-site") == ("none",)
+        token, person = self._forms.token(key, ENTER), principal.email or principal.name
+        return html_response(entrance.enter_page(token, person, by_itself=by_itself), policy=SCRIPTED_PAGE_POLICY)
 
     def enter(self, call: Call) -> Response:
         """POST /ui/enter."""
@@ -293,10 +301,6 @@ def _as_page(handler: CallHandler) -> CallHandler:
 def _link_key(request: Request) -> Secret[str] | None:
     value = cross_origin.cookie(request, _LINK_COOKIE)
     return Secret(value) if value else None
-
-
-def _scripted(page: Html) -> Response:
-    return html_response(page, policy=SCRIPTED_PAGE_POLICY)
 
 
 def _cookie(request: Request, name: str, value: str, lifetime: timedelta) -> tuple[str, str]:

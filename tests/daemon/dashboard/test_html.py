@@ -88,6 +88,7 @@ def test_templates_keep_their_rule(path):
             ["open"],
             ["live"],
             ["kind", "submits"],
+            ["submits"],
         )
 
 
