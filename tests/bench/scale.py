@@ -16,16 +16,15 @@ from urllib.parse import urlencode
 import ours
 from report import Row, Samples
 from resolve import send
-from subject import KEY, OURS, Subject
+from subject import OURS, Subject
 
 from authsome.home import settings_from
 from authsome.identity import signing
 from authsome.identity.key import IdentityKey, from_seed
 from authsome.models.audit import Entry, Event
-from authsome.models.connection import Kind
 from authsome.secret import Secret
-from authsome.vault import audit, chain, connections, principals, vaults
-from authsome.vault.database import Database, Transaction
+from authsome.vault import audit, chain, vaults
+from authsome.vault.database import Database
 from authsome.vault.lock import HomeLock
 
 SHORT, LONG = 1_000, 1_000_000
@@ -63,7 +62,7 @@ def _pages(archive: Path, directory: Path, rounds: int) -> list[Row]:
         subjects = {}
         for count in (SHORT, LONG):
             installation = ours.install(archive, directory / f"log-{count}")
-            with _opened(installation) as (database, _):
+            with _opened(installation) as database:
                 _fill(database, count)
             subjects[str(count)] = installation.subject()
         for subject in subjects.values():
@@ -74,7 +73,7 @@ def _pages(archive: Path, directory: Path, rounds: int) -> list[Row]:
                     took[name].add(count, _asked(subject, query))
     for _ in range(rounds):
         for count in (SHORT, LONG):
-            with _opened_at(directory / f"log-{count}" / ".authsome") as (database, _):
+            with _opened_at(directory / f"log-{count}" / ".authsome") as database:
                 took["vault"].add(str(count), _timed(lambda database=database: _vault_page(database)))
     return [_page_row(name, samples) for name, samples in took.items()]
 
@@ -170,8 +169,8 @@ def _many_connections(archive: Path, directory: Path, rounds: int) -> list[Row]:
             running = []
             for count in (FEW, MANY):
                 installation = ours.install(archive, directory / f"{name.replace(' ', '-')}-{count}")
-                with _opened(installation) as (database, sealers):
-                    _connect(database, sealers, count, provider_of)
+                with _opened(installation) as database:
+                    _connect(database, count, provider_of)
                 subject = installation.subject()
                 running.append((str(count), subject, stack.enter_context(subject.running()).pid))
             for _, subject, pid in running:
@@ -194,24 +193,18 @@ def _many_connections(archive: Path, directory: Path, rounds: int) -> list[Row]:
     return rows
 
 
-def _connect(database: Database, sealers: vaults.Sealers, count: int, provider_of: Callable[[int], str]) -> None:
-    """So many connections more, with the one that is asked for among them."""
-    with database.read() as reader:
-        owner = principals.owner(reader)
-    if owner is None:
-        raise RuntimeError("nobody owns this home")
-    sealer = sealers.for_vault(owner.vault_id)
-
-    def put(tx: Transaction, number: int) -> None:
-        connections.put(
-            tx, sealer, provider=provider_of(number), name=f"c{number}", kind=Kind.API_KEY,
-            secrets={"api_key": Secret(KEY)}, now=datetime.now(UTC),
-        )  # fmt: skip
-
-    for first in range(1, count, _BATCH):
-        with database.transaction(durable=False) as tx:
-            for number in range(first, min(first + _BATCH, count)):
-                put(tx, number)
+def _connect(database: Database, count: int, provider_of: Callable[[int], str]) -> None:
+    """So many connections more: copies of the one that is asked for, under other names."""
+    with database.transaction(durable=False) as tx:
+        columns = [row[1] for row in tx.execute("PRAGMA table_info(connections)")]
+        own = {"provider": "?", "name": "?", "is_default": "0"}
+        copied = ", ".join(own.get(column, column) for column in columns)
+        for number in range(1, count):
+            tx.execute(
+                f"INSERT INTO connections ({', '.join(columns)}) SELECT {copied} FROM connections"
+                " WHERE provider = 'openai' AND name = 'default'",
+                (provider_of(number), f"c{number}"),
+            )
 
 
 # ---- a slow disk -----------------------------------------------------------------------------------------------------
@@ -248,12 +241,12 @@ def _slow_disk(archive: Path, directory: Path, rounds: int) -> list[Row]:
 # ---- a home without its daemon ---------------------------------------------------------------------------------------
 
 
-def _opened(installation: ours.Ours) -> AbstractContextManager[tuple[Database, vaults.Sealers]]:
+def _opened(installation: ours.Ours) -> AbstractContextManager[Database]:
     return _opened_at(installation.directory / ".authsome")
 
 
 @contextmanager
-def _opened_at(home: Path) -> Iterator[tuple[Database, vaults.Sealers]]:
+def _opened_at(home: Path) -> Iterator[Database]:
     settings = settings_from({"AUTHSOME_HOME": str(home)})
 
     def now() -> datetime:
@@ -264,7 +257,7 @@ def _opened_at(home: Path) -> Iterator[tuple[Database, vaults.Sealers]]:
         sealers = vaults.unlock(database, settings, clock=now)
         chain.begin(database, settings.home, sealers, now=now())
         try:
-            yield database, sealers
+            yield database
         finally:
             chain.close(database, now=now())
             database.close()

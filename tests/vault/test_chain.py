@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import threading
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
@@ -15,6 +16,7 @@ from authsome.crypto import aead
 from authsome.models import chain as form
 from authsome.models.audit import Entry, Event
 from authsome.vault import audit, chain, checkpoints, schema
+from authsome.vault.database import Database
 from authsome.vault.vaults import Sealers
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "audit.json").read_text())
@@ -364,3 +366,39 @@ def test_checkpoints_come_at_intervals_and_say_the_greatest_time(chained, now): 
         found = audit.page(reader, None, audit.Filter(since=now + timedelta(seconds=2100)), limit=1000)
         assert [int(each.entry.detail) for each in found] == [*range(2500, 2099, -1), 500]
     assert chained.flaw(limit=999) is None
+
+
+# ---- at once ---------------------------------------------------------------------------------------------------------
+
+
+def test_many_entries_at_once_are_all_there(chained):  # SEC-186
+    """Threads with and without a sync, a reader that holds on to its page, and a check meanwhile: none is lost."""
+    threads = [threading.Thread(target=chained.append, args=(200,), kwargs={"path": f"/{n}"}) for n in range(6)]
+    with chained.database.read() as reader:
+        held = audit.page(reader, None)
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            assert chain.verify(chained.database, after=None, limit=10**6).flaw is None
+        assert audit.page(reader, None) == held
+    for thread in threads:
+        thread.join()
+    progress = chain.verify(chained.database, after=None, limit=10**6)
+    assert (progress.flaw, progress.last) == (None, 1200)
+
+
+def test_a_second_daemon_of_the_same_store_is_no_stranger(chained):  # SEC-183
+    """Each takes the table's word for where the log ends, and the other's entries are sealed as well."""
+    second = Database(chained.database.path, writable=True)
+    second.engage(chained.database.notary)
+    try:
+        for _ in range(4):
+            chained.append(2)
+            with second.transaction() as tx:
+                audit.append(tx, Entry(event=Event.DENIED, at=chained.now))
+        assert chained.flaw() is None
+        with chained.database.read() as reader:
+            assert [each.id for each in audit.page(reader, None)] == list(range(12, 0, -1))
+    finally:
+        second._writer.notary = None  # the first one's to close
+        second.close()
