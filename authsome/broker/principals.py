@@ -109,10 +109,12 @@ class Principals:
         """The invitation that a link belongs to.
 
         Raises:
-            NotFound: there is none, it was used or withdrawn, or it has expired.
+            NotFound: there is none, it was used or withdrawn, it has expired, or whoever invited is no admin any more.
         """
         found = invitations.by_token(reader, token)
-        if found is None or found.expires_at <= self._context.clock():
+        host = None if found is None else principals.by_id(reader, found.invited_by)
+        is_good = host is not None and host.role is Role.ADMIN
+        if found is None or not is_good or found.expires_at <= self._context.clock():
             raise NotFound("this invitation has been used, or is too old", hint="ask whoever invited you for another")
         return found
 

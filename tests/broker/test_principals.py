@@ -68,6 +68,19 @@ def test_an_invitation_ends(house):
     assert accept(house, broker.principals.invite(owner, "ada@example.com").token)
 
 
+def test_an_invitation_is_worth_what_its_host_is(house):
+    """Who is no admin any more lets nobody in, and so not themselves once more; nor does who is gone. # SEC-206"""
+    ada = member(house, role=Role.ADMIN)
+    invited = house.broker.principals.invite(ada, "again@example.com", Role.ADMIN)
+    house.broker.principals.set_role(house.owner, "ada@example.com", Role.USER)
+    with pytest.raises(NotFound):
+        accept(house, invited.token)
+    house.broker.principals.set_role(house.owner, "ada@example.com", Role.ADMIN)
+    house.broker.principals.remove(house.owner, "ada@example.com")
+    with pytest.raises(NotFound):
+        accept(house, invited.token)
+
+
 def test_an_invitation_that_fails_is_not_used_up(house):
     """A name that cannot be shown leaves the link as it was."""
     invited = house.broker.principals.invite(house.owner, "ada@example.com")
