@@ -79,8 +79,9 @@ def change_master_key(  # noqa: PLR0913  # a change has these parts
     record, kek = master_key.derived(target.source, master, now=now)
     if kept is not None:
         kept.put_next(master)
-    if before is not None and before.source is not target.source:
-        record = replace(record, former=before.source)
+    if before is not None:
+        former = before.former if before.source is target.source else before.source
+        record = replace(record, former=None if former is target.source else former)
     with ExitStack() as held, database.transaction() as tx:
         held.enter_context(sealers.change_kek(tx, kek))
         master_key.keep(tx, record)

@@ -149,6 +149,25 @@ def test_a_daemon_goes_on_with_a_rekey_that_was_cut_off(connected):
         database.close()
 
 
+def test_doctor_advises_a_rekey_of_old_keys(connected):
+    """After a year; and says nothing of it once that is done."""
+    assert "days old" not in connected("doctor").stdout
+    assert connected("daemon", "stop").returncode == 0
+    settings = settings_from({"AUTHSOME_HOME": str(connected.home)})
+    with HomeLock.acquire(settings.home) as lock:
+        database = Database.open(lock, clock=adversary.now)
+        with database.transaction() as tx:
+            tx.execute("UPDATE vaults SET created_at = created_at - 400 * 86400000000")
+        database.close()
+    assert connected("daemon", "start").returncode == 0
+    done = connected("doctor")
+    assert "its oldest key is 400 days old" in done.stdout
+    assert "authsome admin rekey" in done.stdout
+    assert done.returncode == 0, "advice, and no failure"
+    connected.json("admin", "rekey")
+    assert "days old" not in connected("doctor").stdout
+
+
 # ---- the passphrase ----------------------------------------------------------------------------------------
 
 
