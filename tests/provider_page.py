@@ -39,6 +39,11 @@ _UNNAMED: Final = """
 Where two of these name one host, the more specific one is used (Jira's before Atlassian's); `klaviyo` and
 `klaviyo-oauth` are equal, so with both connected `authsome run --only` has to choose.
 
+A variable belongs to one provider. `gh` reads `GH_TOKEN` for github.com and for `SUBDOMAIN.ghe.com` alike (and
+`GH_ENTERPRISE_TOKEN` for a server of one's own), and that is `github`'s: with `github-residency` alone connected write
+`GH_TOKEN=$GHE_TOKEN gh …` in a run. With both, nothing is to be done: the host says which credential a request gets,
+whatever the variable holds.
+
 ## Logins that nobody names
 
 For these `authsome login` shows no account. The first take the credential, so that a wrong one is refused, and do not

@@ -20,7 +20,7 @@ Method = Literal["GET", "POST"]
 
 MOST: Final = 2
 """Requests for one kind of login: one that proves it, and one that names its account where the first does not."""
-MOST_URLS: Final = 3
+MOST_URLS: Final = 4
 REFUSALS: Final = (401, 403)
 """The answers that refuse a credential, unless a definition knows better."""
 

@@ -296,7 +296,7 @@ def test_everything_is_kept():
         (KEY, "verify", [{"url": "https://api.acme.test/"}] * 3, "verify[2].url: a login is tried by 2 requests", None),
         (KEY, "verify", {"url": ["https://api.acme.test/"] * 2}, "verify.url: names something twice", None),
         (KEY, "verify", {"url": []}, "verify.url: is missing", None),
-        (KEY, "verify", {"url": [f"https://api.acme.test/{n}" for n in range(4)]}, "must name 1 to 3 URLs", None),
+        (KEY, "verify", {"url": [f"https://api.acme.test/{n}" for n in range(5)]}, "must name 1 to 4 URLs", None),
         (KEY, "verify", {"url": "https://api.acme.test/?a={api_key}"}, "its query must be the same for everybody", "`inject`"),  # noqa: E501
         (KEY, "verify", {"url": "https://api.acme.test/?a"}, "verify.url: has a query that is not of the form", None),
         (KEY, "verify", {"url": "https://api.acme.test/?a=1&a=2"}, "has a query that names something", None),
