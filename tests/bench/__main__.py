@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]
 _ENVIRONMENT = CHECKOUT / ".venv" / "bin" / "python"
 
-NAMES = ("startup", "runs", "daemon", "resolve", "flatness", "proxy", "passing", "scale")
+NAMES = ("startup", "runs", "daemon", "resolve", "flatness", "proxy", "passing", "lasting", "scale")
 
 
 def main() -> int:
@@ -37,6 +37,7 @@ def main() -> int:
 
 def run(options: argparse.Namespace, chosen: list[str], directory: Path) -> int:
     """Measure what was chosen, with homes below `directory`."""
+    import lasting  # noqa: PLC0415
     import ours  # noqa: PLC0415
     import passing  # noqa: PLC0415
     import peers  # noqa: PLC0415
@@ -67,6 +68,9 @@ def run(options: argparse.Namespace, chosen: list[str], directory: Path) -> int:
         "scale": lambda: scale.measure(archive, directory / "scale", options.rounds),
         "passing": lambda: passing.measure(
             archive, directory / "passing", options.rounds, with_peers=not options.no_peers
+        ),
+        "lasting": lambda: lasting.measure(
+            archive, directory / "lasting", options.rounds, with_peers=not options.no_peers
         ),
     }
     rows = []

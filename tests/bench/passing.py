@@ -44,7 +44,7 @@ sslcrtd_program $certgen -s $directory/certificates -M 4MB
 sslcrtd_children 1
 acl all_steps at_step SslBump1
 ssl_bump peek all_steps
-ssl_bump bump all
+ssl_bump $act all
 tls_outgoing_options cafile=$directory/trust.pem
 request_header_access Authorization deny all
 request_header_add Authorization "Bearer bench-key"
@@ -97,7 +97,7 @@ def measure(archive: Path, directory: Path, rounds: int, *, with_peers: bool) ->
         connect(program, f"https://{HOST}:{port}/")
         ways[OURS] = _our_way(program, port)
         if with_peers:
-            for name, start in (("mitmdump", _mitmdump), ("squid", _squid)):
+            for name, start in (("mitmdump", _mitmdump), ("squid", squid)):
                 peer = stack.enter_context(start(directory / name, authority, port))
                 if peer is not None:
                     ways[name] = peer
@@ -168,18 +168,24 @@ def _client(way: _Way) -> _Figures:
     return figures
 
 
-def _words(host: str, port: int) -> tuple[str, ...]:
-    numbers = (str(REQUESTS), *(str(clients) for clients in CLIENTS))
+def request_words(host: str, port: int, requests: int, *clients: int) -> tuple[str, ...]:
+    """The client that makes requests, so many on one connection and for each number of connections."""
+    numbers = (str(requests), *(str(each) for each in clients))
     return (sys.executable, str(_CLIENT), f"https://{host}:{port}/json", *numbers)
 
 
 def _plain_way(port: int, environment: Mapping[str, str], *processes: int) -> _Way:
-    return _Way(command=_words("localhost", port), environment=environment, processes=processes)
+    return _Way(
+        command=request_words("localhost", port, REQUESTS, *CLIENTS), environment=environment, processes=processes
+    )
 
 
 def _our_way(program: Program, port: int) -> _Way:
     """Behind `authsome run`, from a first one on, so that the proxy and the daemon are there."""
-    way = _Way(command=tuple(program.argv("run", "--", *_words(HOST, port))), environment=program.environment(None))
+    way = _Way(
+        command=tuple(program.argv("run", "--", *request_words(HOST, port, REQUESTS, *CLIENTS))),
+        environment=program.environment(None),
+    )
     _client(way)
     ours = [pid for pid, command in program.processes().items() if "proxy-worker" in command or "serve" in command]
     return _Way(command=way.command, environment=way.environment, processes=tuple(ours))
@@ -210,8 +216,8 @@ def _mitmdump(directory: Path, authority: Authority, port: int) -> Iterator[_Way
 
 
 @contextmanager
-def _squid(directory: Path, authority: Authority, port: int) -> Iterator[_Way | None]:
-    """A squid with ssl-bump, one worker, no cache."""
+def squid(directory: Path, authority: Authority, port: int, *, splices: bool = False) -> Iterator[_Way | None]:
+    """A squid with ssl-bump, one worker, no cache; `splices`: it looks into nothing."""
     program = shutil.which("squid", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     certgen = Path(program or "").resolve().parents[1] / "lib" / "squid" / "security_file_certgen"
     if program is None or not certgen.exists():
@@ -224,7 +230,9 @@ def _squid(directory: Path, authority: Authority, port: int) -> Iterator[_Way | 
         (place / "authority.pem").write_bytes(bumping.certificate.read_bytes() + bumping.key_pem())
         (place / "trust.pem").write_bytes(authority.certificate.read_bytes())
         subprocess.run([certgen, "-c", "-s", place / "certificates", "-M", "4MB"], check=True, capture_output=True)
-        (place / "squid.conf").write_text(_SQUID.substitute(port=own, directory=place, certgen=certgen))
+        (place / "squid.conf").write_text(
+            _SQUID.substitute(port=own, directory=place, certgen=certgen, act="splice" if splices else "bump")
+        )
         for path in (place, *place.rglob("*")):
             path.chmod(0o777 if path.is_dir() else 0o666)
         with _running([program, "-N", "-f", str(place / "squid.conf")], own) as process:

@@ -4,6 +4,7 @@ It is run by itself (direct) and behind `authsome run`; which one it is, its env
 all it needs.
 
     stream_client.py events URL N   N streams on one connection after a first one; prints JSON
+    stream_client.py together URL N N streams at once, each to its end; prints how many events came
     stream_client.py download URL   says `ready` when a small request has gone through, waits for a line, downloads
 """
 
@@ -66,12 +67,15 @@ def head_length(reader: IO[bytes]) -> int | None:
     return length
 
 
-def chunks(reader: IO[bytes]) -> list[float]:
-    """When each chunk of a body came."""
+def chunks(reader: IO[bytes], late: list[float] | None = None) -> list[float]:
+    """When each chunk of a body came; `late` takes how many milliseconds after it was sent, of all but the first."""
     times = []
     while size := int(reader.readline(), 16):
-        reader.read(size + 2)
+        data = reader.read(size + 2)
+        now = time.monotonic()  # the server's clock, too
         times.append(time.perf_counter())
+        if late is not None and len(times) > 1:
+            late.append((now - json.loads(data.partition(b"data: ")[2])["at"]) * 1000)
     reader.readline()
     return times
 
@@ -83,15 +87,26 @@ def events(url: str, count: int) -> None:
     get(connection, url)
     head_length(reader)
     new = (chunks(reader)[0] - began) * 1000
-    opened, lasted = [], []
+    opened, lasted, late = [], [], []
     for _ in range(count):
         began = time.perf_counter()
         get(connection, url)
         head_length(reader)
-        times = chunks(reader)
+        times = chunks(reader, late)
         opened.append((times[0] - began) * 1000)
         lasted.append((times[-1] - began) * 1000)
-    print(json.dumps({"new": new, "opened": opened, "lasted": lasted}))
+    print(json.dumps({"new": new, "opened": opened, "lasted": lasted, "late": late}))
+
+
+def together(url: str, count: int) -> None:
+    """Read streams that run at the same time."""
+    pairs = [connect(url) for _ in range(count)]
+    for _, connection in pairs:
+        get(connection, url)
+    for reader, _ in pairs:
+        head_length(reader)
+    print(sum(len(chunks(reader)) for reader, _ in pairs), flush=True)
+    sys.stdin.readline()
 
 
 def download(url: str) -> None:
@@ -113,5 +128,7 @@ def download(url: str) -> None:
 if __name__ == "__main__":
     if sys.argv[1] == "events":
         events(sys.argv[2], int(sys.argv[3]))
+    elif sys.argv[1] == "together":
+        together(sys.argv[2], int(sys.argv[3]))
     else:
         download(sys.argv[2])
