@@ -29,7 +29,7 @@ from authsome.proxy.http1 import Body, Request
 from authsome.proxy.inject import Head
 from authsome.proxy.loop import Loop
 from authsome.proxy.monitor import Monitor
-from authsome.proxy.quick import Quick
+from authsome.proxy.quick import Pending, Quick
 from authsome.proxy.rules import Opening, Target
 from authsome.proxy.side import Cut, Side, wait
 from authsome.proxy.tenancy import Tenancy, Tenants
@@ -51,6 +51,7 @@ _REASONS: Final = {
     502: b"Bad Gateway",
     503: b"Service Unavailable",
 }
+_STATUS_END: Final = len("HTTP/1.1 200")
 _SERVERS: Final = 256  # that are remembered
 _REPEATABLE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 """Methods that may be sent again when nobody knows whether they arrived (RFC 9110 §9.2.2), and have no body."""
@@ -134,6 +135,8 @@ class Child:
         self._quick: Quick | None = None
         self._is_quick = False
         """Whether the next request may be one for the quick road."""
+        self._begun: tuple[Exchange, Request, Transfer] | None = None
+        """An exchange of that road whose response has begun."""
 
     def serve(self) -> None:
         """Serve it to its end.
@@ -365,10 +368,32 @@ class Child:
                 self._drop_server()
             return True
         data = server.receive()
-        if data:
-            quick.pending.received = data
-            return quick.answer(data, server) and not self._side.unsent
-        return data is None
+        if not data:
+            return data is None
+        return (quick.answer(data, server) or self._begin_answer(data)) and not self._side.unsent
+
+    def _begin_answer(self, data: bytes) -> bool:
+        """Pass on what has come of an answer that is not for the quick road; whether that is all of it.
+
+        From here, as a thread that does the rest is not there at once; but for what may block (a 401) or says little.
+        """
+        quick, server = self._quick, self._server
+        assert quick is not None
+        assert quick.pending is not None
+        assert server is not None
+        quick.pending.received = data
+        if len(data) < _STATUS_END or data[9:10] == b"1" or data[9:_STATUS_END] == b"401":
+            return False
+        exchange, request = quick.exchange(quick.pending)
+        transfer = Transfer(self._side, server, exchange, request, http1.Counted(0))
+        try:
+            if transfer.take(data):
+                quick.pending = None
+                return True
+        except Unanswered:  # which the thread meets again, and tells
+            return False
+        self._begun = exchange, request, transfer
+        return False
 
     def go_on(self) -> None:
         """See `loop.Waiting`."""
@@ -380,15 +405,8 @@ class Child:
         assert quick is not None
         pending = quick.pending
         if pending is not None:
-            exchange, request = quick.exchange()
             quick.pending = None
-            body, received = http1.Counted(0), pending.received
-            is_repeatable = not pending.asked.length
-            if not self._conclude(
-                exchange,
-                request,
-                lambda: self._carry(exchange, request, body, pending.sent, received, is_repeatable=is_repeatable),
-            ):
+            if not self._go_on_with(quick, pending):
                 self._side.finish()
                 return
             self._wait_in_loop()
@@ -430,6 +448,20 @@ class Child:
             self._engine.full.lend(connection, tenancy=tenancy, target=target)
         except (OSError, AuthsomeError):
             log.exception("a connection could not be handed over")
+
+    def _go_on_with(self, quick: Quick, pending: Pending) -> bool:
+        """Carry an exchange of the quick road to its end; whether the connection can go on."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            exchange, request, transfer = begun
+            return self._conclude(exchange, request, lambda: transfer.resume(b""))
+        exchange, request = quick.exchange(pending)
+        body, received, is_repeatable = http1.Counted(0), pending.received, not pending.asked.length
+        return self._conclude(
+            exchange,
+            request,
+            lambda: self._carry(exchange, request, body, pending.sent, received, is_repeatable=is_repeatable),
+        )
 
     # ---- exchanges -------------------------------------------------------------------------------------------
 

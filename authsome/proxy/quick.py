@@ -139,10 +139,8 @@ class Quick:
         self._child.send(answered.sent + answered.needles.replaced(data[end:]))
         return True
 
-    def exchange(self) -> tuple[Intercepted, Request]:
-        """The request that is on its way, for a thread to carry to its end."""
-        pending = self.pending
-        assert pending is not None
+    def exchange(self, pending: Pending) -> tuple[Intercepted, Request]:
+        """A request that is on its way, for others to carry to its end."""
         asked = pending.asked
         assert asked.credential is not None
         assert asked.needles is not None

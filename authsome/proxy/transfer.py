@@ -80,6 +80,21 @@ class Transfer:
             self._answer(received)
         return self._finish()
 
+    def take(self, received: bytes) -> bool:
+        """Pass on what has come of the response to a request that has been sent; does not wait.
+
+        Returns:
+            Whether that is all, and both connections can carry another exchange; else `resume` goes on.
+
+        Raises:
+            as `run`.
+        """
+        self._answer(received)
+        if not self._is_answered or self._is_last:
+            return False
+        self._server.used += 1
+        return True
+
     def _finish(self) -> Outcome:
         child, server = self._child, self._server
         while not (self._is_answered and (self._upload.is_complete or self._is_upload_lost)):
