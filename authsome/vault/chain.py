@@ -51,6 +51,7 @@ def begin(database: Database, home: Home, sealers: Sealers, *, now: datetime) ->
         store = str(reader.execute("SELECT id FROM store").fetchone()[0])
         row = reader.execute("SELECT sealed FROM server_key").fetchone()
     secret = aead.new_key() if row is None else sealers.unwrap_own(row[0], SERVER)
+    sealers.derive_from(secret)
     notary = Notary(ServerKey(secret, _PURPOSE), store, home)
     database.engage(notary)
     if not database.is_writable:

@@ -158,7 +158,7 @@ class Sealers:
 
     def __init__(self, database: Database, kek: Secret[bytes]) -> None:
         self._database = database
-        self._kek = kek
+        self._kek = self._root = kek
         self._sealers: dict[str, Sealer] = {}
         self._guard = threading.Lock()
 
@@ -249,8 +249,12 @@ class Sealers:
         return envelope.unwrap(self._kek, wrapped, name)
 
     def subkey(self, purpose: str) -> Secret[bytes]:
-        """A key for another purpose than sealing (form tokens, …), the same after each restart."""
-        return envelope.subkey(self._kek, purpose)
+        """A key for another purpose than sealing (form tokens, …), the same after each restart, and after a rekey."""
+        return envelope.subkey(self._root, purpose)
+
+    def derive_from(self, secret: Secret[bytes]) -> None:
+        """Have subkeys come from the server's own secret from now on, which no rekey changes."""
+        self._root = secret
 
 
 def unlock(database: Database, settings: Settings, *, clock: Clock, passphrase: Secret[str] | None = None) -> Sealers:
@@ -279,13 +283,6 @@ def unlock(database: Database, settings: Settings, *, clock: Clock, passphrase: 
     else:
         master_key.tidy(database, unlocked[0], settings, store)
     return Sealers(database, unlocked[1])
-
-
-def source(database: Database) -> str:
-    """Where the master key of this store comes from, in a word."""
-    with database.read() as reader:
-        record = master_key.read_record(reader)
-    return "none" if record is None else record.source.value
 
 
 def next_revision(transaction: Transaction, vault_id: str) -> int:

@@ -14,7 +14,7 @@ from authsome.errors import MasterKeyMismatch, PassphraseRefused, UsageError, Va
 from authsome.home import Settings, settings_from
 from authsome.models.connection import Kind
 from authsome.secret import Secret
-from authsome.vault import clients, connections, issuers, master_key, principals, rekeying, schema, vaults
+from authsome.vault import chain, clients, connections, issuers, master_key, principals, rekeying, schema, vaults
 from authsome.vault.master_key import Source
 from authsome.vault.rekeying import Target
 from vault.test_master_key import Keeping
@@ -253,6 +253,18 @@ def test_a_source_that_was_not_left_yet_is_left_at_the_next_start(house):
     assert not house.settings.home.master_key.exists()
     assert house.rows("SELECT former FROM master_key") == [(None,)]
     assert house.opened()
+
+
+def test_what_else_is_derived_outlives_a_rekey(house):
+    """The keys by which live runs tell their uses, and the log's seals: they come from the server's own secret."""
+    chain.begin(house.database, house.settings.home, house.sealers, now=house.now)
+    before = house.sealers.subkey("uses")
+    house.change(TARGETS["file"])
+    house.renew()
+    assert house.sealers.subkey("uses") == before
+    house.restart()
+    chain.begin(house.database, house.settings.home, house.sealers, now=house.now)
+    assert house.sealers.subkey("uses") == before
 
 
 # ---- the vaults' keys --------------------------------------------------------------------------------------
