@@ -13,7 +13,7 @@ def moment(at: datetime, now: datetime) -> Html:
     """`3 hours ago`, or `in 2 days`; the exact time is in its attributes."""
     distance = at - now
     words = _amount(abs(distance))
-    shown = "now" if words is None else f"in {words}" if distance > timedelta(0) else f"{words} ago"
+    shown = "just now" if words is None else f"in {words}" if distance > timedelta(0) else f"{words} ago"
     return html.render("time", exact=f"{at:%Y-%m-%dT%H:%M:%SZ}", title=f"{at:%Y-%m-%d %H:%M:%S} UTC", shown=shown)
 
 
