@@ -55,7 +55,7 @@ COMMANDS = (
     Command("identity limit", "identity", MACHINE, "limit what an identity may use, and for how long"),
     Command("identity revoke", "identity", MACHINE, "end an identity and its runs, at once"),
     Command("log", "log", MACHINE, "what happened: logins, uses, refusals"),
-    Command("log verify", "log_verify", MACHINE, "whether the log, or an export of it, is as it was written"),
+    Command("log verify", "log_verify", MACHINE, "whether the log, or an export, is as it was written"),
     Command("log export", "log_export", MACHINE, "the log as lines of JSON, or sent to a collector"),
     Command("daemon status", "daemon", MACHINE, "whether the daemon runs, and where"),
     Command("daemon start", "daemon", MACHINE, "start the daemon in the background"),
