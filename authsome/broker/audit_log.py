@@ -78,11 +78,12 @@ class AuditLog:
         if self._kept_at is not None and steady - self._kept_at < _KEEPING.total_seconds():
             return
         keep = retention(read_config(self._home))
-        if keep.age is not None and not trusted:
+        waits = keep.age is not None and not trusted
+        if waits:
             if self._kept_at is None and keep.entries is None:
                 return  # soon
             keep = replace(keep, age=None)
-        self._kept_at = steady if trusted else None
+        self._kept_at = None if waits else steady
         chain.checkpoint(context.database, Reason.INTERVAL, now=context.clock())
         pruned = pruning.prune(context.database, keep, now=context.clock())
         if pruned.flaw is not None:

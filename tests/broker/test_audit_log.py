@@ -66,3 +66,14 @@ def test_entries_are_counted_by_any_clock(kept):  # SEC-187
     write(kept)
     kept.broker.audit_log.keep()
     assert count(kept) == 2  # and the entry that tells of it
+
+
+def test_an_hour_has_one_checkpoint(kept):  # SEC-183
+    """However often it is looked whether there is something to do."""
+    write_private(kept.home.config, b"{}")
+    for _ in range(60):
+        write(kept, 1)
+        kept.broker.audit_log.keep()
+        passes(kept, MINUTE)
+    with kept.context.database.read() as reader:
+        assert reader.execute("SELECT count(*) FROM audit_checkpoints").fetchone() == (2,)  # the first began the chain
