@@ -64,6 +64,8 @@ class Resolved:
     caller: Caller
     connection: Connection
     injected: injection.Injected
+    stand_ins: tuple[tuple[str, Secret[str]], ...]
+    """Placeholders, and what goes in their place where the child has put them on the request."""
     reusable: timedelta
     """How long the same question has the same answer, if nothing changes."""
     is_for_any_path: bool
@@ -281,6 +283,7 @@ class Credentials:
             route=decision.route,
             connection=connection,
             rules=decision.rules,
+            placeholders=tuple(decision.provider.replaced.placeholder_names(connection.kind)),
             opens=opens,
             refreshes=refreshes,
             problem=problem,
@@ -308,11 +311,13 @@ class Credentials:
                 ended = connection
                 raise _expired(connection)
             held = connections.secrets(tx, context.sealers.for_vault(vault_id), connection)
-            injected = injection.apply(decision.rules, held)
+            export = decision.provider.replaced
+            injected = injection.apply(decision.rules, held, also=export.hidden_names)
             resolved = Resolved(
                 caller=claimant.caller,
                 connection=connection,
                 injected=injected,
+                stand_ins=export.stand_ins(connection.kind, held, connection.variables),
                 reusable=_NOT if injected.path else self._reusable(claimant.caller, connection, now),
                 is_for_any_path=decision.is_for_any_path,
             )

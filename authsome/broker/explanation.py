@@ -18,6 +18,8 @@ class Explanation:
     route: Route | None = None
     connection: Connection | None = None
     rules: Rules | None = None
+    placeholders: tuple[str, ...] = ()
+    """The variables whose placeholders would be replaced, wherever the request has them."""
     opens: bool = False
     """Whether TLS to this host would be opened, for this path or another."""
     unconnected: tuple[str, ...] = ()

@@ -86,7 +86,8 @@ def tell(question: Question, daemon: Daemon, output: Output) -> None:
 
 
 _NOTHING: Final[Mapping[str, object]] = {
-    "headers": [], "companions": [], "query": [], "removes": [], "changes_path": False, "refreshes": False,
+    "headers": [], "companions": [], "query": [], "removes": [], "changes_path": False, "placeholders": [],
+    "refreshes": False,
 }  # fmt: skip
 """What a request in clear text gets of a credential."""
 
@@ -145,6 +146,8 @@ def _changes(told: Mapping[str, object]) -> list[tuple[str, str]]:
         changes.append(("sets", f"in the query {', '.join(names)}"))
     if told.get("changes_path"):
         changes.append(("sets", "the placeholder in the path"))
+    if names := _names(told, "placeholders"):
+        changes.append(("replaces", f"the placeholder of {' or '.join(names)}, wherever the request has it"))
     return changes
 
 

@@ -3,20 +3,22 @@
 Rule: a placeholder looks like the real thing to a program and like nothing to its provider.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from authsome.models.api_key import ApiKey
 from authsome.models.connection import Kind, Secrets
-from authsome.models.injection import Names, kinds_for, plain_values
+from authsome.models.injection import Names, is_fit, kinds_for, plain_values
 from authsome.models.section import ENVIRONMENT_VARIABLE, Section
 from authsome.models.template import Template
 from authsome.secret import Secret
 
 NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
 DEFAULT_PLACEHOLDER: Final = "authsome-placeholder-00000000000000000000"
+SHORTEST_PLACEHOLDER: Final = 8
+"""Characters of one that is replaced on requests: a shorter one is nothing that they hold by chance."""
 
 _OBEYED: Final = frozenset(
     {
@@ -78,6 +80,34 @@ class Export:
             for each in self.env
             if each.auth in {None, kind} and (each.placeholder is not None or each.value.names <= variables.keys())
         }
+
+    def stand_ins(
+        self, kind: Kind, secrets: Secrets, variables: Mapping[str, str] = NO_VARIABLES
+    ) -> tuple[tuple[str, Secret[str]], ...]:
+        """The placeholders and what each stands for; arguments as those of `values`.
+
+        One that would stand for two things stands for none, and so does one that text may hold by chance. A value that
+        a request cannot carry is left out.
+        """
+        values = self.values(kind, secrets, variables)
+        found: dict[str, set[str]] = {}
+        for each in self.env:
+            if each.placeholder is not None and each.name in values:
+                found.setdefault(each.placeholder, set()).add(values[each.name].reveal())
+        return tuple(
+            (text, Secret(value))
+            for text, held in found.items()
+            if len(held) == 1 and len(text) >= SHORTEST_PLACEHOLDER and is_fit(value := next(iter(held)))
+        )
+
+    def placeholder_names(self, kind: Kind) -> Iterator[str]:
+        """The variables whose placeholders stand for something of a login of this kind."""
+        return (each.name for each in self.env if each.auth in {None, kind} and each.placeholder is not None)
+
+    @property
+    def hidden_names(self) -> frozenset[str]:
+        """The fields that placeholders stand for."""
+        return frozenset[str]().union(*(each.value.names for each in self.env if each.placeholder is not None))
 
     @classmethod
     def from_json(

@@ -137,8 +137,13 @@ def strippable(injections: Iterable[Injection]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def apply(rules: Rules, secrets: Secrets) -> Injected:
+def apply(rules: Rules, secrets: Secrets, *, also: frozenset[str] = frozenset()) -> Injected:
     """Fill the rules' templates with a connection's secrets.
+
+    Args:
+        rules: what to do.
+        secrets: the connection's fields.
+        also: those that may go out besides, for placeholders, and must not come back either.
 
     Raises:
         CredentialUnavailable: a value is missing, or cannot stand where it is wanted.
@@ -160,7 +165,7 @@ def apply(rules: Rules, secrets: Secrets) -> Injected:
             query.append((form.name, Secret(_render(form.value, values))))
         else:
             path.append((form.text, Secret(_path_value(form, values))))
-    used = frozenset[str]().union(*(injection.names for injection in rules.injections)) & rules.scrubbed
+    used = also.union(*(injection.names for injection in rules.injections)) & rules.scrubbed & values.keys()
     return Injected(
         remove=rules.remove,
         headers=tuple(headers),
@@ -179,6 +184,11 @@ def plain_values(secrets: Secrets) -> dict[str, str]:
     elif len(values) == 1:
         values[TOKEN] = next(iter(values.values()))
     return values
+
+
+def is_fit(value: str) -> bool:
+    """Whether a request can carry it: it is not empty, and holds no control character and no half of a character."""
+    return bool(value) and not _UNFIT.search(value)
 
 
 def kinds_for(template_names: frozenset[str], names: Names) -> list[Kind]:

@@ -48,7 +48,7 @@ __all__ = [
 SCHEMA_VERSION: Final = 1
 NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,62}[a-z0-9])?\Z")
 _BEGINNING: Final = re.compile(r"(?:https://)?\{[a-z][a-z0-9_]*\}\.(?=[A-Za-z0-9.-]+(?:[:/]|\Z))")
-_SCRUB: Final = ("on", "off")
+_SWITCH: Final = ("on", "off")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,8 @@ class Provider:
     """Whether its hosts may lie on this machine or a private network."""
     scrub: bool
     """Whether the credential is taken out of the answers of its hosts."""
+    replace: bool
+    """Whether placeholders are replaced wherever a request has them, beside what is injected."""
     unverified: bool
     """Whether the definition was written from memory and never tried."""
 
@@ -234,6 +236,11 @@ class Provider:
             return found
         return self.injections(kind, variables, host=place.host, port=place.port, path=None)
 
+    @property
+    def replaced(self) -> Export:
+        """The variables whose placeholders are replaced on requests."""
+        return self.export if self.replace else Export()
+
     def _scrubbed(self, kind: Kind) -> frozenset[str]:
         if not self.scrub:
             return frozenset()
@@ -311,7 +318,8 @@ def parse_definition(data: object, *, source: str) -> Provider:
             section.section("export"), names, api_key, {each.name: each.auth for each in variables}
         ),
         allow_private_addresses=allow_private,
-        scrub=section.choice("scrub", _SCRUB, "on") == "on",
+        scrub=section.choice("scrub", _SWITCH, "on") == "on",
+        replace=section.choice("replace", _SWITCH, "on") == "on",
         unverified=section.boolean("unverified"),
     )
     section.close()
@@ -348,6 +356,7 @@ def definition_to_json(provider: Provider) -> dict[str, object]:
         "export": provider.export.to_json() or None,
         "allow_private_addresses": provider.allow_private_addresses or None,
         "scrub": None if provider.scrub else "off",
+        "replace": None if provider.replace else "off",
         "unverified": provider.unverified or None,
     }
     return {key: value for key, value in written.items() if value is not None}

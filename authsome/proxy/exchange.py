@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
 from authsome.errors import AuthsomeError, EndpointUnreachable, RequestInvalid
-from authsome.proxy import answers, inject, rules, scrub
+from authsome.proxy import answers, inject, placeholders, rules, scrub
 from authsome.proxy.answers import Answer
 from authsome.proxy.inject import Credential, Fields, Head
 from authsome.proxy.rules import Question, Target
@@ -127,6 +127,14 @@ class Exchange:
         fields = self._watched(fields, None)
         return Head(target=head.target, fields=((b"Host", host), *inject.without(fields, ("Host",))))
 
+    def takes_body(self, fields: Fields) -> bool:  # noqa: ARG002
+        """Whether the body of a request with these fields is to be had whole and given to `body` before it is sent."""
+        return False
+
+    def body(self, fields: Fields, content: bytes) -> tuple[Fields, bytes]:
+        """A whole body, and the request's fields, as they are sent."""
+        return fields, content
+
     def _watched(self, fields: Fields, credential: Credential | None) -> Fields:
         """A request's fields, narrowed so that its answer can be looked through if there is anything to look for."""
         self._needles = self._memory.needles(self._tenancy, self.target.host, credential)
@@ -215,6 +223,16 @@ class Intercepted(Exchange):
         self._credential = self._resolved(method, path, wanted)
         head = Head(target=head.target, fields=self._watched(fields, self._credential))
         return head if self._credential is None else inject.injected(head, self._credential)
+
+    def takes_body(self, fields: Fields) -> bool:
+        """See `Exchange`."""
+        credential = self._credential
+        return credential is not None and bool(credential.placeholders) and placeholders.takes_body(fields)
+
+    def body(self, fields: Fields, content: bytes) -> tuple[Fields, bytes]:
+        """See `Exchange`; placeholders in it are replaced."""
+        assert self._credential is not None
+        return inject.injected_body(fields, content, self._credential)
 
     @property
     def is_quick(self) -> bool:

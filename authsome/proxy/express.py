@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_SECONDS: Final = 60.0  # how long a stranger may take to show a run's credential
 _HANDSHAKE_SECONDS: Final = 30.0
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _OPENED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _REASONS: Final = {
     400: b"Bad Request",
@@ -521,17 +522,51 @@ class Child:
         """Carry an exchange; whether the connection can go on."""
         try:
             head = prepare()
+            is_repeatable = body.is_complete
+            fields, content = head.fields, b""
+            if exchange.takes_body(fields):
+                fields, content = exchange.body(fields, self._whole(request, body))
         except AuthsomeError as error:
             return self._refuse(exchange.refusal(error), request, body)
+        except Cut:
+            raise
         except Exception:
             log.exception("a request could not be decided")
             failure = AuthsomeError("the proxy failed", hint="see `authsome doctor`")
             return self._refuse(exchange.refusal(failure), request, None)
-        sent = http1.request_bytes(request.method, head.target, head.fields)
-        is_repeatable = body.is_complete
+        sent = http1.request_bytes(request.method, head.target, fields) + content
         return self._conclude(
             exchange, request, lambda: self._carry(exchange, request, body, sent, None, is_repeatable=is_repeatable)
         )
+
+    def _whole(self, request: Request, body: Body) -> bytes:
+        """A request's whole body, of a known and small length; a server that ends meanwhile is dialled anew.
+
+        Raises:
+            Cut: the child's connection ended before.
+            AuthsomeError: the server cannot be had any more.
+        """
+        side = self._side
+        if request.values(b"expect") and request.minor > 0:
+            side.send(_CONTINUE)
+        pieces: list[bytes] = []
+        data: bytes | None
+        data, side.unread = side.unread, b""
+        while True:
+            if data:
+                piece, side.unread = body.feed(data)
+                pieces.append(piece)
+            if body.is_complete:
+                break
+            wait((side, True))
+            data = side.receive()
+            if data == b"":
+                raise Cut(side)
+        if self._server is not None and not self._is_server_idle():
+            self._drop_server()
+            assert self._open_server is not None
+            self._server = Side(self._open_server())
+        return b"".join(pieces)
 
     def _conclude(self, exchange: Exchange, request: Request, carry: Callable[[], Outcome]) -> bool:
         """Carry an exchange that has been decided; whether the connection can go on."""

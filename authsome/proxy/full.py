@@ -240,7 +240,7 @@ class Child(LiveConnectionHandler):
             case http_hooks.HttpRequestHeadersHook(flow=flow):
                 await self._guarded(flow, self._request)
             case http_hooks.HttpRequestHook(flow=flow):
-                self._request_trailers(flow)
+                self._request_end(flow)
             case http_hooks.HttpResponseHeadersHook(flow=flow):
                 await self._guarded(flow, self._response)
             case http_hooks.HttpResponseHook(flow=flow):
@@ -315,7 +315,7 @@ class Child(LiveConnectionHandler):
             request.authority = ""
         request.data.path = head.target
         request.headers = http.Headers(head.fields)
-        request.stream = True
+        request.stream = not exchange.takes_body(head.fields)
 
     async def _plain(self, request: http.Request) -> Exchange:
         """A request in clear text for a proxy to pass on (RFC 9112 §3.2.2): never with a credential."""
@@ -339,8 +339,13 @@ class Child(LiveConnectionHandler):
         exchange.check(authorities, self.engine.clock())
         return exchange
 
-    def _request_trailers(self, flow: http.HTTPFlow) -> None:
+    def _request_end(self, flow: http.HTTPFlow) -> None:
+        """The end of a request: its trailers, and its body where that was waited for."""
         exchange = flow.metadata.get(_EXCHANGE)
+        request, content = flow.request, flow.request.raw_content
+        if content is not None and isinstance(exchange, Exchange) and exchange.takes_body(request.headers.fields):
+            fields, request.raw_content = exchange.body(request.headers.fields, content)
+            request.headers = http.Headers(fields)
         if flow.request.trailers is not None and isinstance(exchange, Exchange):
             flow.request.trailers = http.Headers(exchange.request_trailers(flow.request.trailers.fields))
 

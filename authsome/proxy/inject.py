@@ -3,16 +3,19 @@
 Plain values, no I/O and no engine.
 
 Rule: what the child sent under a name that the credential uses, or that any sibling of it uses, in whatever spelling,
-is gone before ours is set; so a placeholder never travels on, and a request carries one credential or none.
+is gone before ours is set; so a request carries one credential or none. A placeholder of the same connection that the
+child put elsewhere is replaced there (`placeholders`), before, so that nothing is looked for in what was set.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, cast
 from urllib.parse import quote, unquote_plus
 
 from authsome.errors import DaemonUnavailable, RequestInvalid
+from authsome.proxy import placeholders
+from authsome.proxy.placeholders import Placeholders
 from authsome.secret import Secret
 
 Fields = tuple[tuple[bytes, bytes], ...]
@@ -63,6 +66,8 @@ class Credential:
     query: tuple[tuple[str, Secret[str]], ...] = ()
     path: Secret[str] | None = None
     """A path that replaces the request's, without the query."""
+    placeholders: Placeholders = ()
+    """What goes in the place of which text, where the child has put that anywhere else."""
     secrets: tuple[Secret[str], ...] = ()
     """What must not come back in an answer: the secrets that the above is made of."""
     reusable_seconds: float = 0.0
@@ -113,20 +118,66 @@ def injected(head: Head, credential: Credential) -> Head:
     Raises:
         DaemonUnavailable: the credential cannot be a header's value; it is not sent in part.
     """
-    replaced = [name for name, _ in credential.set]
-    fields = list(without(head.fields, (*replaced, *credential.remove)))
+    names = (*(name for name, _ in credential.set), *credential.remove)
+    fields = list(_replaced(head.fields, names, credential) if credential.placeholders else without(head.fields, names))
     present = {_spelling(name) for name, _ in fields}
     for name, value in credential.set:
         fields.append((_ascii(name), _header_value(value.reveal())))
     for name, text in credential.default:
         if _spelling(_ascii(name)) not in present:
             fields.append((_ascii(name), _header_value(text)))
-    path, question, query = head.target.partition(b"?")
+    return Head(target=injected_target(head.target, credential), fields=tuple(fields))
+
+
+def injected_target(target: bytes, credential: Credential) -> bytes:
+    """The path and query with the credential in them.
+
+    Raises:
+        DaemonUnavailable: it cannot be there.
+    """
+    path, question, query = target.partition(b"?")
     if credential.path is not None:
         path = _ascii(credential.path.reveal())
+    elif credential.placeholders:
+        path = placeholders.in_path(path, credential.placeholders)
+    if credential.placeholders and query:
+        query = placeholders.in_pairs(query, credential.placeholders)
     if credential.query:
         question, query = b"?", _with_parameters(query, credential.query)
-    return Head(target=path + question + query, fields=tuple(fields))
+    return path + question + query
+
+
+def injected_body(fields: Fields, body: bytes, credential: Credential) -> tuple[Fields, bytes]:
+    """A body, one that `placeholders.takes_body` says so of, with the credential in it, and the fields with its length.
+
+    Expect goes: who reads a body to its end has asked for it.
+    """
+    found = placeholders.in_body(fields, body, credential.placeholders)
+    length = b"%d" % len(found)
+    return (
+        tuple(
+            (name, length if name.lower() == b"content-length" else value)
+            for name, value in fields
+            if name.lower() != b"expect"
+        ),
+        found,
+    )
+
+
+def _replaced(fields: Fields, names: Iterable[str], credential: Credential) -> Iterator[tuple[bytes, bytes]]:
+    """The fields with the values in place of the placeholders, and without these names.
+
+    Where no header is set, what stays is one of these by which the child shows a placeholder: it is its own way to
+    show the credential, and the only one.
+    """
+    gone = {_spelling(_ascii(name)) for name in names}
+    for name, value in fields:
+        is_gone = _spelling(name) in gone
+        if is_gone and credential.set:
+            continue
+        found = placeholders.in_field(name, value, credential.placeholders)
+        if not (is_gone and found == value):
+            yield name, found
 
 
 def without(fields: Fields, names: Iterable[str]) -> Fields:
@@ -206,6 +257,7 @@ def credential_from_json(data: Mapping[str, object]) -> Credential:
         remove=tuple(_texts(data.get("remove", []))),
         query=tuple((name, Secret(value)) for name, value in _pairs(data.get("query", []))),
         path=Secret(path) if isinstance(path, str) else None,
+        placeholders=_placeholders(data.get("placeholders", [])),
         secrets=tuple(Secret(text) for text in _texts(data.get("secrets"))),
         reusable_seconds=_seconds(data.get("reusable_seconds")),
         is_for_any_path=data.get("any_path") is True,
@@ -223,8 +275,16 @@ def credential_to_json(credential: Credential) -> dict[str, object]:
         "remove": credential.remove,
         "query": [(name, value.reveal()) for name, value in credential.query],
         "path": credential.path.reveal() if credential.path is not None else None,
+        "placeholders": [(text, value.reveal()) for text, value in credential.placeholders],
         "secrets": [secret.reveal() for secret in credential.secrets],
     }
+
+
+def _placeholders(value: object) -> Placeholders:
+    found = _pairs(value)
+    if any(_UNFIT.search(held.encode()) or not text.isascii() or not text for text, held in found):
+        raise DaemonUnavailable("the daemon answered with a value that no request can hold")
+    return tuple((text, Secret(held)) for text, held in found)
 
 
 def _seconds(value: object) -> float:

@@ -14,7 +14,7 @@ from typing import Final
 
 from authsome.clock import Clock
 from authsome.errors import AuthsomeError
-from authsome.proxy import http1, inject, rules, scrub, targets
+from authsome.proxy import http1, inject, placeholders, rules, scrub, targets
 from authsome.proxy.exchange import Intercepted, Memory
 from authsome.proxy.http1 import Counted, Request
 from authsome.proxy.inject import Credential, Fields, Head
@@ -45,8 +45,12 @@ class _Asked:
     credential: Credential | None = None
     """The one that was put on them last."""
     needles: Needles | None = None
+    put: Fields = ()
+    """The fields with it."""
     sent: bytes = b""
-    """The fields with it, as they are sent."""
+    """The same as they are sent."""
+    takes_body: bool = False
+    """Whether a body may hold placeholders."""
     accepted: frozenset[bytes] = frozenset()
     """The codings that they then ask for."""
 
@@ -111,11 +115,12 @@ class Quick:
         needles = self._memory.needles(self._tenancy, self._target.host, credential)
         if asked.credential is not credential or asked.needles is not needles:
             self._put_on(asked, credential, needles)
-        if credential.query:
-            target = inject.injected(Head(target=target, fields=()), credential).target
-        sent = b"%b %b HTTP/1.1\r\n%b" % (method, target, asked.sent)
-        if asked.length:
-            sent += unread[end + 4 :]
+        if credential.query or credential.placeholders:
+            target = inject.injected_target(target, credential)
+        fields, body = asked.sent, unread[end + 4 :]
+        if asked.takes_body:
+            fields, body = self._with_body(asked, credential, body)
+        sent = b"%b %b HTTP/1.1\r\n%b%b" % (method, target, fields, body)
         self._child.unread = b""
         self.pending = Pending(method, target, unread[: end + 4], asked, sent)
         server.send(sent)
@@ -180,8 +185,15 @@ class Quick:
     def _put_on(self, asked: _Asked, credential: Credential, needles: Needles) -> None:
         fields, accepted = scrub.narrowed(asked.fields) if needles else (asked.fields, frozenset[bytes]())
         put = inject.injected(Head(target=b"/", fields=fields), credential)
-        asked.sent = http1.fields_bytes(put.fields)
+        asked.put, asked.sent = put.fields, http1.fields_bytes(put.fields)
+        asked.takes_body = bool(credential.placeholders) and placeholders.takes_body(put.fields)
         asked.credential, asked.needles, asked.accepted = credential, needles, accepted
+
+    @staticmethod
+    def _with_body(asked: _Asked, credential: Credential, body: bytes) -> tuple[bytes, bytes]:
+        """The fields and the body as they are sent."""
+        put, found = inject.injected_body(asked.put, body, credential)
+        return (asked.sent, body) if found == body else (http1.fields_bytes(put), found)
 
     def _read_answer(self, head: bytes, asked: _Asked) -> _Answered | None:
         """What becomes of an answer; None where that is for a thread to tell."""

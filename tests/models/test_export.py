@@ -5,7 +5,7 @@ import pytest
 from authsome.errors import ProviderInvalid
 from authsome.models.connection import Kind
 from authsome.models.export import DEFAULT_PLACEHOLDER
-from authsome.models.provider import parse_definition
+from authsome.models.provider import definition_to_json, parse_definition
 from authsome.secret import Secret
 
 PROVIDER = parse_definition(
@@ -87,3 +87,53 @@ def test_variables_that_programs_obey(name: str):
         with pytest.raises(ProviderInvalid) as caught:
             parse_definition(document, source="acme.json")
         assert caught.value.message.startswith(f"acme.json: export.env.{name}: is a variable that programs obey")
+
+
+def test_what_placeholders_stand_for():
+    """Each placeholder of what the login holds, and what takes its place; not those that hide nothing."""
+    told = PROVIDER.export.stand_ins(Kind.OAUTH2, {"access_token": Secret("at"), "refresh_token": Secret("rt")})
+    assert [(text, value.reveal()) for text, value in told] == [(DEFAULT_PLACEHOLDER, "at")]
+    assert PROVIDER.export.hidden_names == {"token", "access_token", "api_key"}
+    assert list(PROVIDER.export.placeholder_names(Kind.API_KEY)) == ["ACME_TOKEN", "ACME_API_KEY"]
+
+
+@pytest.mark.parametrize("value", ["", "a\r\nb", "a\0"])
+def test_a_value_that_no_request_can_carry_stands_for_nothing(value: str):
+    """It is not sent in part."""
+    # SEC-155
+    assert PROVIDER.export.stand_ins(Kind.API_KEY, {"api_key": Secret(value)}) == ()
+
+
+def test_a_placeholder_of_two_values_stands_for_neither():
+    """Nothing is guessed."""
+    document = {
+        "schema_version": 1,
+        "name": "two",
+        "api_url": "api.two.test",
+        "api_key": {"fields": [{"name": "app", "label": "app"}, {"name": "secret", "label": "secret"}]},
+        "inject": {"header": "X-App", "template": "{app}"},
+        "export": {
+            "env": {
+                "TWO_APP": {"value": "{app}", "placeholder": "same-placeholder"},
+                "TWO_SECRET": {"value": "{secret}", "placeholder": "same-placeholder"},
+                "TWO_AGAIN": {"value": "{secret}", "placeholder": "other-placeholder"},
+                "TWO_SHORT": {"value": "{secret}", "placeholder": "short"},
+            }
+        },
+    }
+    export = parse_definition(document, source="two.json").export
+    told = export.stand_ins(Kind.API_KEY, {"app": Secret("a-0"), "secret": Secret("s-0")})
+    assert [(text, value.reveal()) for text, value in told] == [("other-placeholder", "s-0")]
+    alike = export.stand_ins(Kind.API_KEY, {"app": Secret("one"), "secret": Secret("one")})
+    assert [text for text, _ in alike] == ["same-placeholder", "other-placeholder"]
+
+
+@pytest.mark.parametrize("value", ["on", "off"])
+def test_replacing_can_be_switched_off(value: str):
+    """Then nothing stands for anything, and the child sees the same."""
+    provider = parse_definition({**definition_to_json(PROVIDER), "replace": value}, source="acme.json")
+    assert ("replace" in definition_to_json(provider)) is (value == "off")
+    assert (provider.replaced == provider.export) is (value == "on")
+    assert (provider.replaced.hidden_names == frozenset()) is (value == "off")
+    with pytest.raises(ProviderInvalid, match="replace"):
+        parse_definition({**definition_to_json(PROVIDER), "replace": "maybe"}, source="acme.json")

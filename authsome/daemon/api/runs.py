@@ -101,6 +101,7 @@ class RunsApi(Endpoints):
                         "remove": views.TEXTS,
                         "query": views.PAIRS,
                         "path": views.OPTIONAL_TEXT,
+                        "placeholders": views.PAIRS,
                         "secrets": views.TEXTS,
                         "expires_at": views.OPTIONAL_TEXT,
                         "credential_id": views.TEXT,

@@ -141,6 +141,7 @@ EXPLANATION: Final = shape(
         "query": TEXTS,
         "removes": TEXTS,
         "changes_path": BOOLEAN,
+        "placeholders": TEXTS,
         "refreshes": BOOLEAN,
     },
     {
@@ -329,6 +330,7 @@ def resolved(found: Resolved, path: str) -> JsonObject:
         "remove": list(injected.remove),
         "query": [[name, value.reveal()] for name, value in injected.query],
         "path": rewritten if rewritten != path else None,
+        "placeholders": [[text, value.reveal()] for text, value in found.stand_ins],
         "secrets": [secret.reveal() for secret in injected.secrets],
         "expires_at": time(stored.expires_at) if stored.expires_at else None,
         "credential_id": f"{stored.provider}/{stored.name}/{stored.revision}",
@@ -349,6 +351,7 @@ def explanation(told: Explanation) -> JsonObject:
         "query": list(told.query),
         "removes": list(told.rules.remove) if told.rules else [],
         "changes_path": told.changes_path,
+        "placeholders": list(told.placeholders),
         "refreshes": told.refreshes,
     }
     if route is not None and connection is not None:
