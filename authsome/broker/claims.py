@@ -19,7 +19,7 @@ from authsome.broker.identities import describe
 from authsome.errors import NotAllowed, NotFound
 from authsome.models.audit import Entry, Event
 from authsome.models.limits import UNLIMITED, Limits
-from authsome.models.principal import Claim, Identity, Principal, Role
+from authsome.models.principal import Caller, Claim, Identity, Principal, Role
 from authsome.secret import Secret
 from authsome.vault import audit, claims, identities, principals
 from authsome.vault.database import Reader, Transaction
@@ -117,6 +117,16 @@ class Claims:
         """
         with self._context.database.read() as reader:
             return self._open(reader, token)
+
+    def list_open(self, caller: Caller, *, limit: int) -> list[Claim]:
+        """The questions that wait for an answer, newest first. Their links are known to who asked alone.
+
+        Raises:
+            NotAllowed: the caller is no admin: whoever asks is nobody's yet, and its handle nobody's business.
+        """
+        caller.require_admin()
+        with self._context.database.read() as reader:
+            return claims.list_open(reader, now=self._context.clock(), limit=limit)
 
     def candidates(self, principal: Principal) -> list[Principal]:
         """The principals whom this one may bind an identity to: itself; for an admin, also those of programs."""

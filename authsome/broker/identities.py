@@ -125,6 +125,22 @@ class Identities:
                 )
         return found
 
+    def get(self, caller: Caller, name: str) -> Listed:
+        """One identity, a revoked one too, for its principal or an admin; a limited one sees only itself.
+
+        Raises:
+            NotFound: there is none, or it is somebody else's.
+        """
+        with self.context.database.read() as reader:
+            identity, owner = self._owned(reader, caller, name)
+            if not caller.limits.is_none and name != caller.handle:
+                raise _unknown(name)
+            return Listed(
+                identity=identity,
+                principal=owner,
+                last_used_at=identities.last_uses(reader, owner.id).get(name),
+            )
+
     def limit(self, caller: Caller, name: str, limits: Limits) -> Identity:
         """Limit an identity anew, from its next request on.
 
@@ -170,11 +186,11 @@ class Identities:
         assert revoked is not None
         return revoked
 
-    def _owned(self, tx: Transaction, caller: Caller, name: str) -> tuple[Identity, Principal]:
+    def _owned(self, reader: Reader, caller: Caller, name: str) -> tuple[Identity, Principal]:
         """An identity that the caller may do something about."""
-        identity, owner = identities.caller(tx, name) or (None, None)
+        identity, owner = identities.caller(reader, name) or (None, None)
         if identity is None or owner is None or (owner.id != caller.principal.id and not caller.is_admin):
-            raise NotFound(f"there is no identity {name[:64]}", hint="`authsome identity list` shows them")
+            raise _unknown(name)
         return identity, owner
 
     def _entry(self, event: Event, caller: Caller, identity: Identity, owner: Principal, detail: str) -> Entry:
@@ -206,6 +222,10 @@ def describe(limits: Limits) -> str:
     if limits.expires_at is not None:
         parts.append(f"until {limits.expires_at:%Y-%m-%dT%H:%M:%SZ}")
     return "; ".join(parts) or "no limits"
+
+
+def _unknown(name: str) -> NotFound:
+    return NotFound(f"there is no identity {name[:64]}", hint="`authsome identity list` shows them")
 
 
 def _caller(reader: Reader, name: str) -> Caller | None:

@@ -38,6 +38,16 @@ def by_handle(reader: Reader, handle: str) -> Claim | None:
     return None if row is None else _claim(row)
 
 
+def list_open(reader: Reader, *, now: datetime, limit: int) -> list[Claim]:
+    """The questions that wait for an answer, newest first."""
+    rows = reader.execute(
+        f"SELECT {_COLUMNS} FROM claims WHERE refused_at IS NULL AND expires_at > ?"
+        " ORDER BY created_at DESC, handle LIMIT ?",
+        (from_moment(now), limit),
+    )
+    return [_claim(row) for row in rows.fetchall()]
+
+
 def delete(transaction: Transaction, handle: str) -> None:
     """Forget an identity's question."""
     transaction.execute("DELETE FROM claims WHERE handle = ?", (handle,))

@@ -1,6 +1,7 @@
 """Claims: asked by an identity, answered by a signed-in principal; once, not for long, and for the key that asked."""
 
 import threading
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -201,3 +202,20 @@ def test_for_whom_an_identity_is_claimed(house):
     broker.claims.confirm(owner.principal, asked.token, owner_id=robot.id)
     assert caller(house).principal == robot
     assert house.events(Event.CLAIM)[0].entry.vault_id == robot.vault_id
+
+
+def test_who_waits_is_an_admins_to_know(house):
+    """Those without an answer, newest first, as long as their links are good."""
+    claims = house.broker.claims
+    for handle in ("first", "second", "third"):
+        asked = claims.ask(newcomer(house, handle))
+        house.clock.advance(timedelta(minutes=1))
+        if handle == "second":
+            claims.refuse(house.owner.principal, asked.token)
+    assert [each.handle for each in claims.list_open(house.owner, limit=9)] == ["third", "first"]
+    assert [each.handle for each in claims.list_open(house.owner, limit=1)] == ["third"]
+    house.clock.advance(LIFETIME - timedelta(minutes=2))
+    assert [each.handle for each in claims.list_open(house.owner, limit=9)] == ["third"]
+    user = replace(house.owner, principal=replace(house.owner.principal, role=Role.USER))
+    with pytest.raises(NotAllowed):
+        claims.list_open(user, limit=9)

@@ -1,8 +1,11 @@
 """What the dashboard's tests share: a browser that is signed in, and the rules of accessibility."""
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from subprocess import Popen
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -24,6 +27,24 @@ def open_dashboard(daemon: program.Program) -> Callable[..., None]:
         page.wait_for("h1")
 
     return opened
+
+
+@pytest.fixture
+def agent(daemon: program.Program, start: Callable[..., Popen[str]]) -> tuple[dict[str, str], Popen[str], str, str]:
+    """An identity that asks to be claimed, in a terminal that waits: environment, process, path, fingerprint."""
+    made = daemon("identity", "create", "agent", "--print")
+    assert made.returncode == 0, made.stderr
+    environment = dict(line.split("=", 1) for line in made.stdout.splitlines())
+    fingerprint = re.search(r"fingerprint  ([0-9a-f ]{39})", made.stderr)[1]
+    process = start("identity", "claim", "--no-browser", env=environment)
+    said = ""
+    while "fingerprint" not in said:
+        line = process.stderr.readline()
+        assert line, said
+        said += line
+    link = re.search(rf"{re.escape(daemon.url)}(/claim/\S+)", said)[1]
+    assert fingerprint in said
+    return environment, process, link, fingerprint
 
 
 @pytest.fixture(scope="session")
@@ -57,9 +78,11 @@ def presentable(complaints: Callable[[Page], list[str]], tmp_path: Path) -> Call
 
     def check(page: Page, *, expects: Sequence[str] = ()) -> None:
         assert complaints(page) == []
+        place = re.sub(r"\W+", "-", urlsplit(page.url).path).strip("-")
         for width in (380, 1440):
             for dark in (False, True):
-                page.screenshot(tmp_path / f"{width}-{'dark' if dark else 'light'}.png", width=width, dark=dark)
+                picture = tmp_path / f"{place}-{width}-{'dark' if dark else 'light'}.png"
+                page.screenshot(picture, width=width, dark=dark)
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), f"{width} is too narrow"
         assert page.violations == []  # SEC-36
         said = [each for each in page.console if not each.startswith("verbose:")]  # advice of the developer tools

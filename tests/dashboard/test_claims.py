@@ -1,28 +1,6 @@
 """A signed-in principal says whether an identity that asks is its own."""
 
-import re
-
-import pytest
-
 from dashboard.visitor import Visitor
-
-
-@pytest.fixture
-def agent(daemon, start):
-    """An identity that asks to be claimed, in a terminal that waits: environment, process, path, fingerprint."""
-    made = daemon("identity", "create", "agent", "--print")
-    assert made.returncode == 0, made.stderr
-    environment = dict(line.split("=", 1) for line in made.stdout.splitlines())
-    fingerprint = re.search(r"fingerprint  ([0-9a-f ]{39})", made.stderr)[1]
-    process = start("identity", "claim", "--no-browser", env=environment)
-    said = ""
-    while "fingerprint" not in said:
-        line = process.stderr.readline()
-        assert line, said
-        said += line
-    link = re.search(rf"{re.escape(daemon.url)}(/claim/\S+)", said)[1]
-    assert fingerprint in said
-    return environment, process, link, fingerprint
 
 
 def test_claiming_in_a_browser(daemon, agent, page, open_dashboard, presentable):

@@ -46,7 +46,9 @@ def listed(program) -> set[tuple[str, str]]:
 # ---- looking -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/ui/", "/ui/connections", "/ui/apps", "/ui/apps/github", "/ui/settings"])
+@pytest.mark.parametrize(
+    "path", ["/ui/", "/ui/connections", "/ui/apps", "/ui/apps/github", "/ui/identities", "/ui/settings"]
+)
 def test_empty_places_are_presentable(page, open_dashboard, presentable, path):
     """A new home: every page says what to do next, and shows no fault to eye, keyboard or screen reader."""
     open_dashboard(page, path)

@@ -3,18 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import MappingProxyType
-from typing import Final
 
-from authsome.daemon.dashboard import html, shell, times
+from authsome.daemon.dashboard import html, limits, shell, times
 from authsome.daemon.dashboard.html import Html
-from authsome.daemon.dashboard.shell import TextField, TokenFor
+from authsome.daemon.dashboard.shell import TokenFor
 from authsome.models.principal import Principal
-
-PERIODS: Final[Mapping[str, str]] = MappingProxyType(
-    {"": "No end", "1": "1 hour", "24": "1 day", "168": "7 days", "720": "30 days", "2160": "90 days"}
-)
-"""How long an identity may act, in hours, and in words."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,36 +29,18 @@ class ClaimForm:
 
 def content(form: ClaimForm, token_for: TokenFor) -> Html:
     """Handle and fingerprint, to be compared with what the terminal shows; yes within limits, or no."""
-    fields = [
-        shell.text_field(
-            TextField(
-                name="connections",
-                label="Connections",
-                value=form.given.get("connections"),
-                hint="patterns such as `github`, `github/work` or `open*`, parted by blanks; empty allows all",
-                required=False,
-            )
-        ),
-        shell.text_field(
-            TextField(
-                name="methods",
-                label="Methods",
-                value=form.given.get("methods"),
-                hint="such as `GET HEAD`; empty allows all",
-                required=False,
-            )
-        ),
-        shell.select("hours", "For how long", PERIODS, form.given.get("hours", "")),
-    ]
     owner = (
         shell.select("owner", "For", {each.id: each.name for each in form.owners}, form.given.get("owner", ""))
         if len(form.owners) > 1
         else None
     )
-    limits = html.render(
-        "options", name="Limit what it may do", fields=html.join(fields), open=Html(" open") if form.given else None
+    within = html.render(
+        "options",
+        name="Limit what it may do",
+        fields=limits.fields(form.given),
+        open=Html(" open") if form.given else None,
     )
-    answer = html.join([owner or Html(""), limits, html.render("actions", content=shell.button("Yes, it is mine"))])
+    answer = html.join([owner or Html(""), within, html.render("actions", content=shell.button("Yes, it is mine"))])
     return html.render(
         "claim",
         handle=form.handle,
@@ -77,6 +52,6 @@ def content(form: ClaimForm, token_for: TokenFor) -> Html:
     )
 
 
-def answered(handle: str | None, limits: str | None) -> Html:
+def answered(handle: str | None, within: str | None) -> Html:
     """What was answered; without a handle it was no."""
-    return html.render("claimed", handle=handle, limits=html.sentence(limits)) if handle else html.render("refused")
+    return html.render("claimed", handle=handle, limits=html.sentence(within)) if handle else html.render("refused")

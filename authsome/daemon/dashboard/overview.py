@@ -7,7 +7,7 @@ from typing import Final
 
 from authsome.broker.identities import Listed
 from authsome.broker.usage import Day
-from authsome.daemon.dashboard import connections, html, pieces, times
+from authsome.daemon.dashboard import connections, html, identities, pieces, times
 from authsome.daemon.dashboard.connections import Shown
 from authsome.daemon.dashboard.html import Html
 from authsome.daemon.dashboard.shell import TokenFor
@@ -47,7 +47,7 @@ def content(view: Overview, token_for: TokenFor) -> Html:
         ),
         runs=_rows([_run(each, now) for each in view.runs[:SHOWN]])
         or pieces.empty("No command is running. Start one:", "authsome run -- COMMAND"),
-        identities=_rows([_identity(each, now) for each in _acting(view.identities, now)[:SHOWN]])
+        identities=_rows([identities.row(each, now) for each in identities.acting(view.identities, now)[:SHOWN]])
         or pieces.empty("No identity may act for you. Make one:", "authsome identity create"),
     )
 
@@ -62,31 +62,9 @@ def _attention(view: Overview, token_for: TokenFor) -> Html | None:
     return html.render("attention", rows=html.join(rows))
 
 
-def _acting(identities: Sequence[Listed], now: datetime) -> list[Listed]:
-    acting = [
-        each for each in identities if each.identity.revoked_at is None and not each.identity.limits.has_ended(now)
-    ]
-    return sorted(acting, key=lambda each: each.last_used_at or each.identity.created_at, reverse=True)
-
-
 def _run(run: Run, now: datetime) -> Html:
     only = f"; only {', '.join(sorted(run.only))}" if run.only else None
     return html.render("run_row", identity=run.identity, since=times.moment(run.created_at, now), only=only)
-
-
-def _identity(listed: Listed, now: datetime) -> Html:
-    identity = listed.identity
-    used = (
-        html.render("last_used", moment=times.moment(listed.last_used_at, now))
-        if listed.last_used_at
-        else Html("not used yet")
-    )
-    return html.render(
-        "identity_row",
-        handle=identity.handle,
-        marks=None if identity.limits.is_none else pieces.tag("limited"),
-        facts=used,
-    )
 
 
 def _rows(rows: Sequence[Html]) -> Html | None:

@@ -1,18 +1,16 @@
 """Claims: a signed-in principal says whether the identity that asks is its own."""
 
-from datetime import timedelta
-
 from authsome.broker.claims import CLAIM_PATH
 from authsome.broker.identities import describe
 from authsome.daemon.api.call import Handler as CallHandler
 from authsome.daemon.dashboard import claims
+from authsome.daemon.dashboard import limits as fields
 from authsome.daemon.messages import Response
 from authsome.daemon.router import Endpoint
+from authsome.daemon.web import limits
 from authsome.daemon.web.visits import Pages, Visitor, refused_status, said_of
 from authsome.errors import RequestInvalid
 from authsome.identity import did
-from authsome.models import limits
-from authsome.models.limits import Limits
 from authsome.secret import Secret
 
 _CLAIM = CLAIM_PATH + "{token}"
@@ -37,11 +35,10 @@ class ClaimPages(Pages):
 
     def confirm(self, visitor: Visitor) -> Response:
         """POST …/confirm."""
-        names = ("connections", "methods", "hours", "owner")
-        given = {name: visitor.form.optional_text(name) or "" for name in names}
+        given = {name: visitor.form.optional_text(name) or "" for name in (*fields.NAMES, "owner")}
         visitor.form.done()
         try:
-            allowed = self._limits(visitor, given)
+            allowed = limits.of_form(given, visitor.now)
         except RequestInvalid as error:
             return self._page(visitor, given, error)
         identity = self._broker.claims.confirm(
@@ -54,15 +51,6 @@ class ClaimPages(Pages):
         visitor.form.done()
         self._broker.claims.refuse(visitor.caller.principal, _token(visitor))
         return visitor.page("Refused", claims.answered(None, None))
-
-    def _limits(self, visitor: Visitor, given: dict[str, str]) -> Limits:
-        if given["hours"] not in claims.PERIODS:
-            raise RequestInvalid("there is no such period")
-        return limits.parse(
-            connections=given["connections"].split() or None,
-            methods=given["methods"].replace(",", " ").split() or None,
-            expires_at=visitor.now + timedelta(hours=int(given["hours"])) if given["hours"] else None,
-        )
 
     def _page(self, visitor: Visitor, given: dict[str, str], refused: RequestInvalid | None) -> Response:
         claim = self._broker.claims.find(_token(visitor))

@@ -1,0 +1,125 @@
+"""Identities in the dashboard: who may act, who waits, and what can be done about them, in a real browser."""
+
+import pytest
+
+from dashboard.visitor import Visitor
+
+PASSWORD = "correct horse battery"
+
+
+@pytest.fixture
+def claimed(daemon, agent):
+    """The agent, claimed by the owner; its environment."""
+    environment, process, link, _ = agent
+    fields = {"connections": "", "methods": "", "hours": "", "owner": ""}
+    assert Visitor.of(daemon).enter(daemon).submit(link, f"{link}/confirm", fields).status == 200
+    assert process.wait(20) == 0
+    return environment
+
+
+def invited(program) -> Visitor:
+    """A user who was let in, in a browser of their own."""
+    answer = program.json("admin", "principals", "invite", "bob@example.org")
+    path = str(answer["url"]).removeprefix(program.url)
+    visitor = Visitor.of(program)
+    assert visitor.submit(path, path, {"name": "Bob", "password": PASSWORD, "username": ""}).location == "/ui/"
+    return visitor
+
+
+def test_who_waits_is_shown(daemon, agent, page, open_dashboard, presentable):
+    """Handle and fingerprint, and the command that asks; but no link that answers, and to admins alone. # SEC-20"""
+    _, _, link, fingerprint = agent
+    open_dashboard(page, "/ui/identities")
+    assert "1 identity" in page.text()
+    assert "authsome identity claim" in page.text()
+    assert fingerprint in page.text("[data-live]")
+    assert link not in str(page.evaluate("document.documentElement.outerHTML"))
+    presentable(page)
+    stranger = invited(daemon).get("/ui/identities").body
+    assert "Waiting to be claimed" not in stranger
+    assert fingerprint not in stranger
+    assert Visitor.of(daemon).enter(daemon).submit(link, f"{link}/refuse").status == 200
+    page.wait_for_text("Nobody waits to be claimed")
+
+
+def test_limiting_and_revoking(daemon, claimed, page, open_dashboard, presentable):
+    """From its next request on; what was typed wrongly stays in the form, and the end can be kept."""
+    assert daemon("log", env=claimed).returncode == 0
+    open_dashboard(page, "/ui/identities")
+    assert "2 identities" in page.text()
+    page.click('.rows a[href="/ui/identities/agent"]')
+    page.wait_for("[name=methods]")
+    presentable(page)
+    page.fill("[name=connections]", "git hub!!")
+    page.click('form[action$="/limits"] button')
+    page.wait_for("#problem, .problem")
+    assert page.value("[name=connections]") == "git hub!!"
+    page.fill("[name=connections]", "github")
+    page.evaluate("document.querySelector('[name=hours]').value = '24'")
+    page.click('form[action$="/limits"] button')
+    page.wait_for_text("The limits of agent are set")
+    assert page.value("[name=hours]") == "keep"
+    (limited,) = [each for each in daemon.json("identity", "list")["identities"] if each["handle"] == "agent"]
+    assert limited["limits"]["connections"] == ["github"]
+    page.fill("[name=methods]", "get")
+    page.click('form[action$="/limits"] button')
+    page.wait_for_text("methods GET")
+    (again,) = [each for each in daemon.json("identity", "list")["identities"] if each["handle"] == "agent"]
+    assert again["limits"]["expires_at"] == limited["limits"]["expires_at"] is not None
+    assert daemon("ui", "--no-browser", env=claimed).returncode != 0
+    page.click("details.act summary")
+    page.click('form[action$="/revoke"] button')
+    page.wait_for_text("The identity agent is revoked")
+    presentable(page, expects=["400"])
+    assert daemon("list", env=claimed).returncode == 10
+    page.open(f"{daemon.url}/ui/identities/agent")
+    page.wait_for_text("revoked")
+    assert not page.has('form[action$="/revoke"]')
+
+
+def test_without_script(daemon, claimed, page):
+    """A revocation is two clicks, and says what it does before the second."""
+    page.disable_javascript()
+    page.open(str(daemon.json("ui")["url"]))
+    page.click("button[type=submit]")
+    page.wait_for("body.dash")
+    page.open(f"{daemon.url}/ui/identities/agent")
+    page.click("details.act summary")
+    assert "its runs end" in page.text("details.act")
+    page.click('form[action$="/revoke"] button')
+    page.wait_for_text("The identity agent is revoked")
+    assert daemon("list", env=claimed).returncode == 10
+
+
+def test_the_browsers_own_opener(daemon, page, open_dashboard):
+    """Whoever limits the identity that this browser came by is told so before, and signed out after. # SEC-203"""
+    handle = daemon.json("whoami")["identity"]["handle"]
+    open_dashboard(page, f"/ui/identities/{handle}")
+    assert "signed this browser in" in page.text()
+    page.fill("[name=methods]", "GET")
+    page.click('form[action$="/limits"] button')
+    page.wait_for_text("Sign in")
+    assert not page.has("body.dash")
+
+
+@pytest.mark.usefixtures("claimed")
+def test_anothers_identities(daemon):
+    """The same 404 as for what there is not; an admin sees everybody's, by asking for it. # SEC-199 # SEC-31"""
+    owner, stranger = Visitor.of(daemon).enter(daemon), invited(daemon)
+    assert "agent" not in stranger.get("/ui/identities").body
+    assert stranger.get("/ui/identities?whose=all").status == 403
+    assert owner.get("/ui/identities?whose=all").status == 200
+    assert owner.get("/ui/identities?whose=bobs").status == 400
+    for handle in ("agent", "nobody"):
+        answer = stranger.get(f"/ui/identities/{handle}")
+        assert (answer.status, f"There is no identity {handle}" in answer.body) == (404, True)
+    for act in ("limits", "revoke"):
+        path = f"/ui/identities/agent/{act}"
+        (token,) = owner.get("/ui/identities/agent").tokens(path)
+        fields = {"form_token": token, **({"connections": "x", "methods": "", "hours": ""} if act == "limits" else {})}
+        assert stranger.post(path, fields).status == 403
+        assert owner.post(path, {**fields, "form_token": ""}).status == 403
+        assert owner.post(path, fields, Origin="https://evil.example").status == 403
+    (token,) = owner.get("/ui/identities/agent").tokens("/ui/identities/agent/revoke")
+    assert owner.post("/ui/identities/agent/revoke", {"form_token": token}).status == 303
+    assert owner.post("/ui/identities/agent/revoke", {"form_token": token}).status == 403
