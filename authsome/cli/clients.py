@@ -11,15 +11,16 @@ from typing import Final
 from authsome.cli.grades import Grade, Row
 
 NOTES: Final = (
-    "Most programs use the proxy as they are. One that goes around it, or trusts roots of its own alone, gets no",
-    "further than without `run`: all it has to show is a placeholder, which the server refuses. These need a word:",
+    "Most programs use the proxy as they are. One that goes around it, or trusts roots of its own",
+    "alone, gets no further than without `run`: all it has to show is a placeholder, which the server",
+    "refuses. These need a word:",
     "",
     "Java         heeds neither proxy nor roots of an environment: its own code has to set both",
     "Go on macOS  asks the keychain for roots: see `authsome doctor`",
     "aiohttp      ClientSession(trust_env=True); requests, httpx and their like without trust_env=False",
     'stripe       in Python has roots of its own: stripe.ca_bundle_path = os.environ["SSL_CERT_FILE"]',
     "httplib2     needs PySocks to use any proxy",
-    "wget, pip    no ca_certificate in ~/.wgetrc and no proxy in pip.conf, which would win over the environment",
+    "wget, pip    no ca_certificate in ~/.wgetrc and no proxy in pip.conf: they would win",
     "git          2.31 or later, if http.proxy is in its settings",
     "",
     "`authsome run --explain URL` says what becomes of a request of a program that does use it.",

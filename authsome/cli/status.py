@@ -83,9 +83,7 @@ def _choose(source: str, context: Context, *, existed: bool) -> None:
 
 def configure_doctor(parser: Parser) -> None:
     """The arguments of `doctor`."""
-    parser.flag(
-        "--fix", help="mend what can be mended without harm: modes of our own files; on macOS, offer trust in the proxy"
-    )
+    parser.flag("--fix", help="mend what is ours to mend: modes of our files; on macOS, offer trust in the proxy")
 
 
 def run_doctor(args: Arguments, context: Context) -> int:
