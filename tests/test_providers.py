@@ -515,3 +515,24 @@ def test_upper_case_is_the_same_host():
 def test_the_page_is_current():
     """docs/providers.md is what its maker makes of the definitions: python3 tests/provider_page.py."""
     assert provider_page.PAGE.read_text("utf-8") == provider_page.page()
+
+
+@every_provider
+def test_where_placeholders_are_left_alone_inject_serves_every_exported_field(provider: Provider):
+    """A definition that says `"replace": "off"` loses nothing by it: its credential is put on in full anyway."""
+    for kind in provider.kinds:
+        fields = [field.name for field in provider.api_key.fields] if provider.api_key else []
+        names = ["access_token"] if kind is Kind.OAUTH2 else fields or ["api_key"]
+        held = {name: Secret(f"held-{name}") for name in names}
+        hidden = {value.reveal() for _, value in provider.export.stand_ins(kind, held)}
+        serving = [each for each in provider.inject if each.auth in {None, kind}]
+        values = injection.plain_values(held)
+        put_on = {values[name] for each in serving for name in each.names if name in values}
+        assert provider.replace or hidden <= put_on
+
+
+@pytest.mark.parametrize("name", ["github", "gitlab", "slack", "notion", "discord", "telegram", "google", "jira"])
+def test_what_apis_show_to_others_cannot_be_made_the_credential(name: str):
+    """Where what is written can be public, a command cannot have the value of its placeholder written."""
+    # SEC-163
+    assert not PROVIDERS[name].replace

@@ -3,6 +3,7 @@
 Rule: a placeholder looks like the real thing to a program and like nothing to its provider.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from authsome.secret import Secret
 
 NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
 DEFAULT_PLACEHOLDER: Final = "authsome-placeholder-00000000000000000000"
+"""Stands in for a key of which no definition says more."""
 SHORTEST_PLACEHOLDER: Final = 8
 """Characters of one that is replaced on requests: a shorter one is nothing that they hold by chance."""
 
@@ -44,7 +46,7 @@ class ExportedVariable:
 
     name: str
     value: Template
-    placeholder: str | None = DEFAULT_PLACEHOLDER
+    placeholder: str | None
     """What stands in for the value; None for one that is no secret, and shown as it is."""
     auth: Kind | None = None
     """The kind of login that it is set for; None for each."""
@@ -111,31 +113,39 @@ class Export:
 
     @classmethod
     def from_json(
-        cls, section: Section, names: Names, api_key: ApiKey | None, variables: Mapping[str, Kind | None]
+        cls, section: Section, provider: str, names: Names, api_key: ApiKey | None, variables: Mapping[str, Kind | None]
     ) -> "Export":
         """Read the section `export`: in `env` a template, or `value` and `placeholder`, by variable.
 
         Args:
             section: where it stands.
+            provider: the definition's name.
             names: what templates may use of a login.
             api_key: the definition's key, whose form the placeholders have.
             variables: the definition's variables, and the kind of login that has each.
         """
         below = section.section("env")
-        reader = _Reader(below, names, api_key, variables)
+        reader = _Reader(provider, below, names, api_key, variables)
         found = tuple(reader.variable(name) for name in below.keys())  # noqa: SIM118  # not a mapping
         section.close()
         return cls(env=found)
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self, provider: str) -> dict[str, object]:
         """What `from_json` reads."""
-        return {"env": {each.name: _variable_to_json(each) for each in self.env}} if self.env else {}
+        return {"env": {each.name: _variable_to_json(each, provider) for each in self.env}} if self.env else {}
+
+
+def usual_placeholder(provider: str, value: Template) -> str:
+    """What stands in for a value where a definition says nothing: the same each time, and for no other value."""
+    told = hashlib.sha256(f"{provider} {value.text}".encode()).hexdigest()
+    return DEFAULT_PLACEHOLDER.rstrip("0") + told[: DEFAULT_PLACEHOLDER.count("0")]
 
 
 @dataclass(frozen=True, slots=True)
 class _Reader:
     """Reads the entries of `export.env`."""
 
+    provider: str
     below: Section
     names: Names
     api_key: ApiKey | None
@@ -162,7 +172,9 @@ class _Reader:
             raise below.error(name, str(error)) from error
         if value.names <= self.variables.keys():
             return self._plain(name, value, placeholder)
-        return self._secret(name, value, DEFAULT_PLACEHOLDER if placeholder is None else placeholder)
+        return self._secret(
+            name, value, usual_placeholder(self.provider, value) if placeholder is None else placeholder
+        )
 
     def _secret(self, name: str, value: Template, placeholder: str) -> ExportedVariable:
         try:
@@ -196,8 +208,8 @@ def _check_placeholder(below: Section, name: str, value: Template, placeholder: 
         raise below.error(where, f"does not match {pattern}", hint="programs that check the key's form would refuse it")
 
 
-def _variable_to_json(each: ExportedVariable) -> object:
-    if each.placeholder == DEFAULT_PLACEHOLDER or (each.placeholder is None and each.value.names):
+def _variable_to_json(each: ExportedVariable, provider: str) -> object:
+    if each.placeholder == usual_placeholder(provider, each.value) or (each.placeholder is None and each.value.names):
         return each.value.text
     if each.placeholder is None:
         return {"value": each.value.text, "placeholder": each.value.text}

@@ -315,7 +315,7 @@ def parse_definition(data: object, *, source: str) -> Provider:
         inject=_inject(section, names),
         verify=tuple(verification.from_json(each, variables, api_key) for each in section.sections("verify")),
         export=Export.from_json(
-            section.section("export"), names, api_key, {each.name: each.auth for each in variables}
+            section.section("export"), name, names, api_key, {each.name: each.auth for each in variables}
         ),
         allow_private_addresses=allow_private,
         scrub=section.choice("scrub", _SWITCH, "on") == "on",
@@ -353,7 +353,7 @@ def definition_to_json(provider: Provider) -> dict[str, object]:
         "api_key": provider.api_key.to_json() if provider.api_key else None,
         "inject": inject[0] if len(inject) == 1 else inject,
         "verify": (verify[0] if len(verify) == 1 else verify) or None,
-        "export": provider.export.to_json() or None,
+        "export": provider.export.to_json(provider.name) or None,
         "allow_private_addresses": provider.allow_private_addresses or None,
         "scrub": None if provider.scrub else "off",
         "replace": None if provider.replace else "off",

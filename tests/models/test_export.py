@@ -4,10 +4,12 @@ import pytest
 
 from authsome.errors import ProviderInvalid
 from authsome.models.connection import Kind
-from authsome.models.export import DEFAULT_PLACEHOLDER
+from authsome.models.export import usual_placeholder
 from authsome.models.provider import definition_to_json, parse_definition
+from authsome.models.template import Template
 from authsome.secret import Secret
 
+USUAL = usual_placeholder("acme", Template("{token}"))
 PROVIDER = parse_definition(
     {
         "schema_version": 1,
@@ -57,11 +59,8 @@ def test_missing_fields_are_left_out():
 def test_placeholders():
     """The child sees the same variables, with placeholders for what is secret and the rest as it is."""
     mode = {"ACME_MODE": "token"}
-    assert (
-        PROVIDER.export.placeholders(Kind.OAUTH2)
-        == {"ACME_TOKEN": DEFAULT_PLACEHOLDER, "ACME_ACCESS_TOKEN": "at-0"} | mode
-    )
-    key = {"ACME_TOKEN": DEFAULT_PLACEHOLDER, "ACME_API_KEY": "k-0"} | mode
+    assert PROVIDER.export.placeholders(Kind.OAUTH2) == {"ACME_TOKEN": USUAL, "ACME_ACCESS_TOKEN": "at-0"} | mode
+    key = {"ACME_TOKEN": USUAL, "ACME_API_KEY": "k-0"} | mode
     assert PROVIDER.export.placeholders(Kind.API_KEY) == key
     assert PROVIDER.export.placeholders(Kind.API_KEY, {"site": "eu"}) == key | {"ACME_SITE": "https://eu.acme.test"}
 
@@ -92,7 +91,7 @@ def test_variables_that_programs_obey(name: str):
 def test_what_placeholders_stand_for():
     """Each placeholder of what the login holds, and what takes its place; not those that hide nothing."""
     told = PROVIDER.export.stand_ins(Kind.OAUTH2, {"access_token": Secret("at"), "refresh_token": Secret("rt")})
-    assert [(text, value.reveal()) for text, value in told] == [(DEFAULT_PLACEHOLDER, "at")]
+    assert [(text, value.reveal()) for text, value in told] == [(USUAL, "at")]
     assert PROVIDER.export.hidden_names == {"token", "access_token", "api_key"}
     assert list(PROVIDER.export.placeholder_names(Kind.API_KEY)) == ["ACME_TOKEN", "ACME_API_KEY"]
 
@@ -137,3 +136,13 @@ def test_replacing_can_be_switched_off(value: str):
     assert (provider.replaced.hidden_names == frozenset()) is (value == "off")
     with pytest.raises(ProviderInvalid, match="replace"):
         parse_definition({**definition_to_json(PROVIDER), "replace": "maybe"}, source="acme.json")
+
+
+def test_usual_placeholders_are_each_for_one_value():
+    """So another provider's, and another field's, is not taken for this one's; and each is the same every time."""
+    # SEC-154
+    values = [("acme", "{token}"), ("acme", "{other}"), ("other", "{token}")]
+    found = [usual_placeholder(provider, Template(text)) for provider, text in values]
+    assert found[0] == "authsome-placeholder-8c2b5b9e7c0201096038"
+    assert len(set(found)) == 3
+    assert {len(each) for each in found} == {41}
