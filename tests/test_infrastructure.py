@@ -437,6 +437,8 @@ def test_oauth_settings(authority):
         assert tokens["scope"] == "openid"
         form = {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]}
         assert ask_token(server, trust, oidc.PUBLIC, **form).json()["refresh_token"] == tokens["refresh_token"]
+        server.lifetime(60)
+        assert ask_token(server, trust, oidc.PUBLIC, **form).json()["expires_in"] == 60
     with oidc.serve(redirect_uris=[CALLBACK], refresh_tokens=False) as server:
         assert "refresh_token" not in log_in(server, trust, oidc.PUBLIC)
 
@@ -557,7 +559,7 @@ def test_program_leaves_no_process(tmp_path):
     assert len(program.processes()) == 1
     with pytest.raises(AssertionError, match="left after `daemon stop`"):
         block.__exit__(None, None, None)
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while program.processes() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert program.processes() == {}

@@ -70,7 +70,7 @@ class Held:
 
     def wait(self) -> None:
         """Wait until somebody has asked."""
-        assert self.asked.wait(5), "nobody asked"
+        assert self.asked.wait(60), "nobody asked"
 
     def release(self) -> None:
         """Answer."""
@@ -232,7 +232,7 @@ def hold_back() -> Callable[..., AbstractContextManager[Held]]:
 
         def script() -> Iterator[bytes | float]:
             held.asked.set()
-            held.go_on.wait(20)
+            held.go_on.wait(60)
             yield from endpoint.tokens(**changes)()
 
         hostile.script = script

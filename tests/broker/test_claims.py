@@ -149,7 +149,7 @@ def test_who_waits_is_woken(house):
     thread = threading.Thread(target=lambda: found.append(house.broker.claims.wait(agent, TEN * 6, threading.Event())))
     thread.start()
     house.broker.claims.confirm(house.owner.principal, asked.token)
-    thread.join(10)
+    thread.join(60)
     assert found == [ClaimState.CLAIMED]
 
 
@@ -171,7 +171,7 @@ def test_few_wait_at_once(house, monkeypatch):
     assert house.broker.claims.wait(agents[2], TEN * 60, threading.Event()) is ClaimState.WAITING
     stopping.set()
     for each in threads:
-        each.join(10)
+        each.join(60)
     assert house.broker.claims._waiting == set()
 
 

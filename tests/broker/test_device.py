@@ -73,7 +73,7 @@ def begin(house, **changes) -> Login:
     return login
 
 
-def end_of(house, login: Login, *, patience: float = 15) -> Login:
+def end_of(house, login: Login, *, patience: float = 60) -> Login:
     """The login once it has ended."""
     return house.broker.logins.wait(
         house.owner,
@@ -89,7 +89,7 @@ def asking(login: Login) -> bool:
     return any(login.request.id in thread.name for thread in threading.enumerate())
 
 
-def until(holds: Callable[[], bool], *, patience: float = 10) -> None:
+def until(holds: Callable[[], bool], *, patience: float = 60) -> None:
     deadline = time.monotonic() + patience
     while not holds():
         assert time.monotonic() < deadline
@@ -195,12 +195,12 @@ def test_cancelling_while_a_question_is_under_way(house, acme):
 
     def slow():
         late.set()
-        assert held.wait(10)
+        assert held.wait(60)
         return endpoint.tokens()()
 
     acme.says(slow)
     login = begin(house)
-    assert late.wait(10)
+    assert late.wait(60)
     house.broker.logins.cancel(house.owner, login.request.id)
     held.set()
     house.broker.logins.close()

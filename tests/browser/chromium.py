@@ -43,7 +43,7 @@ _FLAGS: Final = (
     "--remote-debugging-port=0",
     "--window-size=1000,800",
 )
-_TIMEOUT: Final = 20.0
+_TIMEOUT: Final = 60.0
 
 Json = dict[str, object]
 
@@ -394,7 +394,7 @@ def launch(directory: Path, *, hosts: Mapping[str, str] | None = None, accept: S
             connection.close()
         finally:
             try:
-                process.wait(timeout=10)
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()
 

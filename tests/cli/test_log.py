@@ -24,7 +24,7 @@ def logged(daemon: Program) -> Program:
 
 def bend(program: Program, *statements: str) -> None:
     """Change the log as somebody does who has its file."""
-    with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=20)) as store:
+    with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=60)) as store:
         for trigger in ("audit_stays", "audit_remains"):
             store.execute(f"DROP TRIGGER IF EXISTS {trigger}")
         for statement in statements:

@@ -278,7 +278,7 @@ def test_the_form_opens_in_the_browser_and_the_command_waits_for_it(program: Pro
     assert "begins with sk-" in visitor.page
     assert process.poll() is None
     visitor.submit({"api_key": KEY})
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "logged in to openai\n")
     assert link in err
     assert "is connected" in visitor.page
@@ -298,7 +298,7 @@ def test_an_oauth_login_with_the_client_from_a_pipe(program: Program, oidc_serve
     )
     link = program.wait_opened()
     visitor.log_in(link, oidc_server)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
     answer = json.loads(out)
     assert (answer["provider"], answer["connection"], answer["kind"]) == ("acme", "work", "oauth2")
@@ -312,7 +312,7 @@ def test_a_refused_login_ends_at_once_and_says_why(program: Program, oidc_server
     assert process.stderr is not None
     link = next(line.strip() for line in process.stderr if line.strip().startswith("http"))
     visitor.log_in(link, oidc_server, decision="deny")
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 5
     assert "access_denied" in err
     assert connections(program) == []
@@ -324,7 +324,7 @@ def test_ctrl_c_while_waiting_ends_the_login_for_good(program: Program, oidc_ser
     process = program.start("login", "acme", "--stdin", input=PUBLIC.id)
     authorization = visitor.open(program.wait_opened(), stop_at=oidc_server.issuer)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (11, "")
     assert err.splitlines()[-1] == "authsome: error: cancelled"
     visitor.open(oidc_server.approve(authorization))
@@ -341,7 +341,7 @@ def test_over_ssh_no_browser_is_opened_and_the_way_in_is_told(program: Program, 
     way = next(line for line in process.stderr if "ssh -L" in line)
     assert re.search(r"ssh -L (\d+):127\.0\.0\.1:\1", way)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert process.returncode == 11
 
 

@@ -202,7 +202,7 @@ def test_the_daemons_log_is_followed_into_its_next_file(program: Program):
         assert [process.stdout.readline(), process.stdout.readline()] == ["two\n", "three\n"]
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 def test_the_log_can_be_followed(connected: Program):
@@ -212,7 +212,7 @@ def test_the_log_can_be_followed(connected: Program):
     connected("export", "openai")
     assert "export" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=10)
+    process.communicate(timeout=60)
     assert process.returncode == 11
 
 

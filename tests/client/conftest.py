@@ -61,7 +61,7 @@ def scripted() -> Iterator[Scripted]:
     yield server
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
-    thread.join(5)
+    thread.join(60)
 
 
 @dataclass
@@ -148,7 +148,7 @@ def small_daemon() -> Iterator[SmallDaemon]:
     yield daemon
     listener.shutdown(socket.SHUT_RDWR)
     listener.close()
-    thread.join(5)
+    thread.join(60)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def stranger() -> Iterator[tuple[int, list[bytes]]]:
             yield listener.getsockname()[1], heard
         finally:
             listener.shutdown(socket.SHUT_RDWR)
-            thread.join(5)
+            thread.join(60)
 
 
 @contextmanager
@@ -228,7 +228,7 @@ def test_serve_drops_the_master_key_from_its_own_environment(program: Program):
     assert key.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
     assert key.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes()
     server.terminate()
-    server.communicate(timeout=20)
+    server.communicate(timeout=60)
     assert server.returncode == 0
 
 
@@ -289,7 +289,7 @@ def test_a_wait_of_more_than_a_moment_is_explained(program: Program):
         process = program.start("daemon", "start")
         assert process.stderr is not None
         assert process.stderr.readline() == "waiting for another authsome to start the daemon …\n"
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=60)
     assert "the daemon started" in out
 
 

@@ -43,7 +43,7 @@ class Copy:
         """What it has said after that word."""
         return [line.partition(" ")[2] for line in self.lines() if line.startswith(f"{word} ")]
 
-    def wait(self, *words: str, patience: float = 20) -> list[str]:
+    def wait(self, *words: str, patience: float = 60) -> list[str]:
         """Wait until it says one of these words; what it has said after the first of them."""
         deadline = time.monotonic() + patience
         while not any(self.said(word) for word in words):

@@ -114,7 +114,7 @@ class Served:
 
     def connect(self) -> Client:
         """A new connection."""
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return Client(connection)
 
@@ -166,7 +166,7 @@ def running(handle: Handle | None = None, *, host: str = "127.0.0.1", **options:
         yield served
     finally:
         served.server.stop(timedelta(seconds=5))
-        thread.join(5)
+        thread.join(60)
         assert not thread.is_alive()
 
 

@@ -10,7 +10,7 @@ from fakes.program import Program
 
 def ask(program: Program, host: str) -> tuple[int, dict[str, object]]:
     """The answer to a request for the document by this name of the daemon's."""
-    connection = http.client.HTTPConnection("127.0.0.1", program.port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", program.port, timeout=60)
     connection.request("GET", "/auth/client.json", headers={"Host": host})
     response = connection.getresponse()
     value = json.loads(response.read())

@@ -139,7 +139,7 @@ def test_a_socket_of_another_user(judge, address, family):
                 assert not judge.admits(accepted)
                 judge._allowed |= {NOBODY}
                 assert judge.admits(accepted)
-            assert process.wait(timeout=20) == 1
+            assert process.wait(timeout=60) == 1
 
 
 @pytest.mark.parametrize("netlink", [True, False])

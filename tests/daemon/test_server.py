@@ -404,7 +404,7 @@ def test_a_request_in_progress_is_never_evicted(run_server):
 
     def handle(_):
         begun.release()
-        release.wait(20)
+        release.wait(60)
         return json_response({"done": True})
 
     served = run_server(handle, limits=Limits(connections=4))
@@ -412,7 +412,7 @@ def test_a_request_in_progress_is_never_evicted(run_server):
         clients = [stack.enter_context(served.client()) for _ in range(4)]
         for client in clients:
             client.send(served.head())
-            assert begun.acquire(timeout=10)
+            assert begun.acquire(timeout=60)
         newcomer = stack.enter_context(served.client())
         busy = newcomer.expect(503)
         assert busy.headers["retry-after"] == "1"
@@ -482,7 +482,7 @@ def test_the_listener_survives_running_out_of_descriptors():
         port = int(process.stdout.readline())
 
         def connect():
-            return socket.create_connection(("127.0.0.1", port), timeout=20)
+            return socket.create_connection(("127.0.0.1", port), timeout=60)
 
         def ask(connection, target):
             connection.sendall(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
@@ -503,7 +503,7 @@ def test_the_listener_survives_running_out_of_descriptors():
             with connect() as late:
                 ask(late, "/")
         process.stdin.close()
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 def test_the_cap_leaves_descriptors_for_others():
@@ -534,13 +534,13 @@ def test_an_address_of_another_machine_is_said_so():
 def test_clients_of_a_starting_server_wait():
     """A connection made before `serve` is answered after it."""
     server = Server("127.0.0.1", 0)
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=60) as connection:
         connection.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
         thread = threading.Thread(target=server.serve, args=(lambda _: json_response({}),))
         thread.start()
         assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
     assert server.stop(timedelta(seconds=5)) == 0
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -550,7 +550,7 @@ def test_stopping_ends_requests_in_progress_gently():
 
     def handle(request):
         begun.set()
-        assert request.stopping.wait(20)
+        assert request.stopping.wait(60)
         return json_response({"stopped": True})
 
     server = Server("127.0.0.1", 0)
@@ -558,11 +558,11 @@ def test_stopping_ends_requests_in_progress_gently():
     thread.start()
     with ExitStack() as stack:
         idle, busy = (
-            stack.enter_context(socket.create_connection(("127.0.0.1", server.server_port), timeout=20))
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.server_port), timeout=60))
             for _ in range(2)
         )
         busy.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
-        assert begun.wait(10)
+        assert begun.wait(60)
         assert server.stop(timedelta(seconds=10)) == 0
         assert idle.recv(100) == b""
         answer = b"".join(iter(lambda: busy.recv(65536), b""))
@@ -570,7 +570,7 @@ def test_stopping_ends_requests_in_progress_gently():
         assert b"Connection: close" in answer
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", server.server_port), timeout=5)
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -580,19 +580,19 @@ def test_stopping_does_not_wait_for_ever():
 
     def handle(_):
         begun.set()
-        release.wait(20)
+        release.wait(60)
         return json_response({})
 
     server = Server("127.0.0.1", 0)
     thread = threading.Thread(target=server.serve, args=(handle,))
     thread.start()
-    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=60) as connection:
         connection.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{server.server_port}\r\n\r\n".encode())
-        assert begun.wait(10)
+        assert begun.wait(60)
         assert server.stop(timedelta(milliseconds=200)) == 1
         assert connection.recv(100) == b""
     release.set()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive()
 
 
@@ -614,12 +614,12 @@ def test_a_signal_handler_may_stop_it():
     command = [sys.executable, "-c", STOPPED_BY_SIGNAL]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         port = int(process.stdout.readline())
-        with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
             connection.sendall(f"GET / HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
             assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
             process.terminate()
             assert process.stdout.read() == "0\n"
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
 
 
 IDLE = """

@@ -11,7 +11,7 @@ from authsome.daemon.messages import Request, Response, json_response
 from authsome.daemon.readiness import MOST
 from authsome.errors import NotAllowed
 
-ENOUGH = 20.0
+ENOUGH = 60.0
 
 
 class Group:

@@ -71,7 +71,7 @@ def test_new_entries_come_by_themselves(daemon, page, open_dashboard, keyed):
     open_dashboard(page, "/audit")
     page.evaluate("document.title = 'kept'")
     assert daemon("logout", "keyed").returncode == 0
-    page.wait_for_text("logout", timeout=15)
+    page.wait_for_text("logout")
     assert page.title == "kept"
     assert page.violations == []
 

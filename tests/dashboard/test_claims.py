@@ -21,7 +21,7 @@ def test_claiming_in_a_browser(daemon, agent, page, open_dashboard, presentable)
     page.wait_for_text("may act for you from now on")
     assert "Connections github, open*; methods GET, HEAD" in page.text()
     presentable(page, expects=["400"])
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
     assert daemon("list", env=environment).returncode == 0
     assert daemon("identity", "revoke", "agent", "--yes", env=environment).returncode in {0, 4}
     page.open(daemon.url + link)
@@ -38,7 +38,7 @@ def test_refusing_without_script(daemon, agent, page):
     page.open(daemon.url + link)
     page.click('form[action$="/refuse"] button')
     page.wait_for_text("was told no")
-    assert process.wait(20) != 0
+    assert process.wait(60) != 0
     assert daemon("list", env=environment).returncode == 10
 
 

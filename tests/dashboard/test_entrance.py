@@ -368,7 +368,7 @@ def test_the_first_account(program, page, presentable):
         assert not (program.home / "server" / "bootstrap.key").exists()
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 def test_addresses_that_are_none(daemon, page):

@@ -151,7 +151,7 @@ def _running(directory: Path, configuration: str, place: tuple[str, int]) -> Ite
 
 
 def _wait_for(place: tuple[str, int], process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline and process.poll() is None:
         with socket.socket() as probe:
             if probe.connect_ex(place) == 0:

@@ -201,7 +201,11 @@ class OidcServer:
         """Behave again."""
         self._ask("DELETE", "/plans")
 
-    def wait_held(self, count: int = 1, *, timeout: float = 20) -> None:
+    def lifetime(self, seconds: int) -> None:
+        """From now on let access tokens live for so long."""
+        self._ask("PUT", "/lifetime", seconds)
+
+    def wait_held(self, count: int = 1, *, timeout: float = 60) -> None:
         """Wait until `count` requests are held back."""
         deadline = time.monotonic() + timeout
         while (held := json.loads(self._ask("GET", "/held"))) < count:
@@ -260,9 +264,9 @@ class OidcServer:
         parts = urllib.parse.urlsplit(url)
         assert f"{parts.scheme}://{parts.netloc}" == self.issuer, url
         host, port = "127.0.0.1", parts.port or 0
-        connection = http.client.HTTPConnection(host, port, timeout=20)
+        connection = http.client.HTTPConnection(host, port, timeout=60)
         if self._trust:
-            connection = http.client.HTTPSConnection(host, port, timeout=20, context=self._trust)
+            connection = http.client.HTTPSConnection(host, port, timeout=60, context=self._trust)
         headers = {"Host": parts.netloc, "Cookie": "; ".join(f"{c.key}={c.coded_value}" for c in cookies.values())}
         if form is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
@@ -275,8 +279,8 @@ class OidcServer:
         connection.close()
         return response.status, {name.lower(): value for name, value in response.headers.items()}, text
 
-    def _ask(self, method: str, path: str, body: Mapping[str, object] | None = None) -> str:
-        connection = http.client.HTTPConnection("127.0.0.1", self._control, timeout=20)
+    def _ask(self, method: str, path: str, body: Mapping[str, object] | int | None = None) -> str:
+        connection = http.client.HTTPConnection("127.0.0.1", self._control, timeout=60)
         connection.request(method, path, None if body is None else json.dumps(body))
         response = connection.getresponse()
         text = response.read().decode()
@@ -348,6 +352,6 @@ def serve(
         finally:
             process.stdin.close()
             try:
-                process.wait(timeout=10)
+                process.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 process.kill()

@@ -63,9 +63,9 @@ const provider = new Provider(issuer, {
   rotateRefreshToken: settings.rotate,
   issueRefreshToken: (_, requester) => settings.refresh_tokens && requester.grantTypeAllowed('refresh_token'),
   ttl: {
-    AccessToken: settings.access_token_ttl,
+    AccessToken: () => settings.access_token_ttl,
     AuthorizationCode: 60,
-    ClientCredentials: settings.access_token_ttl,
+    ClientCredentials: () => settings.access_token_ttl,
     DeviceCode: 600,
     Grant: 86400,
     IdToken: 3600,
@@ -231,6 +231,9 @@ const control = createServer(async (request, response) => {
       return answer({});
     case 'DELETE /plans':
       plans = [];
+      return answer({});
+    case 'PUT /lifetime':
+      settings.access_token_ttl = JSON.parse(await read(request));
       return answer({});
     case 'GET /held':
       return answer(held.length);

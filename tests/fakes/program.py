@@ -6,11 +6,12 @@ Nothing of the developer's environment reaches it but PATH. What it would open i
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -58,7 +59,7 @@ class Program:
         record = self.directory / "opened"
         return record.read_text().splitlines() if record.exists() else []
 
-    def wait_opened(self, *, count: int = 1, timeout: float = 20) -> str:
+    def wait_opened(self, *, count: int = 1, timeout: float = 60) -> str:
         """Wait until the `count`th URL is opened, and return it."""
         deadline = time.monotonic() + timeout
         while len(self.opened) < count:
@@ -158,14 +159,20 @@ class Program:
                     found[int(entry.name)] = line.replace(b"\0", b" ").decode("utf-8", "replace").strip()
         return found
 
-    def wait_gone(self, *, timeout: float = 10) -> dict[int, str]:
+    def make_due(self) -> None:
+        """Let every access token have ended, and none of them while a test is still busy with what comes before."""
+        store = self.home / "server" / "store.db"
+        with closing(sqlite3.connect(store, timeout=60, isolation_level=None)) as opened:
+            opened.execute("UPDATE connections SET expires_at = 1 WHERE expires_at IS NOT NULL")
+
+    def wait_gone(self, *, timeout: float = 60) -> dict[int, str]:
         """Wait until no process of this installation is left; returns those that are."""
         deadline = time.monotonic() + timeout
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.05)
         return left
 
-    def wait_daemon(self, *, timeout: float = 20) -> int:
+    def wait_daemon(self, *, timeout: float = 60) -> int:
         """Wait until a daemon runs, and return its pid."""
         state = self.home / "server" / "daemon.json"
         deadline = time.monotonic() + timeout
@@ -184,7 +191,7 @@ def installed(
     *,
     command: Sequence[str] = (sys.executable, str(CHECKOUT / "authsome.py")),
     variables: Mapping[str, str] | None = None,
-    patience: float = 10,
+    patience: float = 60,
 ) -> Iterator[Program]:
     """An installation below `directory`. When the block ends its daemon is stopped, and no process may be left.
 

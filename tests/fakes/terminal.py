@@ -31,7 +31,7 @@ class Terminal:
         self._descriptor = descriptor
         self._seen = 0
 
-    def expect(self, pattern: str, *, timeout: float = 20) -> re.Match[str]:
+    def expect(self, pattern: str, *, timeout: float = 60) -> re.Match[str]:
         """Wait until the output after the last match holds this regular expression.
 
         Raises:
@@ -65,7 +65,7 @@ class Terminal:
         """Whether the terminal shows what is typed."""
         return bool(termios.tcgetattr(self._descriptor)[3] & termios.ECHO)
 
-    def wait(self, *, timeout: float = 20) -> int:
+    def wait(self, *, timeout: float = 60) -> int:
         """Read to the end and return the exit status (negative: the signal that ended it)."""
         deadline = time.monotonic() + timeout
         while self._read(deadline):

@@ -17,7 +17,7 @@ def link_of(process: Popen[str]) -> str:
     """The link that a login prints."""
     assert process.stderr is not None
     said = ""
-    while (found := re.search(r"https?://(?:127\.0\.0\.1:|vault\.)\S+", said)) is None:
+    while (found := re.search(r"https?://(?:127\.0\.0\.1:|vault\.)[^/\s]+/\S+", said)) is None:
         line = process.stderr.readline()
         assert line, f"the command ended: {said}"
         said += line

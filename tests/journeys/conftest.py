@@ -17,7 +17,7 @@ def log_in(begin_login: Callable[..., tuple[Popen[str], str]]) -> Callable[..., 
     def finished(server: oidc.OidcServer, *args: str, login: str = "octocat") -> None:
         process, link = begin_login(*args, client=None if "dcr_pkce" in args else oidc.PUBLIC)
         Visitor().log_in(link, server, login=login)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
         assert process.returncode == 0, err
 
     return finished

@@ -32,7 +32,7 @@ def planted(program: Program, keyed):
 def told(program):
     """What the user's command was told."""
     path = program.directory / "told"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < deadline, "nobody was told"
         time.sleep(0.02)

@@ -10,7 +10,7 @@ API = "https://api.example.localhost"
 
 
 def wait(process) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=60)
     return process.returncode, out, err
 
 

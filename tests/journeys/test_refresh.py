@@ -1,10 +1,13 @@
 """Refreshes by the real daemon: many ask, it is killed, and the provider is strict."""
 
 import json
+import os
 import secrets
+import signal
 import sqlite3
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 
@@ -18,11 +21,11 @@ REFUSED = "127.0.0.1: invalid_grant (planned by the test)"
 
 def test_fifty_at_once_and_one_refresh(program, log_in, define):
     """Fifty requests for a credential that is due: one refresh at the provider, fifty answers. # SEC-77 # SEC-91"""
-    with oidc.serve(redirect_uris=[program.callback], access_token_ttl=8) as server:
+    with oidc.serve(redirect_uris=[program.callback]) as server:
         define(server.definition("acme"))
         log_in(server, "acme")
         caller = adversary.owner(program)
-        time.sleep(6.5)
+        program.make_due()
         start = threading.Barrier(50)
 
         def ask(_: int) -> adversary.Answer:
@@ -40,18 +43,18 @@ def test_fifty_at_once_and_one_refresh(program, log_in, define):
 
 def test_what_is_in_use_is_refreshed_before_anybody_waits(program, log_in, define):
     """In the background, once; a connection that nobody uses is left alone."""
-    with oidc.serve(redirect_uris=[program.callback], access_token_ttl=8) as server:
+    with oidc.serve(redirect_uris=[program.callback], access_token_ttl=2) as server:
         define(server.definition("acme"))
         log_in(server, "acme")
         log_in(server, "acme", "--connection", "resting")
-        caller = adversary.owner(program)
-        assert caller.ask("POST", "/proxy/resolve", BODY).status == 200
-        server.clear_log()
-        adversary.wait(lambda: server.token_requests("refresh_token"), "a refresh in the background")
-        time.sleep(4)
+        use_in_time(server, adversary.owner(program), log_in)
+        adversary.wait(lambda: server.token_requests("refresh_token"), "a refresh in the background", timeout=120)
+        time.sleep(2)
         assert len(server.token_requests("refresh_token")) == 1
-        (event,) = program.json("log", "--event", "refresh")["events"]
-        assert (event["connection"], event.get("identity")) == ("default", None)
+        adversary.wait(lambda: program.json("log", "--event", "refresh")["events"], "its entry")
+        events = program.json("log", "--event", "refresh")["events"]
+        assert {each["connection"] for each in events} == {"default"}
+        assert None in {each.get("identity") for each in events}
 
 
 def test_the_daemon_killed_around_a_refresh(program, log_in, define):
@@ -81,23 +84,35 @@ def test_the_daemon_killed_around_a_refresh(program, log_in, define):
                 server.clear_log()
                 log_in(server, "acme", "--force")
         assert lost < ROUNDS
-        with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=20)) as store:
+        with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=60)) as store:
             assert store.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         log = (program.home / "server" / "daemon.log").read_text()
         assert "Traceback" not in log
 
 
 def test_a_daemon_that_is_stopped_finishes_its_refresh(program, log_in, define):
-    """SIGTERM while the provider takes its time: the answer is waited for and stored. # SEC-78 # SEC-139"""
-    with oidc.serve(redirect_uris=[program.callback], access_token_ttl=8) as server:
+    """SIGTERM while the provider takes its time: the answer is waited for and stored. # SEC-78 # SEC-139
+
+    The refresh is one in the background, or on a machine that is too slow for that one that a request waits for.
+    """
+    with (
+        oidc.serve(redirect_uris=[program.callback], access_token_ttl=4) as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
         define(server.definition("acme"))
         log_in(server, "acme")
         caller = adversary.owner(program)
-        assert caller.ask("POST", "/proxy/resolve", BODY).status == 200
-        server.clear_log()
-        server.plan("/token", delay=1.5)
-        adversary.wait(lambda: server.token_requests("refresh_token"), "a refresh in the background")
-        assert program("daemon", "stop").returncode == 0
+        server.plan("/token", hold="after")
+        server.lifetime(3600)
+        asked = pool.submit(caller.ask, "POST", "/proxy/resolve", BODY)
+        server.wait_held()
+        pid = program.wait_daemon()
+        os.kill(pid, signal.SIGTERM)
+        adversary.wait(lambda: not (program.home / "server" / "daemon.json").exists(), "the daemon to stop")
+        assert adversary.alive(pid)
+        server.release()
+        assert asked.result(60).status == 200
+        adversary.wait(lambda: not adversary.alive(pid), "the daemon's end")
         (refresh,) = server.token_requests("refresh_token")
         assert refresh.status == 200
         assert program("daemon", "start").returncode == 0
@@ -156,9 +171,23 @@ def test_a_provider_that_is_down_is_waited_for(program, log_in, define):
         assert program.json("get", "acme")["status"] == "expired"
         assert "problem        127.0.0.1: answered 503\n" in program("get", "acme").stdout
         assert "acme (default) cannot be refreshed: 127.0.0.1: answered 503" in program("doctor").stdout
+        server.lifetime(3600)
         server.clear_plans()
         adversary.wait(lambda: program("export", "acme").returncode == 0, "the provider")
         assert program.json("get", "acme")["status"] == "connected"
+
+
+def use_in_time(server: oidc.OidcServer, caller: adversary.Caller, log_in: Callable[..., None]) -> None:
+    """Log in, and use the token before it is due, however slow the machine is; those after it live long."""
+    for seconds in (4, 16, 64, 256):
+        server.lifetime(seconds)
+        log_in(server, "acme", "--force")
+        server.lifetime(3600)
+        server.clear_log()
+        assert caller.ask("POST", "/proxy/resolve", BODY).status == 200
+        if not server.token_requests("refresh_token"):
+            return
+    raise AssertionError("no token lives long enough to be used")
 
 
 def assert_spent_twice(server: oidc.OidcServer) -> None:

@@ -101,7 +101,7 @@ def test_logging_out_takes_effect_at_once(program, start, logged_in):
     child = start("run", "--", "sh", "-c", f"echo ready; read go; curl -s -w ' %{{http_code}}' {url}")
     assert child.stdout.readline() == "ready\n"
     assert program("logout", "keyed").returncode == 0
-    out, _ = child.communicate("go\n", timeout=20)
+    out, _ = child.communicate("go\n", timeout=60)
     assert "authsome login keyed" in out
     assert logged_in.requests == []
 
@@ -157,7 +157,7 @@ def test_a_run_ends_with_its_child(program):
     """
     for _ in range(2):
         assert program("run", "--", "true").returncode == 0
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while sum(event["event"] == "run_ended" for event in program.json("log")["events"]) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -188,10 +188,10 @@ def test_exit_status(program, command, status):
 
 def test_an_expired_token_is_refreshed_once(program, log_in, define, api_server):
     """Five runs at once at expiry cause one refresh, and all requests carry the new token. # SEC-77"""
-    with oidc.serve(redirect_uris=[program.callback], access_token_ttl=20) as server:
+    with oidc.serve(redirect_uris=[program.callback]) as server:
         define(server.definition("acme", api_url=api_server.url("/", host="api.example.localhost")))
         log_in(server, "acme")
-        time.sleep(16)  # a quarter of the lifetime before its end it is due
+        program.make_due()
         url = api_server.url("/", host="api.example.localhost")
         with ThreadPoolExecutor(5) as pool:
             done = list(pool.map(lambda _: program("run", "--", "curl", "-sf", url), range(5)))

@@ -133,7 +133,7 @@ class Runner:
                 yield Proxy(child=child, environ=json.loads(line))
             finally:
                 child.stdin.close()
-                child.wait(timeout=20)
+                child.wait(timeout=60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,7 +273,7 @@ class Proxy:
     def end(self) -> None:
         """End the child, as a crash would."""
         self.child.send_signal(signal.SIGKILL)
-        self.child.wait(timeout=20)
+        self.child.wait(timeout=60)
 
 
 def is_worker(pid: int) -> bool:
@@ -299,7 +299,7 @@ def listener_pid(port: int) -> int:
     raise LookupError(port)
 
 
-def eventually(condition: object, *, timeout: float = 15) -> bool:
+def eventually(condition: object, *, timeout: float = 60) -> bool:
     """Whether a condition comes true in time."""
     assert callable(condition)
     deadline = time.monotonic() + timeout

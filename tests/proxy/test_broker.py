@@ -20,7 +20,7 @@ def test_a_run_that_asks_without_end_does_not_starve_another():
         while request := wire.read_request(connection.reader, connection.writer):
             if "greedy" in (request.header("Authorization") or ""):
                 waiting.append(request)
-                answer_to_greedy.wait(20)
+                answer_to_greedy.wait(60)
             connection.writer.write(b'HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{"routes": []}')
             connection.writer.flush()
 

@@ -346,7 +346,7 @@ def test_npm(runner: Runner, tmp_path: Path):
 WEBSOCKET_CLIENTS = {
     "websocket-client": (
         "import sys, websocket\n"
-        "ws = websocket.create_connection(sys.argv[1], header=['Authorization: Bearer mine'], timeout=20)\n"
+        "ws = websocket.create_connection(sys.argv[1], header=['Authorization: Bearer mine'], timeout=60)\n"
         "ws.send('hello'); assert ws.recv() == 'hello'\n"
         "data = bytes(range(256)) * 280\n"
         "ws.send_binary(data); assert ws.recv() == data\n"

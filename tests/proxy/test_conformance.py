@@ -154,7 +154,7 @@ def test_a_chunked_upload_is_streamed(runner: Runner, authority: Authority):
         wire_.send(f"POST / HTTP/1.1\r\nHost: {HOST}:{server.port}\r\nTransfer-Encoding: chunked\r\n\r\n")
         for number in range(3):
             wire_.send(f"6;ext=1\r\npart {number}\r\n")
-            assert eventually(lambda number=number: len(seen) == number + 1, timeout=5)
+            assert eventually(lambda number=number: len(seen) == number + 1)
         assert wire_.send("0\r\n\r\n").answer("POST").body == b"ok"
     assert [data for data, _ in seen] == [b"part 0", b"part 1", b"part 2"]
 

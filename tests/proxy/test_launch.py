@@ -41,7 +41,7 @@ def test_a_signal_to_the_process_reaches_the_command(runner: Runner):
         assert child.stdout is not None
         assert int(child.stdout.readline()) == child.pid
         child.terminate()
-        assert child.wait(timeout=20) == 7
+        assert child.wait(timeout=60) == 7
 
 
 def test_standard_streams_and_arguments_are_untouched(runner: Runner):
@@ -65,7 +65,7 @@ def test_a_pipeline_ends_with_the_command(runner: Runner):
         stdout=writer,
     ) as child:
         os.close(writer)
-        assert child.wait(timeout=20) == 0
+        assert child.wait(timeout=60) == 0
         ready, _, _ = select.select([reader], [], [], 10)
         assert ready
         assert os.read(reader, 100) == b"hello\n"
@@ -90,7 +90,7 @@ def test_the_child_inherits_what_the_caller_gave_and_no_more(runner: Runner):
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
     ) as child:
-        out, _ = child.communicate(timeout=20)
+        out, _ = child.communicate(timeout=60)
     os.close(reader)
     os.close(writer)
     assert json.loads(out) == [0, 1, 2, reader]

@@ -169,7 +169,7 @@ def test_a_hung_process_is_replaced(runner: Runner):
         with ExitStack() as opened:
             for _ in range(600):
                 opened.enter_context(proxy.connect())
-            assert eventually(lambda: pid not in children(proxy.pid), timeout=20)
+            assert eventually(lambda: pid not in children(proxy.pid))
         with proxy.open(HOST, runner.server.port) as wire:
             assert wire.request("GET", "/echo", host).status == 200
 
@@ -185,7 +185,7 @@ def test_the_end_of_a_run_ends_what_it_leads_to(runner: Runner, authority: Autho
             assert server.connections == 1
             proxy.end()
             assert has_ended(client)
-        assert eventually(lambda: server.connections == 0, timeout=5)
+        assert eventually(lambda: server.connections == 0)
         assert call(dial(other, server), server.port) == 200
 
 
@@ -198,7 +198,7 @@ def test_it_ends_with_its_worker(runner: Runner, server2: h2_server.H2Server, nu
         assert call(client, server2.port) == 200
         pid = full_engine(proxy)
         os.kill(proxy.pid, number)
-        assert eventually(lambda: not Path(f"/proc/{pid}").exists(), timeout=5)
+        assert eventually(lambda: not Path(f"/proc/{pid}").exists())
         assert has_ended(client)
 
 

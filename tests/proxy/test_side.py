@@ -52,7 +52,7 @@ def test_the_last_answer_is_not_cut_for_a_slow_reader(pair: Pair):
         received += len(data)
     assert received == 2_000_000
     theirs.close()
-    finishing.join(timeout=10)
+    finishing.join(timeout=60)
     assert not finishing.is_alive()
 
 
@@ -67,7 +67,7 @@ def test_a_talkative_peer_does_not_lose_its_answer(pair: Pair):
     assert theirs.recv(100) == b""
     theirs.send(b"and more")
     theirs.close()
-    finishing.join(timeout=10)
+    finishing.join(timeout=60)
     assert not finishing.is_alive()
 
 

@@ -33,7 +33,7 @@ def test_a_process_is_there_until_it_has_ended(process: subprocess.Popen[bytes],
     process.kill()
     if watched.fileno() >= 0:
         assert select.select([watched], [], [], 10)[0]
-    assert eventually(watched.is_over, timeout=10)
+    assert eventually(watched.is_over)
     assert process.returncode is None, "nobody has reaped it"
     process.wait()
     assert watched.is_over()
@@ -70,4 +70,4 @@ def test_a_name_that_looks_like_the_rest_misleads_nobody():
         watched = watch._Poll(process.pid)
         assert not watched.is_over()
         os.kill(process.pid, signal.SIGKILL)
-        assert eventually(watched.is_over, timeout=10)
+        assert eventually(watched.is_over)

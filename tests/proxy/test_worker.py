@@ -50,7 +50,7 @@ def test_the_run_ends_with_its_child_and_the_worker_stays(runner: Runner):
         port, pid = proxy.port, proxy.pid
         assert len(runner.daemon.live) == 1
         assert proxy.is_admitted()
-    assert eventually(lambda: not runner.daemon.live and not proxy.is_admitted(), timeout=5)
+    assert eventually(lambda: not runner.daemon.live and not proxy.is_admitted())
     with runner.proxy() as again:
         assert (again.port, again.pid) == (port, pid)
         assert not proxy.is_admitted()
@@ -69,7 +69,7 @@ def test_the_run_ends_when_its_child_is_killed(runner: Runner):
             assert each.reader.read() == b""
             each.close()
         assert not proxy.is_admitted()
-        assert eventually(lambda: len(runner.daemon.live) == 1, timeout=5)
+        assert eventually(lambda: len(runner.daemon.live) == 1)
         assert others.request("GET", "/echo", host).status == 200
         assert other.is_admitted()
 
@@ -111,7 +111,7 @@ def test_sigterm_ends_the_run(runner: Runner):
     # SEC-139
     with runner.proxy() as proxy:
         os.kill(proxy.pid, signal.SIGTERM)
-        assert eventually(lambda: not runner.daemon.live, timeout=5)
+        assert eventually(lambda: not runner.daemon.live)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
@@ -125,7 +125,7 @@ def test_the_terminals_signals_do_not_reach_it(runner: Runner, number: signal.Si
 
 def test_a_run_whose_time_is_over_serves_nobody(runner: Runner):
     """After its expiry a run opens nothing and injects nothing, on connections that were open before too."""
-    expires_at = datetime.now(UTC) + timedelta(seconds=3)
+    expires_at = datetime.now(UTC) + timedelta(seconds=12)  # time to start a worker on a slow machine
     runner.daemon.expires_at = expires_at.isoformat()
     host = f"Host: {HOST}:{runner.server.port}"
     with runner.proxy() as proxy, proxy.open(HOST, runner.server.port) as wire:
@@ -311,7 +311,7 @@ def test_it_leaves_when_nobody_needs_it(runner: Runner):
         port = proxy.port
         time.sleep(1)
         assert proxy.is_admitted()
-    assert eventually(lambda: not runner.workers(), timeout=5)
+    assert eventually(lambda: not runner.workers())
     assert not is_listening(port)
     assert runner.sockets() == []
     assert runner("true").returncode == 0
@@ -348,7 +348,7 @@ def test_it_leaves_once_nobody_is_looking_for_it(runner: Runner):
     time.sleep(0.5)
     assert pid in runner.workers()
     os.close(lock)
-    assert eventually(lambda: pid not in runner.workers(), timeout=5)
+    assert eventually(lambda: pid not in runner.workers())
 
 
 def test_it_leaves_when_its_place_is_gone(runner: Runner):
@@ -361,7 +361,7 @@ def test_it_leaves_when_its_place_is_gone(runner: Runner):
         assert listener_pid(proxy.port) == pid
         with proxy.open(HOST, runner.server.port) as wire:
             assert wire.request("GET", "/echo", f"Host: {HOST}:{runner.server.port}").status == 200
-    assert eventually(lambda: pid not in runner.workers(), timeout=5)
+    assert eventually(lambda: pid not in runner.workers())
     assert len(runner.workers()) == 1
 
 
@@ -387,7 +387,7 @@ def test_it_leaves_when_its_archive_is_replaced(runner: Runner, change: Callable
         assert pid in runner.workers()
         with proxy.open(HOST, runner.server.port) as wire:
             assert wire.request("GET", "/echo", f"Host: {HOST}:{runner.server.port}").status == 200
-    assert eventually(lambda: pid not in runner.workers(), timeout=5 if leaves else 1) is leaves
+    assert eventually(lambda: pid not in runner.workers(), timeout=60 if leaves else 1) is leaves
 
 
 def test_an_end_is_noticed_without_the_kernels_word(runner: Runner):
@@ -397,7 +397,7 @@ def test_an_end_is_noticed_without_the_kernels_word(runner: Runner):
     with runner.proxy() as proxy:
         assert proxy.is_admitted()
         proxy.end()
-        assert eventually(lambda: not proxy.is_admitted(), timeout=3)
+        assert eventually(lambda: not proxy.is_admitted(), timeout=20)
     assert eventually(lambda: not runner.daemon.live)
 
 
@@ -415,7 +415,7 @@ def test_the_end_of_a_run_ends_those_in_it(runner: Runner):
                     assert wire.request("GET", "/echo", host).status == 200
                     outer.end()
                     assert wire.reader.read() == b""
-                    assert eventually(lambda: len(runner.daemon.live) == 1, timeout=5)
+                    assert eventually(lambda: len(runner.daemon.live) == 1)
                     assert [each.is_admitted() for each in (outer, inner, innermost, free)] == [False] * 3 + [True]
     assert "the daemon knew of" not in runner.log()
 
@@ -472,7 +472,7 @@ def test_the_daemon_is_told_of_an_end_when_it_can_be(runner: Runner):
     # SEC-138
     with runner.proxy() as proxy:
         runner.daemon.is_down = True
-    assert eventually(lambda: not proxy.is_admitted(), timeout=5)
+    assert eventually(lambda: not proxy.is_admitted())
     assert runner.daemon.live
     runner.daemon.is_down = False
     runner.stop_workers()

@@ -70,7 +70,7 @@ class Answer:
 NO_ANSWER = Answer(0, {}, b"")
 
 
-def exchange(port: int, data: bytes, *, timeout: float = 20) -> Answer:
+def exchange(port: int, data: bytes, *, timeout: float = 60) -> Answer:
     """Send bytes on a fresh connection and read one answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
         with suppress(ConnectionError):  # refused before all was sent
@@ -245,7 +245,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait(condition: Callable[[], object], what: str, *, timeout: float = 20) -> None:
+def wait(condition: Callable[[], object], what: str, *, timeout: float = 60) -> None:
     """Wait until something is so."""
     deadline = time.monotonic() + timeout
     while not condition():

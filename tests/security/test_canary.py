@@ -83,12 +83,6 @@ def watching(program) -> Iterator[set[bytes]]:
         thread.join()
 
 
-def make_due(program) -> None:
-    """Let every access token have expired."""
-    with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=20, isolation_level=None)) as store:
-        store.execute("UPDATE connections SET expires_at = 1 WHERE expires_at IS NOT NULL")
-
-
 def secrets_of(server: oidc.OidcServer) -> dict[str, str]:
     """Every secret that the provider has seen or made."""
     values = {}
@@ -140,7 +134,7 @@ class Journey:
         """An OAuth login with a client secret, to its end."""
         login, link = self.begin_login("acme", "--verbose", client=oidc.POST)
         Visitor().log_in(link, self.server)
-        out, err = login.communicate(timeout=20)
+        out, err = login.communicate(timeout=60)
         assert login.returncode == 0, err
         self.said += [out, err.replace(link, "")]  # the link is for the user
 
@@ -153,10 +147,10 @@ class Journey:
 
     def refresh(self):
         """A refresh, one that is refused in words that repeat what was sent, and one answered with a page."""
-        make_due(self.program)
+        self.program.make_due()
         assert self.run("get", "acme", "--json").returncode == 0
         assert self.exports("acme")
-        make_due(self.program)
+        self.program.make_due()
         last = self.server.token_requests()[-1].answer
         quoted = urllib.parse.quote_plus(oidc.POST.secret)
         echo = f"you sent {last['access_token']}, {last['refresh_token']}, {oidc.POST.secret}, {quoted}"
@@ -184,7 +178,7 @@ class Journey:
         for query in ("state=guess&code=canary-code", "error=x&state=y"):
             adversary.ask(self.program.port, "GET", f"/auth/callback/oauth?{query}")
         login.terminate()
-        self.said += [text.replace(link, "") for text in login.communicate(timeout=20)]
+        self.said += [text.replace(link, "") for text in login.communicate(timeout=60)]
 
     def crash(self):
         """The daemon killed, and what comes after."""
@@ -276,7 +270,7 @@ def test_frames_of_a_crash_hold_no_secret(program, keyed):
     """An unexpected error under the daemon is logged by its place, and answered without any account. # SEC-143"""
     del keyed
     caller = adversary.owner(program)
-    with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=20, isolation_level=None)) as store:
+    with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=60, isolation_level=None)) as store:
         store.execute("UPDATE secrets SET sealed = ? WHERE field = 'api_key'", (KEY.encode(),))
     answer = caller.ask("POST", "/connections/keyed/default/secrets", {"purpose": "export"})
     assert answer.status >= 500

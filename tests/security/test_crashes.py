@@ -50,7 +50,7 @@ class Client(threading.Thread):
 
 def integrity(program):
     """What SQLite says of the database."""
-    with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=20)) as store:
+    with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=60)) as store:
         return store.execute("PRAGMA integrity_check").fetchall()
 
 
@@ -86,7 +86,7 @@ def test_killed_under_load(daemon, mine):
         answer = mine.ask("POST", f"/connections/openai/{name}/secrets", {"purpose": "export"})
         assert answer.status == 200, (name, answer)
         assert answer.json()["fields"]["api_key"] == acknowledged.get(name, answer.json()["fields"]["api_key"])
-    with closing(sqlite3.connect(daemon.home / "server" / "store.db", timeout=20)) as store:
+    with closing(sqlite3.connect(daemon.home / "server" / "store.db", timeout=60)) as store:
         logged = {name for (name,) in store.execute("SELECT connection FROM audit WHERE event = 'login'")}
         defaults = store.execute("SELECT count(*) FROM connections WHERE is_default = 1").fetchone()
     assert stored <= logged  # no act without its entry

@@ -14,7 +14,7 @@ from security.adversary import ask
 
 def database(program):
     """The daemon's own database, opened beside it."""
-    return closing(sqlite3.connect(program.home / "server" / "store.db", timeout=20, isolation_level=None))
+    return closing(sqlite3.connect(program.home / "server" / "store.db", timeout=60, isolation_level=None))
 
 
 def reasons(caller):

@@ -250,7 +250,7 @@ def test_markup_in_every_string(page, program, define, oidc_server, begin_login)
     assert page.violations == []
     assert not page.has("img[src=x]")
     assert page.evaluate("[...document.links].every(a => /^https?:/.test(a.href))")  # SEC-39
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert "\x1b[" not in err
 
 

@@ -144,7 +144,7 @@ def test_a_killed_run_is_dead_within_seconds(program, keyed, start):
 
     assert status() == "403"  # the credential is known; that address is not for anybody
     os.kill(child_of(program, "echo"), signal.SIGKILL)
-    adversary.wait(lambda: status() == "407", "the run's end", timeout=5)
+    adversary.wait(lambda: status() == "407", "the run's end")
     url = keyed.url("/", host="api.example.localhost")
     late = subprocess.run(["curl", "-sk", "-x", proxy, url], capture_output=True, check=False, timeout=20)
     assert late.returncode != 0
@@ -277,10 +277,10 @@ def test_stopping_lets_requests_end(daemon, mine):
     """SIGTERM: what is being answered is answered, and the daemon is gone within seconds. # SEC-139"""
     session = mine.ask("POST", "/auth/sessions", {"provider": "openai"}).json()
     path = f"/auth/sessions/{session['id']}?wait=25&status=input"
-    with socket.create_connection(("127.0.0.1", daemon.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", daemon.port), timeout=60) as connection:
         proof = f"Authorization: PoP {mine.token('GET', path)}"
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{daemon.port}\r\n{proof}\r\n\r\n".encode())
-        time.sleep(0.5)  # until it waits
+        time.sleep(2)  # until it waits
         pid = daemon.wait_daemon()
         os.kill(pid, signal.SIGTERM)
         received = b""
@@ -289,7 +289,7 @@ def test_stopping_lets_requests_end(daemon, mine):
     answer = adversary.parse(received)
     assert answer is not None
     assert (answer.status, answer.json()["status"]) == (200, "input")
-    adversary.wait(lambda: not adversary.alive(pid), "the daemon's end", timeout=8)
+    adversary.wait(lambda: not adversary.alive(pid), "the daemon's end", timeout=20)
     assert not (daemon.home / "server" / "daemon.json").exists()
 
 
@@ -298,7 +298,7 @@ def test_clients_that_leave_are_not_news(daemon, mine):
     import struct  # noqa: PLC0415
 
     for number in range(30):
-        connection = socket.create_connection(("127.0.0.1", daemon.port), timeout=20)
+        connection = socket.create_connection(("127.0.0.1", daemon.port), timeout=60)
         head = f"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1:{daemon.port}\r\n"
         connection.sendall((head + "\r\n" * (number % 2)).encode()[: None if number % 3 else 20])
         if number % 2:

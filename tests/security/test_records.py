@@ -31,7 +31,7 @@ def test_every_act_is_told(program, keyed):
     program("run", "--", "true")
     adversary.newcomer(program, "nobody").ask("GET", "/whoami")
     mine.ask("POST", "/connections/keyed/default/logout", {})
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not any(each["event"] == "run_ended" for each in events(mine)):  # told by the worker, once its child is gone
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -57,7 +57,7 @@ def test_every_act_is_told(program, keyed):
 def test_no_record_no_secret(program, keyed):
     """While the log cannot be written no secret leaves; as soon as it can, it does. # SEC-182"""
     mine = adversary.owner(program)
-    with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=20, isolation_level=None)) as store:
+    with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=60, isolation_level=None)) as store:
         store.execute("BEGIN IMMEDIATE")  # another program holds the database
         answer = mine.ask("POST", "/proxy/resolve", request_for(keyed))
         store.execute("ROLLBACK")

@@ -171,7 +171,7 @@ def settle(program: Program, admin: Tenant, name: str) -> Tenant:
     principal = str(admin.caller.ask("POST", "/principals", {"name": f"{name}s-name"}).json()["id"])
     caller = adversary.newcomer(program, f"{name}s-agent")
     assert caller.register().status == 200
-    with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=20, isolation_level=None)) as store:
+    with closing(sqlite3.connect(program.home / "server" / "store.db", timeout=60, isolation_level=None)) as store:
         store.execute("UPDATE identities SET principal_id = ? WHERE handle = ?", (principal, caller.handle))
     return furnish(Tenant(name=name, caller=caller, principal=principal))
 

@@ -53,7 +53,7 @@ class Site:
         for server in self.servers:
             server.stop(timedelta(seconds=5))
         for thread in self.threads:
-            thread.join(5)
+            thread.join(60)
 
 
 @pytest.fixture
