@@ -135,12 +135,15 @@ def injected_target(target: bytes, credential: Credential) -> bytes:
     Raises:
         DaemonUnavailable: it cannot be there.
     """
+    may_hold = placeholders.may_be_in(target, credential.placeholders)
+    if not may_hold and credential.path is None and not credential.query:
+        return target
     path, question, query = target.partition(b"?")
     if credential.path is not None:
         path = _ascii(credential.path.reveal())
-    elif credential.placeholders:
+    elif may_hold:
         path = placeholders.in_path(path, credential.placeholders)
-    if credential.placeholders and query:
+    if may_hold:
         query = placeholders.in_pairs(query, credential.placeholders)
     if credential.query:
         question, query = b"?", _with_parameters(query, credential.query)

@@ -50,6 +50,16 @@ _FRAMING: Final = frozenset(
 _BASIC: Final = re.compile(rb"([Bb][Aa][Ss][Ii][Cc] +)([A-Za-z0-9+/]+={0,2})\Z")
 
 
+def may_be_in(target: bytes, placeholders: Placeholders) -> bool:
+    """Whether a path and query may hold any: most have neither one nor a percent sign, which is told quickly."""
+    if b"%" in target:
+        return bool(placeholders)
+    for text, _ in placeholders:  # noqa: SIM110  # done for everything that passes
+        if text.encode() in target:
+            return True
+    return False
+
+
 def in_path(path: bytes, placeholders: Placeholders) -> bytes:
     """A path with the values in place of the placeholders, each percent-encoded as one segment or a part of one."""
     plain = unquote_to_bytes(path) if b"%" in path else path
@@ -167,7 +177,7 @@ def _percent_encoded(character: str) -> tuple[bytes, ...]:
 
 
 def _json_escaped(character: str) -> tuple[bytes, ...]:
-    """RFC 8259 §7; a quote and a backslash are never written as they are, and matched as that they would do no harm."""
+    """How else JSON writes it (RFC 8259 §7)."""
     found = [rb"\\u" + _hexadecimal(f"{ord(character):04x}")]
     if character in '"\\/':
         found.append(re.escape(f"\\{character}".encode()))
