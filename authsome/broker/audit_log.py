@@ -134,7 +134,15 @@ class AuditLog:
         with self._context.database.read() as reader:
             if not caller.is_admin:
                 limited_to = None if caller.limits.is_none else caller.handle
-                own = audit.lines_of(reader, caller.vault_id, limited_to, after=after, upto=upto, limit=limit)
+                own = audit.lines_of(
+                    reader,
+                    caller.vault_id,
+                    limited_to,
+                    after=after,
+                    upto=upto,
+                    limit=limit,
+                    tells_decoys=not caller.limits.is_narrow,
+                )
                 return [log_export.entry_to_json(line, None) for line in own]
             found: list[Mapping[str, object]] = []
             previous = audit.place_of(reader, after) or checkpoints.beginning(reader, self._store)

@@ -215,7 +215,7 @@ class Entrance:
             TooManyAttempts: codes were guessed.
         """
         check_password(password, normal_email(email))
-        self._count(Bucket.of("first", browser.address, free=_OF_ACCOUNT))
+        self._count(Bucket.of_address("first", browser.address, free=_OF_ACCOUNT))
         if not self._identities.is_bootstrap(code):
             raise NotAllowed("this is not the code in the daemon's home", hint="read it there: server/bootstrap.key")
         with self._work():
@@ -298,5 +298,5 @@ def _buckets(email: str, browser: Browser, device: Secret[str] | None) -> tuple[
         return (Bucket.of("device", device.reveal(), free=_OF_ACCOUNT),)
     return (
         Bucket.of("account", email, free=_OF_ACCOUNT),
-        Bucket.of("address", browser.address, free=_OF_ADDRESS),
+        Bucket.of_address("address", browser.address, free=_OF_ADDRESS),
     )

@@ -87,7 +87,7 @@ class Identities:
                 if not is_owner and identities.count_unclaimed(tx) >= UNCLAIMED_LIMIT:
                     raise NotAllowed("too many identities wait to be claimed", hint="try again in an hour")
                 if address is not None:  # one stranger must not fill the places of all
-                    throttle.count(tx, [Bucket.of("registration", address, free=OF_ADDRESS)], now)
+                    throttle.count(tx, [Bucket.of_address("registration", address, free=OF_ADDRESS)], now)
                 identities.add(tx, handle=name, did=key, now=now)
             if is_owner:
                 self._claim_first(tx, name, now)

@@ -5,6 +5,7 @@ name never keeps out those who have been let in from the same browser before.
 """
 
 import hashlib
+import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +17,8 @@ from authsome.vault.database import Reader, Transaction
 
 LONGEST: Final = timedelta(minutes=15)
 MEMORY: Final = timedelta(hours=1)  # after so long without a failure all is forgotten
+_OF_ONE_HOLDER: Final = 64
+"""Bits of an IPv6 address that one network is known by: whoever has it draws the rest at will (RFC 4291 §2.5.1)."""
 _DOUBLINGS: Final = 10  # 2^10 s are more than LONGEST
 
 
@@ -31,6 +34,11 @@ class Bucket:
     def of(cls, kind: str, value: str, *, free: int) -> "Bucket":
         """The one for a value; only a hash of it is kept."""
         return cls(hashlib.sha256(f"{kind}\0{value}".encode()).digest(), free)
+
+    @classmethod
+    def of_address(cls, kind: str, address: str, *, free: int) -> "Bucket":
+        """The one for whoever asks from an address: of IPv6 for the whole network, or its holder never waits."""
+        return cls.of(kind, _holder(address), free=free)
 
 
 def count(tx: Transaction, buckets: Sequence[Bucket], now: datetime) -> None:
@@ -59,6 +67,18 @@ def wait_after(surplus: int) -> timedelta:
     if surplus < 0:
         return timedelta(0)
     return min(timedelta(seconds=2 ** min(surplus, _DOUBLINGS)), LONGEST)
+
+
+def _holder(address: str) -> str:
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if found.version == 4 or found.is_loopback:
+        return address
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.ip_network((found, _OF_ONE_HOLDER), strict=False))
 
 
 def _failures(reader: Reader, bucket: Bucket, now: datetime) -> tuple[int, datetime]:

@@ -221,7 +221,8 @@ def whole_number(value: object) -> int:
 
 
 def plain_text(value: object) -> str:
-    """The value, where it is a text; a TypeError otherwise."""
+    """The value, where it is a text; a TypeError otherwise, or a ValueError where it holds a lone surrogate."""
     if not isinstance(value, str):
         raise TypeError("not a text")
+    value.encode()
     return value

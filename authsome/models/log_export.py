@@ -229,6 +229,6 @@ def _moment(at: int) -> str:
 def _members(text: str) -> Mapping[str, object]:
     try:
         members = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # brackets without end, too
         return {}
     return members if isinstance(members, dict) else {}

@@ -44,6 +44,8 @@ class Filter:
     provider: str | None = None
     identity: str | None = None
     since: datetime | None = None
+    tells_decoys: bool = True
+    """Whether entries about honeytokens are among them."""
 
 
 EVERYTHING: Final = Filter()
@@ -138,12 +140,21 @@ def lines(reader: Reader, *, after: int, limit: int) -> Iterator[tuple[Line, obj
 
 
 def lines_of(  # noqa: PLR0913  # each by name
-    reader: Reader, vault_id: str, identity: str | None, *, after: int, upto: int, limit: int
+    reader: Reader,
+    vault_id: str,
+    identity: str | None,
+    *,
+    after: int,
+    upto: int,
+    limit: int,
+    tells_decoys: bool = True,
 ) -> Iterator[Line]:
     """One vault's entries, or one identity's in it, after one and not after another, in order."""
     whose, values = ("vault_id = ?", (vault_id,)) if identity is None else (
         "identity = ? AND (vault_id || '') = ?", (identity, vault_id),
     )  # fmt: skip
+    if not tells_decoys:
+        whose, values = f"{whose} AND (event || '') <> ?", (*values, Event.HONEYTOKEN.value)
     rows = reader.execute(
         f"SELECT id, {_COLUMNS} FROM audit WHERE {whose} AND id > ? AND id <= ? ORDER BY id LIMIT ?",
         (*values, after, upto, limit),
@@ -211,6 +222,8 @@ def page(
         (f"{column} = ?{_rare(column, value)}" if lead in {None, column} else f"({column} || '') = ?", value)
         for column, value in chosen.items()
     ]
+    if not filters.tells_decoys:
+        wanted.append(("(event || '') <> ?", Event.HONEYTOKEN.value))
     if before_id is not None:
         wanted.append(("id < ?", before_id))
     if filters.since is not None:

@@ -123,7 +123,7 @@ class Database:
         return self._writer.transaction(durable=durable, only_logs=only_logs)
 
     def announce_to(self, told: Callable[[], None]) -> None:
-        """From now on call this before anything that may change an answer of `combined` is committed, and `announce`.
+        """From now on call this before and after anything that may change an answer is committed, and at `announce`.
 
         Args:
             told: returns soon and raises nothing.

@@ -9,7 +9,8 @@ Rules:
 3. `transaction()` returns only when the COMMIT that carries its body has succeeded; a failed COMMIT fails each of them.
 4. A body that fails takes back its own writes and nobody else's.
 5. Whoever keeps elsewhere what a body has answered is told (`on_change`) before each COMMIT of a body that does more
-   than log, with the turn in hand: whatever asks after that has its body run after the COMMIT.
+   than log, with the turn in hand: whatever asks after that has its body run after the COMMIT. A reader takes no turn,
+   and may yet see what was: so all are told once more after the COMMIT.
 6. What a body that `only_logs` recalls is what it would read: it is forgotten before any other body runs, after a
    failed COMMIT, and when SQLite says that another program has written (`PRAGMA data_version`).
 7. The log's end is what the table says. What is kept of it here is what this process wrote last: by that it is seen
@@ -263,6 +264,8 @@ class Writer:
         except sqlite3.Error as error:
             self._abandon(batch, error)
         else:
+            if batch.is_change:
+                self.on_change()
             if batch.written is not None:
                 self._written = batch.written
                 if self.notary is not None:

@@ -421,3 +421,34 @@ def test_then_by_invitation_only(house):
     assert outcome(house, email="bob@example.org") == "yes"
     with pytest.raises(NotFound):
         house.broker.entrance.join(Secret("x"), name="Eve", password=GOOD, browser=HERE)
+
+
+def test_whoever_has_a_network_waits_like_whoever_has_an_address(house):
+    """Of IPv6 everybody has 2^64 addresses: names guessed from all over one network wait; from the next they do not.
+
+    # SEC-202
+    """
+
+    def guess(number, network="2001:db8:0:1"):
+        browser = Browser(name="x", address=f"{network}:{number:x}::1")
+        return outcome(house, WRONG, email=f"nobody-{network}-{number}@example.org", browser=browser)
+
+    outcomes = [guess(number) for number in range(30)]
+    assert outcomes.index("wait") <= 21
+    assert guess(0, "2001:db8:0:2") == "no"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("::ffff:192.0.2.1", "192.0.2.1", True),
+        ("fe80::1%eth0", "fe80::2%eth1", True),
+        ("::1", "::2", False),
+    ],
+)
+def test_whose_tries_are_counted_together(one, other, together):
+    buckets = {throttle.Bucket.of_address("x", each, free=1).name for each in (one, other)}
+    assert len(buckets) == (1 if together else 2)

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from fakes import claim
 from fakes.program import Program
 from security import adversary
 from security.conftest import KEY
@@ -115,3 +116,23 @@ def test_a_decoy_replaces_nothing_and_is_forgotten_like_any_other(program):
     assert "honeytoken" not in program("list", "--connected").stdout
     program("export", "keyed")
     assert uses(program) == []
+
+
+@pytest.mark.usefixtures("planted")
+def test_a_limited_identity_is_told_of_no_decoy(program):
+    """Whose credential is to be watched sees a connection like any other, before it uses it and after."""
+    env = claim.printed(program)
+    claim.confirm(program, env, {"connections": "keyed"})
+    for _ in range(2):
+        for words in (("list",), ("get", "keyed"), ("log",)):
+            done = program(*words, "--json", env=env)
+            assert done.returncode == 0, done.stderr
+            assert '"honeytoken": true' not in done.stdout
+            assert '"event": "honeytoken"' not in done.stdout
+        exported = program("log", "export", env=env)
+        assert exported.returncode == 0, exported.stderr
+        assert '"event":"log_exported"' in exported.stdout
+        assert "honeytoken" not in exported.stdout
+        assert program("export", "keyed", env=env).returncode == 0
+    assert len(uses(program)) >= 3
+    assert "honeytoken, USED" in program("list", "--connected").stdout

@@ -130,3 +130,27 @@ def test_what_is_no_chain_is_not_checked():
 def test_what_is_no_export_is_said(first):
     with pytest.raises(RequestInvalid):
         verify([first])
+
+
+DEEP = "[" * 60_000
+
+
+@pytest.mark.parametrize("first", [DEEP, log_export.render({"export": 1, "store": "\ud800", "key": "", "whole": True})])
+def test_a_hostile_first_line_is_no_export(first):
+    with pytest.raises(RequestInvalid):
+        verify([first])
+
+
+@pytest.mark.parametrize("place", [1, COUNT, -1])
+@pytest.mark.parametrize("text", [DEEP, '{"store":"\\ud800"}'])
+def test_a_hostile_line_is_a_flaw(place, text):  # SEC-183
+    lines = exported()
+    lines[place] = text
+    assert verify(lines).flaw is not None
+
+
+def test_a_checkpoint_of_no_text_is_a_flaw():  # SEC-183
+    """A lone surrogate, which JSON can write and nobody can sign."""
+    lines = exported()
+    lines[-1] = lines[-1].replace(STORE, "\\ud800")
+    assert verify(lines).flaw is not None

@@ -264,3 +264,15 @@ def test_durable_bodies_are_synced_and_others_are_not(paths, tmp_path):
     for turn in turns[:-1]:
         synced = [line for line in turn.splitlines() if "sync(" in line]
         assert any("store.db-wal" in line for line in synced) == turn.startswith("True"), turn
+
+
+def test_readers_are_told_of_what_they_can_see(writer, tmp_path):
+    """Told before the COMMIT, a reader may answer as before it: so the last word comes when all see the change."""
+    seen: list[list[int]] = []
+    writer.on_change = lambda: seen.append(numbers(tmp_path))
+    with writer.transaction(durable=True) as transaction:
+        note(transaction, 1)
+    assert seen == [[], [1]]
+    with writer.transaction(durable=False, only_logs=True) as transaction:
+        note(transaction, 2)
+    assert len(seen) == 2

@@ -110,6 +110,7 @@ class AuditApi(Endpoints):
                     provider=provider,
                     identity=identity,
                     since=since,
+                    tells_decoys=not caller.limits.is_narrow,
                 ),
                 before_id=before,
                 limit=limit,

@@ -106,9 +106,14 @@ class Connections(Endpoints):
         """GET /connections."""
         now = self._broker.context.clock()
         stored = self._broker.credentials.list_all(call.caller)
-        uses = self._broker.honeytokens.last_uses(stored)
+        uses, tells = self._broker.honeytokens.last_uses(stored), _tells_decoys(call)
         return json_response(
-            {"connections": [views.connection(each, now, uses.get((each.provider, each.name))) for each in stored]}
+            {
+                "connections": [
+                    views.connection(each, now, uses.get((each.provider, each.name)), tells_decoys=tells)
+                    for each in stored
+                ]
+            }
         )
 
     def get(self, call: Call) -> Response:
@@ -117,7 +122,7 @@ class Connections(Endpoints):
         self._broker.honeytokens.look_at(call.caller, found)
         return json_response(
             {
-                "connection": views.connection(found, self._broker.context.clock()),
+                "connection": views.connection(found, self._broker.context.clock(), tells_decoys=_tells_decoys(call)),
                 "fields": dict.fromkeys(self._broker.credentials.field_names(found), REDACTED),
             }
         )
@@ -178,3 +183,8 @@ class Connections(Endpoints):
         """POST …/default."""
         chosen = self._broker.credentials.set_default(call.caller, call.values["provider"], call.values["connection"])
         return json_response(views.connection(chosen, self._broker.context.clock()))
+
+
+def _tells_decoys(call: Call) -> bool:
+    """Whether the caller is told which connections are decoys: whoever could plant one, and nobody else."""
+    return not call.caller.limits.is_narrow

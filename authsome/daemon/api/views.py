@@ -164,8 +164,10 @@ def time(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def connection(value: Connection, now: datetime, used_at: datetime | None = None) -> JsonObject:
-    """A connection without its secrets; `used_at` is for honeytokens."""
+def connection(
+    value: Connection, now: datetime, used_at: datetime | None = None, *, tells_decoys: bool = True
+) -> JsonObject:
+    """A connection without its secrets; `used_at` is for honeytokens, of which not everybody is told."""
     return {
         "provider": value.provider,
         "connection": value.name,
@@ -179,8 +181,8 @@ def connection(value: Connection, now: datetime, used_at: datetime | None = None
         "updated_at": time(value.updated_at),
         "problem": value.problem,
         "variables": dict(value.variables),
-        "honeytoken": value.is_honeytoken,
-        "used_at": time(used_at) if used_at is not None else None,
+        "honeytoken": tells_decoys and value.is_honeytoken,
+        "used_at": time(used_at) if tells_decoys and used_at is not None else None,
     }
 
 
