@@ -14,6 +14,7 @@ from fakes import api, daemon_api, wire
 from fakes.api import ApiServer
 from fakes.authority import Authority
 from fakes.daemon_api import DaemonApi
+from proxy import h2_server
 from proxy.conftest import ENGINES
 from proxy.support import HOST, OTHER_HOST, PLACEHOLDER, TOKEN, Proxy, Runner, Wire, eventually
 from proxy.test_conformance import OK, scripted, send
@@ -400,3 +401,29 @@ def test_requests(clients: Runner):
     assert json.loads(document.body) == {"api_key": TOKEN, "text": f"my key is {PLACEHOLDER}"}
     assert bot.target == f"/bot{BOT_TOKEN}/sendMessage?own=1"
     assert PLACEHOLDER.encode() in files.body
+
+
+HTTP2 = """
+import os, sys, httpx
+key, bot, url = os.environ["EXAMPLE_API_KEY"], os.environ["BOT_TOKEN"], sys.argv[1]
+with httpx.Client(http1=False, http2=True) as client:
+    for _ in range(2):
+        document = {"k": key, "t": "a " + key}
+        client.post(url + "/bot" + bot + "/x", params={"k": key}, headers={"x-auth": key}, json=document)
+    print(client.post(url + "/plain", content=key, headers={"content-type": "text/plain"}).http_version)
+"""
+
+
+def test_http2(clients: Runner, authority: Authority):
+    """Over HTTP/2 on both sides, with whichever engine: the same places, and the body's new length."""
+    with h2_server.serve(authority.issue(HOST)) as server:
+        clients.daemon.routes = [daemon_api.route(HOST, port=server.port)]
+        out = clients.output(clients.python, "-c", HTTP2, f"https://{HOST}:{server.port}")
+    assert out == b"HTTP/2\n"
+    wanted = len(f'{{"k":"{TOKEN}","t":"a {PLACEHOLDER}"}}')
+    for request in server.requests[:2]:
+        assert isinstance(request["headers"], list)
+        headers = dict(request["headers"])
+        assert headers[":path"] == f"/bot{BOT_TOKEN}/x?k={TOKEN}&own=1"
+        assert (headers["x-auth"], headers["content-length"], request["length"]) == (TOKEN, str(wanted), wanted)
+    assert server.requests[2]["length"] == len(PLACEHOLDER)
