@@ -14,7 +14,7 @@ from typing import Final
 from authsome.broker import reach, record, routing
 from authsome.broker.context import Context
 from authsome.broker.identities import Identities
-from authsome.errors import AuthenticationFailed, ConnectionNotFound, NotAllowed
+from authsome.errors import AuthenticationFailed, ConnectionNotFound, NotAllowed, NotFound
 from authsome.models.audit import Entry, Event
 from authsome.models.principal import Caller
 from authsome.models.route import RouteTable
@@ -143,6 +143,27 @@ class Runs:
         with self._context.database.read() as reader:
             found = runs.list_live(reader, caller.vault_id, now=self._context.clock(), limit=limit)
         return [run for run in found if caller.limits.is_none or run.identity == caller.handle]
+
+    def count_live(self, caller: Caller) -> int:
+        """How many runs of the caller's vault may still get credentials."""
+        with self._context.database.read() as reader:
+            return runs.count_live(reader, caller.vault_id, now=self._context.clock())
+
+    def stop(self, caller: Caller, run_id: str) -> Run:
+        """End a run from outside of it: its command goes on, and gets no further credential.
+
+        Raises:
+            NotAllowed: the caller is limited, and the run another identity's.
+            NotFound: there is no such run of the caller's that has not ended.
+        """
+        with self._context.database.transaction() as tx:
+            run = runs.get(tx, run_id)
+            if run is None or run.vault_id != caller.vault_id or self._is_over(run):
+                raise NotFound("this run has ended, or there is none")
+            if run.identity != caller.handle:
+                caller.require_unlimited()
+            self._end(tx, run, caller)
+        return run
 
     def end(self, run: Run, caller: Caller) -> None:
         """Make the run's secret worthless, and those of the runs that were begun in it."""

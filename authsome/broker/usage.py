@@ -7,6 +7,7 @@ from datetime import date, timedelta
 from authsome.broker.context import Context
 from authsome.models.connection import Connection
 from authsome.models.principal import Caller
+from authsome.models.run import Run
 from authsome.vault import usage
 from authsome.vault.usage import LastUse
 
@@ -43,6 +44,11 @@ class Usage:
         """When each of the caller's connections of these providers was last used, by provider and name."""
         with self._context.database.read() as reader:
             return usage.last_uses(reader, caller.vault_id, providers)
+
+    def of_runs(self, caller: Caller, runs: Collection[Run]) -> Mapping[str, Mapping[tuple[str, str], int]]:
+        """How often each of the caller's runs used which connections, by run's id, then by provider and name."""
+        with self._context.database.read() as reader:
+            return usage.of_runs(reader, caller.vault_id, [run.id for run in runs])
 
     def count_up(self) -> None:
         """Count what the log has gained."""

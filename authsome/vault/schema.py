@@ -435,4 +435,18 @@ MIGRATIONS: Final = (
             "ALTER TABLE vaults ADD COLUMN renewed_revision BIGINT NOT NULL DEFAULT 0",
         ),
     ),
+    Migration(
+        "use of runs",
+        (
+            # counted as the days are (vault/usage.py), for runs that there are
+            """
+            CREATE TABLE run_uses (
+                run TEXT NOT NULL,
+                provider TEXT NOT NULL,
+                connection TEXT NOT NULL,
+                uses BIGINT NOT NULL,
+                PRIMARY KEY (run, provider, connection)
+            )""",
+        ),
+    ),
 )

@@ -41,6 +41,14 @@ def count_up(transaction: Transaction) -> bool:
         " ON CONFLICT (vault_id, day, provider, connection) DO UPDATE SET uses = usage_days.uses + excluded.uses",
         (mark, end),
     )
+    transaction.execute(
+        "INSERT INTO run_uses (run, provider, connection, uses)"
+        " SELECT run, provider, connection, count(*) FROM audit"
+        " WHERE id > ? AND id <= ? AND event = 'resolve' AND run IN (SELECT id FROM runs)"
+        " GROUP BY run, provider, connection"
+        " ON CONFLICT (run, provider, connection) DO UPDATE SET uses = run_uses.uses + excluded.uses",
+        (mark, end),
+    )
     for row in _last_rows(transaction, mark, end, None):
         transaction.execute(
             "INSERT INTO last_uses (vault_id, provider, connection, identity, at) VALUES (?, ?, ?, ?, ?)"
@@ -57,9 +65,10 @@ def count_up(transaction: Transaction) -> bool:
 
 
 def forget(transaction: Transaction, now: datetime) -> None:
-    """Forget the days that nobody looks back to, and the vaults that are gone: the log may name them still."""
+    """Forget the days that nobody looks back to, and the vaults and runs that are gone: the log may name them still."""
     transaction.execute("DELETE FROM usage_days WHERE day < ?", (from_moment(now - KEPT) // _DAY,))
     transaction.execute("DELETE FROM last_uses WHERE vault_id NOT IN (SELECT id FROM vaults)")
+    transaction.execute("DELETE FROM run_uses WHERE run NOT IN (SELECT id FROM runs)")
 
 
 def per_day(
@@ -98,6 +107,26 @@ def last_uses(reader: Reader, vault_id: str, providers: Collection[str]) -> dict
     for _, provider, name, identity, at in _last_rows(reader, _begin_of_tail(reader), _newest(reader), vault_id):
         if provider in providers:
             found[provider, name] = LastUse(to_moment(at), identity)
+    return found
+
+
+def of_runs(reader: Reader, vault_id: str, runs: Collection[str]) -> dict[str, dict[tuple[str, str], int]]:
+    """How often each of a vault's runs used which connections, by run; those that used none are not there."""
+    marks = ", ".join("?" * len(runs))
+    found: dict[str, dict[tuple[str, str], int]] = {}
+    counted = reader.execute(
+        "SELECT u.run, u.provider, u.connection, u.uses FROM run_uses u JOIN runs r ON r.id = u.run"
+        f" WHERE r.vault_id = ? AND u.run IN ({marks})",
+        (vault_id, *runs),
+    )
+    tail = reader.execute(
+        "SELECT run, provider, connection, count(*) FROM audit"
+        f" WHERE id > ? AND event = 'resolve' AND vault_id = ? AND run IN ({marks}) GROUP BY run, provider, connection",
+        (_begin_of_tail(reader), vault_id, *runs),
+    )
+    for run, provider, name, number in [*counted, *tail]:
+        of_run = found.setdefault(run, {})
+        of_run[provider, name] = of_run.get((provider, name), 0) + int(number)
     return found
 
 

@@ -2,9 +2,7 @@
 
 import pytest
 
-from dashboard.visitor import Visitor
-
-PASSWORD = "correct horse battery"
+from dashboard.visitor import Visitor, invited
 
 
 @pytest.fixture
@@ -17,15 +15,6 @@ def claimed(daemon, agent):
     return environment
 
 
-def invited(program) -> Visitor:
-    """A user who was let in, in a browser of their own."""
-    answer = program.json("admin", "principals", "invite", "bob@example.org")
-    path = str(answer["url"]).removeprefix(program.url)
-    visitor = Visitor.of(program)
-    assert visitor.submit(path, path, {"name": "Bob", "password": PASSWORD, "username": ""}).location == "/ui/"
-    return visitor
-
-
 def test_who_waits_is_shown(daemon, agent, page, open_dashboard, presentable):
     """Handle and fingerprint, and the command that asks; but no link that answers, and to admins alone. # SEC-20"""
     _, _, link, fingerprint = agent
@@ -35,7 +24,7 @@ def test_who_waits_is_shown(daemon, agent, page, open_dashboard, presentable):
     assert fingerprint in page.text("[data-live]")
     assert link not in str(page.evaluate("document.documentElement.outerHTML"))
     presentable(page)
-    stranger = invited(daemon).get("/ui/identities").body
+    stranger = invited(daemon, "bob@example.org").get("/ui/identities").body
     assert "Waiting to be claimed" not in stranger
     assert fingerprint not in stranger
     assert Visitor.of(daemon).enter(daemon).submit(link, f"{link}/refuse").status == 200
@@ -105,7 +94,7 @@ def test_the_browsers_own_opener(daemon, page, open_dashboard):
 @pytest.mark.usefixtures("claimed")
 def test_anothers_identities(daemon):
     """The same 404 as for what there is not; an admin sees everybody's, by asking for it. # SEC-199 # SEC-31"""
-    owner, stranger = Visitor.of(daemon).enter(daemon), invited(daemon)
+    owner, stranger = Visitor.of(daemon).enter(daemon), invited(daemon, "bob@example.org")
     assert "agent" not in stranger.get("/ui/identities").body
     assert stranger.get("/ui/identities?whose=all").status == 403
     assert owner.get("/ui/identities?whose=all").status == 200

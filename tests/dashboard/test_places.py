@@ -6,7 +6,7 @@ import time
 import pytest
 
 from dashboard import seed
-from dashboard.visitor import Visitor
+from dashboard.visitor import Visitor, invited
 from fakes import definitions, oidc
 
 KEY = "kk-aaaaaaaaaaaaaaaaaaaaaaaa"
@@ -47,7 +47,7 @@ def listed(program) -> set[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(
-    "path", ["/ui/", "/ui/connections", "/ui/apps", "/ui/apps/github", "/ui/identities", "/ui/settings"]
+    "path", ["/ui/", "/ui/connections", "/ui/apps", "/ui/apps/github", "/ui/runs", "/ui/identities", "/ui/settings"]
 )
 def test_empty_places_are_presentable(page, open_dashboard, presentable, path):
     """A new home: every page says what to do next, and shows no fault to eye, keyboard or screen reader."""
@@ -271,16 +271,6 @@ def test_another_principals_connections(daemon, keyed, program):
         for token in owner.get("/ui/connections/keyed/default").tokens(path):
             assert stranger.post(path, {"form_token": token}).status == 403
     assert listed(daemon) == {("keyed", "default")}
-
-
-def invited(program, email) -> Visitor:
-    """A user who was let in, in a browser of their own."""
-    answer = program.json("admin", "principals", "invite", email)
-    path = str(answer["url"]).removeprefix(program.url)
-    visitor = Visitor.of(program)
-    fields = {"name": "Bob", "password": "correct horse battery", "username": email}
-    assert visitor.submit(path, path, fields).location == "/ui/"
-    return visitor
 
 
 def test_markup_in_every_string(daemon, page, open_dashboard, define, program):

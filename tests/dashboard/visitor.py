@@ -32,6 +32,11 @@ class Answer:
         """Where it sends the browser on to."""
         return self.header("Location") or ""
 
+    @property
+    def actions(self) -> list[str]:
+        """Where the page's forms are posted to."""
+        return [unescape(path) for path in re.findall(r'<form method="post" action="([^"]*)"', self.body)]
+
     def tokens(self, action: str) -> list[str]:
         """The tokens of the page's forms that are posted to this path."""
         form = r'<form method="post" action="([^"]*)"[^>]*>\s*<input type="hidden" name="form_token" value="([^"]+)">'
@@ -91,3 +96,13 @@ class Visitor:
         assert self.get(f"{link.path}?{link.query}").status == 303
         assert self.submit(link.path, link.path).location == "/ui/"
         return self
+
+
+def invited(program: Program, email: str) -> Visitor:
+    """A user who was let in, in a browser of their own."""
+    answer = program.json("admin", "principals", "invite", email)
+    path = str(answer["url"]).removeprefix(program.url)
+    visitor = Visitor.of(program)
+    fields = {"name": "Bob", "password": "correct horse battery", "username": email}
+    assert visitor.submit(path, path, fields).location == "/ui/"
+    return visitor

@@ -18,6 +18,7 @@ RELEASED = {
     "audit_chain": "cae4967000f15ff2",
     "usage": "d1084c6072037a44",
     "rekey": "896ae005dab82939",
+    "use of runs": "d88ea5bd6f34b522",
 }
 """SHA-256 of each migration's statements, their white space and comments aside."""
 

@@ -5,7 +5,8 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from authsome.models.audit import Entry, Event
-from authsome.vault import audit, usage
+from authsome.models.run import Run
+from authsome.vault import audit, runs, usage
 from authsome.vault.usage import LastUse
 
 NOON = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
@@ -77,3 +78,53 @@ def test_what_nobody_looks_back_to_is_forgotten(database):
         days = tx.execute("SELECT count(*) FROM usage_days").fetchone()[0]
         uses = tx.execute("SELECT count(*) FROM last_uses").fetchone()[0]
     assert (days, uses) == (1, 0)  # no vault of that name is left here
+
+
+@pytest.mark.parametrize("piece", [1, 20_000])
+def test_uses_of_runs(database, monkeypatch, piece):
+    """Each once, by connection, whether counted yet or not; of the vault's own runs, as long as there are any."""
+    monkeypatch.setattr(usage, "_PIECE", piece)
+    with database.transaction() as tx:
+        for vault in ("vault_a", "vault_b"):
+            tx.execute("INSERT INTO vaults (id, wrapped_key, revision, created_at) VALUES (?, x'00', 0, 0)", (vault,))
+        tx.execute("INSERT INTO identities (handle, did, created_at) VALUES ('ada', 'did:key:zada', 0)")
+        for run, vault in (("mine", "vault_a"), ("idle", "vault_a"), ("its", "vault_b")):
+            runs.create(tx, a_run(run, vault))
+        for run, vault, name in (
+            ("mine", "vault_a", "default"),
+            ("mine", "vault_a", "default"),
+            ("mine", "vault_a", "work"),
+            ("its", "vault_b", "default"),
+            (None, "vault_a", "default"),
+        ):
+            entry = Entry(event=Event.RESOLVE, at=NOON, vault_id=vault, provider="github", connection=name, run=run)
+            audit.append(tx, entry)
+    expected = {"mine": {("github", "default"): 2, ("github", "work"): 1}}
+    more = True
+    while more:
+        assert of_runs(database) == expected
+        more = _more(database)
+    assert of_runs(database) == expected
+    with database.transaction() as tx:
+        runs.purge(tx, before=NOON + timedelta(days=9))
+        usage.forget(tx, NOON)
+        assert tx.execute("SELECT count(*) FROM run_uses").fetchone()[0] == 0
+
+
+def of_runs(database):
+    with database.read() as reader:
+        return usage.of_runs(reader, "vault_a", ["mine", "idle", "its"])
+
+
+def a_run(run, vault):
+    return Run(
+        id=run,
+        secret_hash=b"",
+        vault_id=vault,
+        identity="ada",
+        pinned={},
+        only=frozenset(),
+        created_at=NOON,
+        expires_at=NOON + timedelta(days=1),
+        ended_at=None,
+    )

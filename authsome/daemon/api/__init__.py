@@ -34,6 +34,7 @@ from authsome.daemon.web.connections import ConnectionPages
 from authsome.daemon.web.entrance import EntranceApi
 from authsome.daemon.web.identities import IdentityPages
 from authsome.daemon.web.overview import OverviewPage
+from authsome.daemon.web.runs import RunPages
 from authsome.daemon.web.settings import SettingsPages
 from authsome.daemon.web.visits import Visits, wants_page
 from authsome.errors import AuthenticationFailed, NotFound
@@ -79,6 +80,7 @@ class Api:
             *connections.endpoints(),
             *AppPages(broker, visits, logins, connections).endpoints(),
             *AuditPages(broker, visits).endpoints(),
+            *RunPages(broker, visits).endpoints(),
             *IdentityPages(broker, visits).endpoints(),
             *ClaimPages(broker, visits).endpoints(),
             *SettingsPages(broker, visits, self._authentication).endpoints(),

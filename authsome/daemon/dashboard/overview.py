@@ -7,7 +7,7 @@ from typing import Final
 
 from authsome.broker.identities import Listed
 from authsome.broker.usage import Day
-from authsome.daemon.dashboard import connections, html, identities, pieces, times
+from authsome.daemon.dashboard import connections, html, identities, pieces, runs
 from authsome.daemon.dashboard.connections import Shown
 from authsome.daemon.dashboard.html import Html
 from authsome.daemon.dashboard.shell import TokenFor
@@ -45,7 +45,9 @@ def content(view: Overview, token_for: TokenFor) -> Html:
         or pieces.empty(
             "Nothing is connected yet. Choose an app, or log in from the terminal:", "authsome login github"
         ),
-        runs=_rows([_run(each, now) for each in view.runs[:SHOWN]])
+        all_runs=pieces.link(runs.PATH, "All"),
+        all_identities=pieces.link(identities.PATH, "All"),
+        runs=_rows([runs.brief(each, now) for each in view.runs])
         or pieces.empty("No command is running. Start one:", "authsome run -- COMMAND"),
         identities=_rows([identities.row(each, now) for each in identities.acting(view.identities, now)[:SHOWN]])
         or pieces.empty("No identity may act for you. Make one:", "authsome identity create"),
@@ -60,11 +62,6 @@ def _attention(view: Overview, token_for: TokenFor) -> Html | None:
         more = f"{view.number_wanting - len(view.wanting)} more"
         rows.append(html.render("row", content=pieces.link(f"{connections.PATH}?state=attention", more)))
     return html.render("attention", rows=html.join(rows))
-
-
-def _run(run: Run, now: datetime) -> Html:
-    only = f"; only {', '.join(sorted(run.only))}" if run.only else None
-    return html.render("run_row", identity=run.identity, since=times.moment(run.created_at, now), only=only)
 
 
 def _rows(rows: Sequence[Html]) -> Html | None:

@@ -16,6 +16,7 @@ PLACES: Final = (
     ("/ui/", "Overview"),
     ("/ui/connections", "Connections"),
     ("/ui/apps", "Apps"),
+    ("/ui/runs", "Runs"),
     ("/ui/identities", "Identities"),
     ("/audit", "Log"),
     ("/ui/settings", "Settings"),

@@ -143,8 +143,9 @@ async def make_0_3() -> None:
 
 async def make_0_7() -> None:
     """Version 0.7: connections belong to the vaults of principals, which claim identities."""
-    from authsome.cli.identity import RuntimeIdentity  # noqa: PLC0415
     from authsome.server.credential_repository import CredentialRepository  # noqa: PLC0415
+
+    from authsome.cli.identity import RuntimeIdentity  # noqa: PLC0415
 
     store = await dependencies.create_store()
     vault = await dependencies.create_vault(HOME)

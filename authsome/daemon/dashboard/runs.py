@@ -1,0 +1,96 @@
+"""The runs' page: what gets credentials now, as it goes on; values in, page out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from urllib.parse import quote
+
+from authsome.daemon.dashboard import html, identities, pieces, shell, times
+from authsome.daemon.dashboard.html import Html
+from authsome.daemon.dashboard.shell import TokenFor
+from authsome.models.connection import DEFAULT_CONNECTION
+from authsome.models.run import Run
+
+PATH: Final = "/ui/runs"
+STOP: Final = PATH + "/{run}/stop"
+SHOWN: Final = 40  # runs; a page that renews itself has no further ones
+_MOST_NAMED: Final = 8  # connections of a run
+
+Uses = Mapping[tuple[str, str], int]
+"""How often each connection was used, by provider and name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """What the page shows."""
+
+    runs: Sequence[Run]
+    """The newest."""
+    total: int
+    uses: Mapping[str, Uses]
+    """By run's id."""
+    now: datetime
+
+
+def brief(run: Run, now: datetime) -> Html:
+    """A row for the overview."""
+    only = f"; only {', '.join(sorted(run.only))}" if run.only else None
+    return html.render("run_row", identity=run.identity, since=times.moment(run.created_at, now), only=only)
+
+
+def content(view: Live, token_for: TokenFor) -> Html:
+    """Each run with whose it is, what it has used, and a way to stop it."""
+    count = f"{view.total} live run{'' if view.total == 1 else 's'}"
+    if view.total > len(view.runs):
+        count += f", the newest {len(view.runs)} of which are shown"
+    rows = html.join(_row(each, view, token_for) for each in view.runs)
+    return html.render(
+        "runs",
+        count=count,
+        list=html.render("rows", rows=rows)
+        if rows
+        else pieces.empty("No command is running. Start one:", "authsome run -- COMMAND"),
+    )
+
+
+def _row(run: Run, view: Live, token_for: TokenFor) -> Html:
+    now = view.now
+    facts = [
+        html.render("worded", word="since", moment=times.moment(run.created_at, now)),
+        html.render("worded", word="ends at the latest", moment=times.moment(run.expires_at, now))
+        if run.expires_at
+        else None,
+        html.text(f"only {', '.join(sorted(run.only))}") if run.only else None,
+        html.text(f"with {', '.join(f'{name}={chosen}' for name, chosen in sorted(run.pinned.items()))}")
+        if run.pinned
+        else None,
+    ]
+    return html.render(
+        "run_live_row",
+        url=identities.place(run.identity),
+        identity=run.identity,
+        marks=pieces.tag("in another run") if run.inside else None,
+        facts=html.join((each for each in facts if each is not None), between=Html(" · ")),
+        used=_used(view.uses.get(run.id, {})),
+        stop=shell.post(token_for, STOP.format(run=quote(run.id, safe="")), shell.button("Stop", "danger small")),
+    )
+
+
+def _used(uses: Uses) -> Html:
+    total = sum(uses.values())
+    if total == 0:
+        return Html("no request has got a credential yet")
+    most = sorted(uses.items(), key=lambda each: (-each[1], each[0]))[:_MOST_NAMED]
+    named = [
+        html.render(
+            "used",
+            code=html.render("code", text=provider if name == DEFAULT_CONNECTION else f"{provider}/{name}"),
+            number=f"{number:,}",
+        )
+        for (provider, name), number in most
+    ]
+    if len(uses) > len(most):
+        named.append(html.text(f"and {len(uses) - len(most)} more connections"))
+    words = html.text(f"{total:,} request{'' if total == 1 else 's'} with a credential: ")
+    return html.join([words, html.join(named, between=Html(", "))])

@@ -1,0 +1,39 @@
+"""Runs in the dashboard: watched while they go on, and stopped."""
+
+from authsome.daemon.api.call import Handler as CallHandler
+from authsome.daemon.dashboard import runs
+from authsome.daemon.messages import Response
+from authsome.daemon.router import Endpoint
+from authsome.daemon.web.visits import Pages, Visitor
+
+
+class RunPages(Pages):
+    """What gets credentials now."""
+
+    def endpoints(self) -> tuple[Endpoint[CallHandler], ...]:
+        """See `Endpoints`."""
+        endpoint = self._visits.endpoint
+        return (
+            endpoint("GET", runs.PATH, self.show, "The live runs"),
+            endpoint("POST", runs.STOP, self.stop, "Stop a run: it gets no further credential"),
+        )
+
+    def show(self, visitor: Visitor) -> Response:
+        """GET /ui/runs."""
+        visitor.query().done()
+        broker, caller = self._broker, visitor.caller
+        broker.spools.take_all()
+        live = broker.runs.list_live(caller, limit=runs.SHOWN)
+        view = runs.Live(
+            runs=live,
+            total=broker.runs.count_live(caller),
+            uses=broker.usage.of_runs(caller, live),
+            now=visitor.now,
+        )
+        return visitor.page("Runs", runs.content(view, visitor.token_for), place=runs.PATH)
+
+    def stop(self, visitor: Visitor) -> Response:
+        """POST …/stop."""
+        visitor.form.done()
+        stopped = self._broker.runs.stop(visitor.caller, visitor.values["run"])
+        return visitor.onward(runs.PATH, f"the run of {stopped.identity} gets no further credential")

@@ -1,0 +1,79 @@
+"""Live runs in the dashboard: watched as they go on, and stopped; in a real browser."""
+
+import pytest
+
+from dashboard.visitor import Visitor, invited
+
+KEY = "kk-aaaaaaaaaaaaaaaaaaaaaaaa"
+_ASK = 'curl -sS "$0" >/dev/null'
+_CHILD = f"{_ASK}; echo began; read again; {_ASK}; echo went; read last; {_ASK}; echo ended"
+
+
+@pytest.fixture
+def running(program, keyed, start):
+    """A command of a run, which asks its server, then again with each line that it gets; and that server."""
+    assert program("login", "keyed", "--stdin", input=KEY).returncode == 0
+    process = start("run", "--", "sh", "-c", _CHILD, keyed.url("/v1/x", host="api.example.localhost"))
+    assert process.stdout.readline() == "began\n"
+    return process, keyed
+
+
+def go_on(process) -> str:
+    """Let the command go on; what it says next."""
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return process.stdout.readline()
+
+
+def test_watching_and_stopping(daemon, running, page, open_dashboard, presentable):
+    """Requests are counted as they come, without a reload; once stopped, no further one gets the credential."""
+    process, server = running
+    handle = daemon.json("whoami")["identity"]["handle"]
+    open_dashboard(page, "/ui/runs")
+    assert "1 live run" in page.text()
+    assert handle in page.text("[data-live]")
+    assert "1 request with a credential: keyed 1" in page.text("[data-live]")
+    presentable(page)
+    assert go_on(process) == "went\n"
+    page.wait_for_text("2 requests with a credential: keyed 2")
+    page.click('form[action$="/stop"] button')
+    page.wait_for_text("gets no further credential")
+    page.wait_for_text("0 live runs")
+    assert [KEY in str(each.headers) for each in server.to("/v1/x")] == [True, True]
+    assert go_on(process) == "ended\n"
+    assert not any(KEY in str(each.headers) for each in server.to("/v1/x")[2:])
+    events = daemon.json("log", "--event", "run_ended")["events"]
+    assert [("identity" in each, each["principal"][:10]) for each in events][-1] == (False, "principal_")
+
+
+def test_stopping_without_script(daemon, running, page):
+    """One button; the command itself goes on."""
+    page.disable_javascript()
+    page.open(str(daemon.json("ui")["url"]))
+    page.click("button[type=submit]")
+    page.wait_for("body.dash")
+    page.open(f"{daemon.url}/ui/runs")
+    page.click('form[action$="/stop"] button')
+    page.wait_for_text("gets no further credential")
+    assert "0 live runs" in page.text()
+    assert running[0].poll() is None, "its command is nobody else's to end"
+
+
+@pytest.mark.usefixtures("running")
+def test_anothers_runs(daemon):
+    """Neither shown nor stopped; a form is good once, and from here. # SEC-199 # SEC-31 # SEC-29"""
+    owner, stranger = Visitor.of(daemon).enter(daemon), invited(daemon, "bob@example.org")
+    assert "0 live runs" in stranger.get("/ui/runs").body
+    actions = [each for each in owner.get("/ui/runs").actions if each.endswith("/stop")]
+    (path,) = actions
+    (token,) = owner.get("/ui/runs").tokens(path)
+    assert stranger.post(path, {"form_token": token}).status == 403
+    theirs = stranger.get("/ui/runs").tokens(path)
+    assert theirs == []
+    assert owner.get(path).status == 405
+    assert owner.post(path, {"form_token": ""}).status == 403
+    assert owner.post(path, {"form_token": token}, Origin="https://evil.example").status == 403
+    assert "1 live run" in owner.get("/ui/runs").body
+    assert owner.submit("/ui/runs", path).status == 303
+    assert owner.post(path, {"form_token": token}).status in {403, 404}
+    assert "0 live runs" in owner.get("/ui/runs").body
