@@ -4,7 +4,8 @@ A proxy writes a use down before the credential leaves (`proxy/spool`). Here eac
 have made, with the time of the use, once: how far we are is committed with the entries.
 
 Rule: lines are believed for their code alone, and the numbers of a run's lines follow one another. What is not so was
-done by somebody else who can write to this home, and the log says it.
+done by somebody else who can write to this home, and the log says it. While the proxy holds a file it writes no other:
+whatever lies behind that one by its name waits, and takes nothing away.
 """
 
 import fcntl
@@ -33,6 +34,7 @@ from authsome.vault.spools import Place
 _PURPOSE: Final = "uses"
 _NAME: Final = re.compile(r"([0-9a-f]{1,64})\.([0-9]{1,15})")
 _PIECE: Final = 64 * 1024  # bytes taken in by one transaction, some 400 uses: nobody waits longer for it than 10 ms
+_LARGEST: Final = 64 * 1024 * 1024  # bytes that are read of a file: many times what a proxy writes into one
 
 _log: Final = logging.getLogger("authsome.broker")
 
@@ -106,30 +108,34 @@ class Spools:
                 if owner is None or number < place.segment:  # nobody's, or taken in already
                     path.unlink(missing_ok=True)
                     continue
-                place = self._take_segment(owner, path, number, place, is_followed=number != segments[-1])
+                place, is_held = self._take_segment(owner, path, number, place, is_followed=number != segments[-1])
+                if is_held:
+                    break
 
-    def _take_segment(self, owner: _Owner, path: Path, number: int, place: Place, *, is_followed: bool) -> Place:
-        """Take in the rest of a file; remove it, when nobody writes to it any more."""
+    def _take_segment(
+        self, owner: _Owner, path: Path, number: int, place: Place, *, is_followed: bool
+    ) -> tuple[Place, bool]:
+        """Take in the rest of a file; remove it, unless somebody still writes to it, which is told."""
         try:
             file = open_private(path, os.O_RDONLY)
         except FileNotFoundError:
-            return place
+            return place, False
         except (OSError, UnsafeFile) as error:
             _log.warning("%s cannot be read: %s", path, error)
-            return place
+            return place, False
         try:
             is_left = _is_left(file)  # before it is read: so what was written until then is found
             if number != place.segment:
                 place = replace(place, segment=number, position=0)
             place = self._take_lines(owner, file, place)
-            if is_followed or is_left:
+            if is_left:
                 doubts = [] if is_followed or place.is_closed else ["its proxy has ended without a word"]
                 place = replace(place, segment=number + 1, position=0)
                 self._commit(owner, [], doubts, place)
                 path.unlink(missing_ok=True)
         finally:
             os.close(file)
-        return place
+        return place, not is_left
 
     def _take_lines(self, owner: _Owner, file: int, place: Place) -> Place:
         codes = Codes(self.key(owner.run.id))
@@ -137,7 +143,9 @@ class Spools:
         if size < place.position:
             place = replace(place, position=size)
             self._commit(owner, [], ["what was written down has been shortened"], place)
-        while data := os.pread(file, _PIECE, place.position):
+        if place.position >= _LARGEST:
+            return place
+        while place.position < _LARGEST and (data := os.pread(file, _PIECE, place.position)):
             length = data.rfind(b"\n") + 1
             if not length and len(data) < LONGEST:
                 break  # a line that is being written
@@ -145,6 +153,8 @@ class Spools:
             found, doubts, following = _read(codes, data[:length], place.next)
             place = replace(place, next=following, position=place.position + length)
             self._commit(owner, found, doubts, place)
+        if place.position >= _LARGEST:
+            self._commit(owner, [], ["more lies there than a proxy writes"], place)
         return place
 
     def _commit(self, owner: _Owner, found: list[Use], doubts: list[str], place: Place) -> None:

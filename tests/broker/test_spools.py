@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from authsome.broker import routing
+from authsome.broker import routing, spools
 from authsome.models.audit import Event
 from authsome.models.use import Codes, rest_of
 from authsome.proxy.spool import SEGMENT_BYTES, Spool
@@ -265,3 +265,46 @@ def test_an_answer_may_be_kept_no_longer_than_it_holds(house, left, expected):
     house.steady.seconds += 3600 - left
     lasts = house.broker.freshness.lasts(connection, house.clock(), at_most=timedelta(seconds=5))
     assert lasts.total_seconds() == expected
+
+
+def forged(writer: Writer, number: int, content: bytes) -> Path:
+    """A file that somebody else who can write to the home puts beside the proxy's."""
+    path = writer.house.home.spool / f"{writer.run}.{number}"
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("number", [2, 10**14])
+def test_a_file_that_is_put_behind_the_proxys_hides_nothing(house, writer, number):
+    """Neither what the proxy writes afterwards, nor its next file; and it is said."""
+    writer.use("/a", "/b")
+    (real,) = writer.files
+    false = forged(writer, number, real.read_bytes().splitlines(keepends=True)[1])
+    house.broker.spools.take_all()
+    writer.use("/c")
+    house.broker.spools.take(writer.run, count=3)
+    assert real.exists()
+    assert paths(house) == ["/a", "/b", "/c"]
+    writer.spool.stop()
+    house.broker.spools.take(writer.run, count=3, is_last=True)
+    writer.spool.close()
+    house.broker.spools.take_all()
+    assert not real.exists()
+    assert not false.exists()
+    assert paths(house) == ["/a", "/b", "/c"]
+    assert doubts(house) == ["1 use came once more, or late"]
+
+
+def test_a_file_without_end_keeps_nobody_waiting(house, writer, monkeypatch):
+    """It is read to a size that no proxy's has, others' uses come in, and it is said once."""
+    monkeypatch.setattr(spools, "_LARGEST", 256 * 1024)
+    writer.use("/a")
+    (real,) = writer.files
+    os.truncate(real, 2**40)
+    other = Writer(house)
+    other.use("/b")
+    for _ in range(2):
+        house.broker.spools.take_all()
+    assert sorted(paths(house)) == ["/a", "/b"]
+    assert [each for each in doubts(house) if "more" in each] == ["more lies there than a proxy writes"]
