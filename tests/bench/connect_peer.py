@@ -48,8 +48,9 @@ async def connect_0_3() -> dict[str, str]:
 async def connect_0_7() -> dict[str, str]:
     """Version 0.7: a principal claims the identity, and the connection lies in the principal's vault."""
     from authsome.auth.models.connection import ProviderMetadataRecord  # noqa: PLC0415
-    from authsome.cli.identity import RuntimeIdentity  # noqa: PLC0415
     from authsome.server.credential_repository import CredentialRepository  # noqa: PLC0415
+
+    from authsome.cli.identity import RuntimeIdentity  # noqa: PLC0415
 
     identity = RuntimeIdentity.create(HOME, HANDLE)
     store = await dependencies.create_store()
