@@ -8,9 +8,11 @@ from authsome.cli.context import Context
 from authsome.cli.output import Stopwatch
 from authsome.client import supervisor
 from authsome.errors import UsageError
+from authsome.home import read_config
 
 _PATIENCE = 600.0  # seconds: a log of a million entries takes a few
 _WHAT = "passphrase of this backup"
+_POWERFUL = ("notify", "users")  # settings that name programs to run, and who may connect
 
 
 def configure_backup(parser: Parser) -> None:
@@ -80,6 +82,7 @@ def run_restore(args: Arguments, context: Context) -> int:
         force=args.flag("force"),
     )
     manifest, aside = restored.manifest, restored.set_aside
+    powerful = [name for name in _POWERFUL if name in read_config(context.settings.home)]
     if context.output.as_json:
         context.output.result(
             {
@@ -89,12 +92,16 @@ def run_restore(args: Arguments, context: Context) -> int:
                 "master_key": "file" if manifest.has_key else manifest.master_key.value,
                 "identities": list(manifest.identities),
                 "set_aside": None if aside is None else str(aside),
+                "settings": powerful,
             }
         )
         return 0
     context.output.line(f"restored: {context.settings.home.root}, as it was at {manifest.created_at}")
     if aside is not None:
         context.output.hint(f"the home before it is in {aside}")
+    if powerful:  # anybody who knows a recipient can make a file for it
+        named = " and ".join(powerful)
+        context.output.hint(f"its config.json sets {named}: see that it is yours before the daemon starts")
     if not manifest.has_key:
         context.output.hint(f"its master key is not in the backup: give it as before ({manifest.master_key})")
     elif manifest.master_key.value == "keyring":

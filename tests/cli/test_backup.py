@@ -14,7 +14,7 @@ import pytest
 
 from authsome.crypto import age
 from authsome.errors import AuthsomeError, MasterKeyMismatch, NotAllowed, RequestInvalid, VaultLocked
-from authsome.home import settings_from, write_config
+from authsome.home import Home, settings_from, write_config
 from authsome.models.audit import Entry, Event
 from authsome.models.connection import Kind
 from authsome.secret import Secret
@@ -106,6 +106,23 @@ def test_a_vault_that_is_there_is_kept_unless_forced(connected):
     aside = json.loads(done.stdout)["set_aside"]
     assert (Path(aside) / "server" / "store.db").exists()
     assert exported(connected) == OPENAI_KEY
+
+
+def test_what_a_backup_would_run_is_said(connected, pair):
+    """Whoever knows a recipient can make a file whose settings run a command: that is told before anything runs."""
+    recipient, key_file = pair
+    config = connected.home / "config.json"
+    before = json.loads(config.read_text()) if config.exists() else {}
+    file = connected.directory / "backup.age"
+    restore = ["admin", "restore", str(file), "--identity", str(key_file)]
+    for powers in ({}, {"notify": {"login_needed": ["touch", "/x"]}, "users": [0]}):
+        write_config(Home(connected.home), {**before, **powers})
+        assert connected("admin", "backup", str(file), "--recipient", recipient, "--force").returncode == 0
+        said = connected(*restore, env=elsewhere(connected, f"said {len(powers)}"))
+        assert said.returncode == 0, said.stderr
+        assert ("notify and users" in said.stderr) is bool(powers)
+        told = connected(*restore, "--json", env=elsewhere(connected, f"told {len(powers)}"))
+        assert json.loads(told.stdout)["settings"] == list(powers)
 
 
 def test_without_the_identities_nobody_acts_from_there(connected):
