@@ -123,6 +123,7 @@ MAY_REVEAL: Final = frozenset(
         "daemon/api/views.py",
         "daemon/cross_origin.py",
         "daemon/web/entrance.py",
+        "daemon/web/principals.py",
         "daemon/web/visits.py",
         "identity/key.py",
         "models/api_key.py",

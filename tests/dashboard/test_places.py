@@ -301,6 +301,7 @@ def test_pages_stay_small_and_quick(program):
     visitor = Visitor.of(program).enter(program)
     paths = ["/ui/", "/ui/connections", "/ui/connections?state=attention&page=2", "/ui/connections/ahrefs/work-3"]
     paths += ["/ui/apps", "/ui/apps/ahrefs", "/audit", "/audit?provider=ahrefs&identity=nobody", "/ui/settings"]
+    paths += ["/ui/runs", "/ui/identities", "/ui/settings/principals"]
     for path in paths:
         visitor.get(path)
         began = time.monotonic()

@@ -34,6 +34,7 @@ from authsome.daemon.web.connections import ConnectionPages
 from authsome.daemon.web.entrance import EntranceApi
 from authsome.daemon.web.identities import IdentityPages
 from authsome.daemon.web.overview import OverviewPage
+from authsome.daemon.web.principals import PrincipalPages
 from authsome.daemon.web.runs import RunPages
 from authsome.daemon.web.settings import SettingsPages
 from authsome.daemon.web.visits import Visits, wants_page
@@ -83,6 +84,7 @@ class Api:
             *RunPages(broker, visits).endpoints(),
             *IdentityPages(broker, visits).endpoints(),
             *ClaimPages(broker, visits).endpoints(),
+            *PrincipalPages(broker, visits, base_url=nameplate.url).endpoints(),
             *SettingsPages(broker, visits, self._authentication).endpoints(),
             Endpoint(
                 method="GET",

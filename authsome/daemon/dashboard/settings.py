@@ -1,17 +1,33 @@
 """The settings' page: values in, page out."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
+from typing import Final
+from urllib.parse import quote
 
-from authsome.daemon.dashboard import html, shell, times
+from authsome.broker.catalog import Entry
+from authsome.broker.rekeying import Age
+from authsome.daemon.dashboard import apps, html, pieces, principals, shell, times
 from authsome.daemon.dashboard.html import Html
 from authsome.daemon.dashboard.shell import TextField, TokenFor
 from authsome.models.visit import DashboardSession, Way
 
 PATH = "/ui/settings"
+SHOWN: Final = 25  # definitions, with a form each
 PASSWORD = PATH + "/password"
+PROVIDER_REMOVE = PATH + "/providers/{provider}/remove"
 SESSION_END = PATH + "/sessions/{id}/end"
+
+_SOURCES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "environment": "in the environment",
+        "file": "in a file in the home of the daemon",
+        "keyring": "in the keyring of the system",
+        "passphrase": "made from a passphrase",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +39,20 @@ class Settings:
     """The one of this browser."""
     email: str | None
     has_password: bool
+    administered: "Administered | None"
+    """What is an admin's to see; None for anybody else."""
     now: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Administered:
+    """What counts for everybody."""
+
+    age: Age
+    """Of the keys."""
+    providers: Sequence[Entry]
+    """Those that are not bundled."""
+    principals: int
 
 
 def content(settings: Settings, token_for: TokenFor, *, email: str | None = None, problem: str | None = None) -> Html:
@@ -38,6 +67,52 @@ def content(settings: Settings, token_for: TokenFor, *, email: str | None = None
             else "with a password you can sign in where the link of `authsome ui` cannot be opened"
         ),
         sessions=html.join(rows),
+        admin=_administered(settings.administered, settings.now, token_for) if settings.administered else None,
+    )
+
+
+def _administered(found: Administered, now: datetime, token_for: TokenFor) -> Html:
+    age = found.age
+    keys: list[tuple[str, Html | str]] = [
+        ("Master key", _SOURCES[age.source]),
+        ("Made", times.moment(age.master_key_at, now)),
+    ]
+    if age.vault_key_at is not None:
+        keys.append(("Oldest vault key", times.moment(age.vault_key_at, now)))
+    rows = [_provider(each, token_for) for each in found.providers[:SHOWN]]
+    if len(found.providers) > SHOWN:
+        rows.append(html.render("more_providers", number=len(found.providers) - SHOWN))
+    return html.render(
+        "settings_admin",
+        keys=html.join(html.render("detail", name=name, value=value) for name, value in keys),
+        providers=html.render("boxed", content=html.join(rows))
+        if rows
+        else pieces.empty("There is none. Register one from its file:", "authsome register FILE"),
+        principals=pieces.link(principals.PATH, f"See all {found.principals}" if found.principals > 1 else "See them"),
+    )
+
+
+def _provider(entry: Entry, token_for: TokenFor) -> Html:
+    is_override = entry.source == "override"
+    text = "The bundled definition is back in its place then. " if is_override else ""
+    action = PROVIDER_REMOVE.format(provider=quote(entry.name, safe=""))
+    row = html.render(
+        "provider_row",
+        url=f"{apps.PATH}/{quote(entry.name, safe='')}",
+        name=entry.name,
+        marks=pieces.tag("cannot be read", "bad") if entry.provider is None else None,
+        facts="in place of the bundled one" if is_override else None,
+    )
+    return html.join(
+        [
+            row,
+            html.render(
+                "act",
+                name=f"Remove {entry.name}",
+                text=f"{text}Its OAuth client is forgotten. What is connected by it has to be logged out before.",
+                form=shell.post(token_for, action, shell.button(f"Remove {entry.name}", "danger small")),
+            ),
+        ]
     )
 
 

@@ -4,6 +4,7 @@ from authsome.broker.broker import Broker
 from authsome.daemon.api.call import Handler as CallHandler
 from authsome.daemon.authentication import Authentication
 from authsome.daemon.dashboard import settings
+from authsome.daemon.dashboard.settings import Administered
 from authsome.daemon.messages import Response
 from authsome.daemon.router import Endpoint
 from authsome.daemon.web.visits import Pages, Visitor, Visits, refused_status, said_of
@@ -23,6 +24,7 @@ class SettingsPages(Pages):
         return (
             endpoint("GET", settings.PATH, self.show, "The settings"),
             endpoint("POST", settings.PASSWORD, self.set_password, "Set e-mail address and password"),
+            endpoint("POST", settings.PROVIDER_REMOVE, self.remove_provider, "Remove a definition that is not bundled"),
             endpoint("POST", settings.SESSION_END, self.end_session, "Sign another browser out"),
         )
 
@@ -50,12 +52,33 @@ class SettingsPages(Pages):
         self._broker.dashboard_sessions.end(visitor.caller, visitor.values["id"])
         return visitor.onward(settings.PATH, "that browser is signed out")
 
+    def remove_provider(self, visitor: Visitor) -> Response:
+        """POST …/providers/{provider}/remove."""
+        visitor.form.done()
+        try:
+            gone = self._broker.providers.remove(visitor.caller, visitor.values["provider"], forget=False)
+        except AuthsomeError as error:
+            return visitor.onward(settings.PATH, said_of(error), is_good=False)
+        back = ", and the bundled one is back" if gone.restored else ""
+        return visitor.onward(settings.PATH, f"the definition of {gone.name} is removed{back}")
+
+    def _administered(self, visitor: Visitor) -> Administered | None:
+        broker = self._broker
+        if not visitor.caller.is_admin:
+            return None
+        return Administered(
+            age=broker.rekeying.age(),
+            providers=[each for each in broker.context.catalog.all() if each.source != "bundled"],
+            principals=len(broker.principals.list_all(visitor.caller)),
+        )
+
     def _page(self, visitor: Visitor, *, email: str | None = None, refused: AuthsomeError | None = None) -> Response:
         values = settings.Settings(
             sessions=self._broker.dashboard_sessions.list_all(visitor.caller),
             present=visitor.session,
             email=visitor.caller.principal.email,
             has_password=self._broker.entrance.has_password(visitor.caller),
+            administered=self._administered(visitor),
             now=visitor.now,
         )
         content = settings.content(

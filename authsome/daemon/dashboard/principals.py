@@ -1,0 +1,117 @@
+"""The principals' page, for admins: who has a vault here, and who may join; values in, page out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from urllib.parse import quote
+
+from authsome.daemon.dashboard import html, pieces, shell, times
+from authsome.daemon.dashboard.html import Html
+from authsome.daemon.dashboard.shell import TextField, TokenFor
+from authsome.models.principal import Invitation, Principal, Role
+
+SETTINGS: Final = "/ui/settings"  # the place that they belong to
+PATH: Final = SETTINGS + "/principals"
+ONE: Final = PATH + "/{principal}"
+INVITE: Final = SETTINGS + "/invitations"
+INVITATION: Final = INVITE + "/{invitation}/withdraw"
+ROLES: Final = {Role.USER.value: "User", Role.ADMIN.value: "Admin"}
+PAGE: Final = 20  # rows of a page, with two forms each
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """What the page shows."""
+
+    principals: Sequence[Principal]
+    """All of them."""
+    present: Principal
+    """Who looks."""
+    invitations: Sequence[Invitation]
+    page: int
+    now: datetime
+
+
+def content(group: Group, token_for: TokenFor, *, email: str = "", problem: str | None = None) -> Html:
+    """Principals with what can be done, invitations, and the form for another."""
+    number = len(group.principals)
+    shown = group.principals[(group.page - 1) * PAGE : group.page * PAGE]
+    waiting = [_invitation(each, group.now, token_for) for each in group.invitations[:PAGE]]
+    if len(group.invitations) > PAGE:
+        waiting.append(
+            html.render("row", content=f"and {len(group.invitations) - PAGE} more, which are withdrawn in the terminal")
+        )
+    fields = [
+        shell.text_field(TextField(name="email", label="E-mail", kind="email", value=email)),
+        shell.select("role", "Role", ROLES, Role.USER),
+        html.render("actions", content=shell.button("Invite")),
+    ]
+    return html.render(
+        "principals",
+        count=f"{number} principal{'' if number == 1 else 's'}",
+        list=html.render("boxed", content=html.join(_principal(each, group, token_for) for each in shown)),
+        pager=pieces.pager(PATH, {}, page=group.page, more=group.page * PAGE < number),
+        invitations=html.render("rows", rows=html.join(waiting))
+        if waiting
+        else html.render("nothing", text="Nobody is invited who has not come yet."),
+        problem=shell.problem(problem),
+        invite=shell.post(token_for, INVITE, html.join(fields), kind="narrow"),
+    )
+
+
+def invited(email: str, url: str) -> Html:
+    """The link of a new invitation, once."""
+    return html.render("invited", email=email, url=url)
+
+
+def place(principal: Principal, act: str) -> str:
+    """The address of something to be done about a principal."""
+    return f"{ONE.format(principal=quote(principal.id, safe=''))}/{act}"
+
+
+def _principal(principal: Principal, group: Group, token_for: TokenFor) -> Html:
+    is_admin = principal.role is Role.ADMIN
+    name = html.render(
+        "principal_name",
+        name=principal.name,
+        marks=html.join(
+            [
+                *([pieces.tag("admin", "good")] if is_admin else []),
+                *([pieces.tag("you")] if principal.id == group.present.id else []),
+            ],
+            between=Html(" "),
+        ),
+        known_as=principal.email or "no e-mail address",
+    )
+    role = html.join(
+        [
+            shell.hidden("role", Role.USER if is_admin else Role.ADMIN),
+            shell.button("Make a user" if is_admin else "Make an admin", "quiet small"),
+        ]
+    )
+    text = "Its vault with all connections, its identities, runs and sessions go with it, at once and for good."
+    button = shell.button(f"Remove {principal.email or principal.name}", "danger small")
+    return html.join(
+        [
+            html.render("principal_row", who=name, role=shell.post(token_for, place(principal, "role"), role)),
+            html.render(
+                "act",
+                name=f"Remove {principal.name}",
+                text=text,
+                form=shell.post(token_for, place(principal, "remove"), button),
+            ),
+        ]
+    )
+
+
+def _invitation(invitation: Invitation, now: datetime, token_for: TokenFor) -> Html:
+    action = INVITATION.format(invitation=quote(invitation.id, safe=""))
+    return html.render(
+        "invitation_row",
+        email=invitation.email,
+        marks=pieces.tag("admin", "good") if invitation.role is Role.ADMIN else None,
+        since=times.moment(invitation.created_at, now),
+        ends=times.moment(invitation.expires_at, now),
+        withdraw=shell.post(token_for, action, shell.button("Withdraw", "quiet small")),
+    )
