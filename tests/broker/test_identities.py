@@ -115,6 +115,27 @@ def test_the_principal_itself_may(house):
     assert describe(UNLIMITED) == "no limits"
 
 
+def test_one_identity_is_looked_at(house):
+    """By its principal, and by itself although it is limited; others are told that there is none.
+
+    # SEC-199
+    """
+    claimed(house, "agent")
+    look = house.broker.identities.get
+    assert look(house.owner, "agent").identity.handle == "agent"
+    narrow = limits.parse(connections=["github"])
+    itself = replace(house.owner, identity=house.broker.identities.limit(house.owner, "agent", narrow))
+    assert look(itself, "agent").identity.limits == narrow
+    foreign = replace(house.owner.principal, id="principal_b", role=Role.USER)
+    for caller, name in (
+        (itself, house.owner.handle),
+        (Caller(identity=None, principal=foreign), "agent"),
+        (house.owner, "nobody"),
+    ):
+        with pytest.raises(NotFound, match=f"there is no identity {name}"):
+            look(caller, name)
+
+
 def test_what_an_admin_does_is_recorded_with_its_proof(house):
     """Acts upon identities and principals can be found again in the log of whoever signed them, as all others can."""
     # SEC-181

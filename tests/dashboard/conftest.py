@@ -30,6 +30,21 @@ def open_dashboard(daemon: program.Program) -> Callable[..., None]:
 
 
 @pytest.fixture
+def open_without_script(daemon: program.Program) -> Callable[[Page, str], None]:
+    """The same in a page whose scripts do not run: by the button that ours would press."""
+
+    def opened(page: Page, path: str) -> None:
+        page.disable_javascript()
+        page.open(str(daemon.json("ui")["url"]))
+        page.click("button[type=submit]")
+        page.wait_for("body.dash")
+        page.open(daemon.url + path)
+        page.wait_for("h1")
+
+    return opened
+
+
+@pytest.fixture
 def agent(daemon: program.Program, start: Callable[..., Popen[str]]) -> tuple[dict[str, str], Popen[str], str, str]:
     """An identity that asks to be claimed, in a terminal that waits: environment, process, path, fingerprint."""
     made = daemon("identity", "create", "agent", "--print")

@@ -46,13 +46,9 @@ def test_watching_and_stopping(daemon, running, page, open_dashboard, presentabl
     assert [("identity" in each, each["principal"][:10]) for each in events][-1] == (False, "principal_")
 
 
-def test_stopping_without_script(daemon, running, page):
+def test_stopping_without_script(running, page, open_without_script):
     """One button; the command itself goes on."""
-    page.disable_javascript()
-    page.open(str(daemon.json("ui")["url"]))
-    page.click("button[type=submit]")
-    page.wait_for("body.dash")
-    page.open(f"{daemon.url}/ui/runs")
+    open_without_script(page, "/ui/runs")
     page.click('form[action$="/stop"] button')
     page.wait_for_text("gets no further credential")
     assert "0 live runs" in page.text()

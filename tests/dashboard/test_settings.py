@@ -66,13 +66,9 @@ def test_principals(daemon, page, open_dashboard, presentable):
     assert bob.get("/ui/").location.startswith("/ui/sign-in")
 
 
-def test_inviting_without_script(daemon, page):
+def test_inviting_without_script(page, open_without_script):
     """What was typed stays where it was refused; an invitation can be withdrawn, and is then worth nothing."""
-    page.disable_javascript()
-    page.open(str(daemon.json("ui")["url"]))
-    page.click("button[type=submit]")
-    page.wait_for("body.dash")
-    page.open(f"{daemon.url}/ui/settings/principals")
+    open_without_script(page, "/ui/settings/principals")
     long = f"{'b' * 65}@example.org"  # a browser takes it
     page.fill("[name=email]", long)
     page.click('form[action="/ui/settings/invitations"] button')

@@ -58,8 +58,8 @@ def acting(identities: Sequence[Listed], now: datetime) -> list[Listed]:
     return sorted((each for each in identities if _may_act(each, now)), key=_last_seen, reverse=True)
 
 
-def row(listed: Listed, now: datetime, *, whole: bool = False) -> Html:
-    """A row of a list; with `whole` one that says all that is known."""
+def row(listed: Listed, now: datetime, *, whole: bool = False, whose: bool = False) -> Html:
+    """A row of a list; with `whole` one that says all that is known, with `whose` also whom it acts for."""
     identity = listed.identity
     used = (
         html.render("last_used", moment=times.moment(listed.last_used_at, now))
@@ -72,6 +72,8 @@ def row(listed: Listed, now: datetime, *, whole: bool = False) -> Html:
         facts.insert(1, html.render("worded", word="since", moment=times.moment(identity.created_at, now)))
         if not identity.limits.is_none:
             facts.append(html.text(describe(identity.limits)))
+    if whose:
+        facts.insert(0, html.text(f"for {listed.principal.email or listed.principal.name}"))
     return html.render(
         "identity_row",
         url=place(identity.handle),
@@ -95,7 +97,9 @@ def listing(view: Listing) -> Html:
         if view.whose is not None
         else None,
         count=f"{number} identit{'y' if number == 1 else 'ies'}",
-        list=html.render("rows", rows=html.join(row(each, now, whole=True) for each in shown))
+        list=html.render(
+            "rows", rows=html.join(row(each, now, whole=True, whose=view.whose == "all") for each in shown)
+        )
         if shown
         else html.render("nothing", text="No identity may act for you yet."),
         pager=pieces.pager(PATH, query, page=view.page, more=view.page * PAGE < number),
