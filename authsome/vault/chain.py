@@ -170,12 +170,27 @@ def _written(notary: Notary) -> tuple[Place | None, Flaw | None]:
 def _adopt(tx: Transaction, notary: Notary) -> Flaw | None:
     """Begin the chain with what is there; a flaw, where one was begun before with a key that is gone."""
     place = chain.genesis(notary.store)
+    since = _chained_since(tx)
+    was_begun = checkpoints.last(tx, notary.store) is not None or (_has_owner(tx) and _written(notary) != (None, None))
+    if was_begun and audit.last_place(tx) == place:
+        return Flaw(0, "the log was begun before, and all of it is gone")
     for line, _ in audit.lines(tx, after=0, limit=-1):
-        if line.hash is not None or checkpoints.last(tx, notary.store) is not None:
+        if line.hash is not None or was_begun or line.at > since:
             return Flaw(line.id, "the log was begun with another key, which is gone")
         place = Place(line.id, chain.entry_hash(place.hash, line.id, line.at, line.columns))
         tx.execute("UPDATE audit SET hash = ?, seal = ? WHERE id = ?", (place.hash, notary.seal(place.hash), line.id))
     return None
+
+
+def _chained_since(reader: Reader) -> int:
+    """From when on no entry is without a place in the chain."""
+    (since,) = reader.execute("SELECT applied_at FROM migrations WHERE name = 'audit_chain'").fetchone()
+    return int(since)
+
+
+def _has_owner(reader: Reader) -> bool:
+    """Whether somebody owns the store: a file beside one that is new may be another's."""
+    return reader.execute("SELECT 1 FROM principals LIMIT 1").fetchone() is not None
 
 
 def _seen(tx: Transaction, notary: Notary) -> Flaw | None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from authsome.crypto import aead
 from authsome.models import chain as form
 from authsome.models.audit import Entry, Event
-from authsome.vault import audit, chain, checkpoints, schema
+from authsome.vault import audit, chain, checkpoints, principals, schema
 from authsome.vault.database import Database
 from authsome.vault.vaults import Sealers
 
@@ -347,6 +347,34 @@ def test_a_log_whose_key_was_removed_is_not_begun_anew_in_silence(chained):  # S
     chained.stop()
     chained.tamper(("DELETE FROM server_key",), ("DELETE FROM audit_checkpoints",))
     chained.home.audit_head.unlink()
+    chained.database = chained.open_database()
+    chained.start()
+    assert chained.flaw() is not None
+
+
+@pytest.mark.parametrize(
+    ("is_owned", "has_file", "kept"),
+    [(True, True, 12), (True, False, 12), (False, True, 12), (False, False, 12), (True, True, 0)],
+)
+def test_a_log_cannot_be_passed_off_as_one_from_before_the_chain(chained, now, is_owned, has_file, kept):
+    """Its hashes taken out with the key and all checkpoints, what is left of it is not chained anew in silence.
+
+    # SEC-183
+    """
+    if is_owned:
+        with chained.database.transaction() as tx:
+            principals.create_owner(tx, Sealers(chained.database, chained.kek), now=now)
+    chained.append(20, at=now + timedelta(minutes=1))
+    chained.stop()
+    chained.tamper(
+        ("UPDATE audit SET detail = 'nothing happened' WHERE id = 5",),
+        ("DELETE FROM audit WHERE id > ?", kept),
+        ("UPDATE audit SET hash = NULL, seal = NULL",),
+        ("DELETE FROM audit_checkpoints",),
+        ("DELETE FROM server_key",),
+    )
+    if not has_file:
+        chained.home.audit_head.unlink()
     chained.database = chained.open_database()
     chained.start()
     assert chained.flaw() is not None
