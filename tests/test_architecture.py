@@ -60,6 +60,9 @@ BELONGS_TO: Final[Mapping[str, frozenset[str]]] = {
     "argon2": frozenset({"crypto"}),
     "argparse": frozenset({"cli"}),
     "asyncio": frozenset({"proxy"}),
+    "backports.zstd": frozenset({"proxy/codings"}),
+    "brotli": frozenset({"proxy/codings"}),
+    "compression.zstd": frozenset({"proxy/codings"}),
     "cryptography": frozenset({"cli/doctor", "cli/tour", "crypto", "identity", "proxy"}),
     "getpass": frozenset({"cli", "proxy"}),
     "http.client": frozenset({"cli/tour", "transport"}),
@@ -74,6 +77,7 @@ BELONGS_TO: Final[Mapping[str, frozenset[str]]] = {
     "subprocess": frozenset({"cli", "client", "daemon/notify", "proxy"}),
     "webbrowser": frozenset({"cli"}),
     "zipfile": frozenset({"archive"}),
+    "zstandard": frozenset({"proxy/codings"}),
     # nowhere: they do what another part already does with more care, or must not be done at all
     "email": frozenset({"cli/doctor"}),  # the date of an answer, to tell a wrong clock
     "jwt": frozenset(),
@@ -157,8 +161,8 @@ MAY_REVEAL: Final = frozenset(
 )
 """The files that may take a secret out of its `Secret`: where it is sealed, sent, typed or signed with."""
 
-MAY_CACHE: Final[frozenset[str]] = frozenset()
-"""The files that may keep results between calls (functools.cache): pure functions only."""
+MAY_CACHE: Final = frozenset({"proxy/codings.py"})  # which libraries are installed
+"""The files that may keep results between calls (functools.cache): of what cannot change while a process lives."""
 
 CHEAP: Final = ("errors", "secret", "clock", "message", "home", "models.", "client.", "cli.main")
 """What the road of a command imports, so that it has to be cheap."""

@@ -9,21 +9,18 @@ Rule 3: what cannot be read cannot be scanned. A coding that we cannot undo is n
 import base64
 import json
 import re
-import zlib
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 from urllib.parse import quote, quote_plus
 
 from authsome.errors import EndpointUnreachable
+from authsome.proxy import codings
+from authsome.proxy.codings import Decoder
 from authsome.proxy.inject import Fields
 from authsome.secret import Secret
 
 SHORTEST: Final = 8  # bytes; whatever is shorter stands in ordinary text by chance
 _FILLER: Final = b"authsome-placeholder-"  # of characters that mean nothing in JSON, a URL, a header or HTML
-_BLOCK: Final = 64 * 1024  # of decoded bytes at a time: a bomb costs time, not memory
-_GZIP: Final = frozenset({b"gzip", b"x-gzip"})
-_UNDONE: Final = _GZIP | {b"deflate"}
-"""The content codings that are undone: the standard library has them, and every server that has another has these."""
 _PERCENT: Final = re.compile(r"%[0-9A-F]{2}")
 
 
@@ -187,8 +184,8 @@ class Scrubber:
 class Decoded:
     """Undoes a content coding, and replaces secrets in what was in it; the body goes on without the coding."""
 
-    def __init__(self, coding: bytes, needles: Needles) -> None:
-        self._decoder = _Decoder(coding)
+    def __init__(self, decoder: Decoder, needles: Needles) -> None:
+        self._decoder = decoder
         self._scrubber = Scrubber(needles)
 
     def feed(self, data: bytes) -> bytes:
@@ -208,8 +205,8 @@ class Decoded:
 class Watched:
     """Passes a coding on untouched that the child did not ask for and may want to keep, and ends it at a secret."""
 
-    def __init__(self, coding: bytes, needles: Needles) -> None:
-        self._decoder = _Decoder(coding)
+    def __init__(self, decoder: Decoder, needles: Needles) -> None:
+        self._decoder = decoder
         self._needles = needles
         self._tail = b""
         """Decoded bytes that may be the beginning of a secret."""
@@ -241,57 +238,6 @@ class Watched:
         return b"".join(piece for piece, _ in self._waiting)
 
 
-class _Decoder:
-    """Undoes gzip (RFC 1952, several members too) or deflate, with zlib's header (RFC 1950) or, as some do, without."""
-
-    def __init__(self, coding: bytes) -> None:
-        self._is_gzip = coding in _GZIP
-        self._decompressor = zlib.decompressobj(31) if self._is_gzip else None
-        self._first = b""
-        self._has_begun = False
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        self._has_begun = self._has_begun or bool(data)
-        if self._decompressor is None:
-            data, self._first = self._first + data, b""
-            if len(data) < 2:
-                self._first = data
-                return
-            has_header = data[0] & 15 == 8 and int.from_bytes(data[:2], "big") % 31 == 0
-            self._decompressor = zlib.decompressobj(15 if has_header else -15)
-        try:
-            yield from self._blocks(data)
-        except zlib.error as error:
-            raise EndpointUnreachable("the answer is not compressed as it says") from error
-
-    def _blocks(self, data: bytes) -> Iterator[bytes]:
-        assert self._decompressor is not None
-        while data:
-            if self._decompressor.eof:
-                if not self._is_gzip or not _GZIP_MAGIC.startswith(data[:2]):
-                    return  # padding
-                self._decompressor = zlib.decompressobj(31)
-            block = self._decompressor.decompress(data, _BLOCK)
-            if block:
-                yield block
-            data = self._decompressor.unconsumed_tail or self._decompressor.unused_data
-            if not data and len(block) == _BLOCK:
-                yield from self._rest()
-
-    def _rest(self) -> Iterator[bytes]:
-        """What the decompressor has taken in and not given out yet."""
-        assert self._decompressor is not None
-        while block := self._decompressor.decompress(b"", _BLOCK):
-            yield block
-
-    def finish(self) -> None:
-        if self._has_begun and (self._decompressor is None or not self._decompressor.eof):
-            raise EndpointUnreachable("the answer ends in the middle of its compressed data")
-
-
-_GZIP_MAGIC: Final = b"\x1f\x8b"
-
-
 def narrowed(fields: Fields) -> tuple[Fields, frozenset[bytes]]:
     """A request's fields without what would make its answer unreadable for us, and the codings it then asks for.
 
@@ -306,11 +252,15 @@ def narrowed(fields: Fields) -> tuple[Fields, frozenset[bytes]]:
         if name.lower() == b"sec-websocket-extensions":
             continue
         if name.lower() == b"accept-encoding":
-            kept = [] if is_part else [each for each in value.split(b",") if _coding(each) in _UNDONE | {b"identity"}]
+            kept = [] if is_part else [each for each in value.split(b",") if _is_read(_coding(each))]
             accepted.update(_coding(each) for each in kept if not _REFUSED.search(each))
             value = value if len(kept) == value.count(b",") + 1 else b",".join(kept).strip() or b"identity"  # noqa: PLW2901
         found.append((name, value))
-    return tuple(found), frozenset(accepted & _UNDONE)
+    return tuple(found), frozenset(accepted - {b"identity"})
+
+
+def _is_read(coding: bytes) -> bool:
+    return coding == b"identity" or codings.is_known(coding)
 
 
 _REFUSED: Final = re.compile(rb";[ \t]*[qQ]=0(?:\.0*)?[ \t]*\Z")
@@ -336,21 +286,24 @@ def answer(
         EndpointUnreachable: the body is coded in a way that cannot be undone.
     """
     fields = needles.replaced_fields(fields)
-    codings = [
+    named = [
         _coding(each) for name, value in fields if name.lower() == b"content-encoding" for each in value.split(b",")
     ]
-    codings = [each for each in codings if each not in {b"", b"identity"}]
-    if not codings or not has_body:
+    named = [each for each in named if each not in {b"", b"identity"}]
+    if not named or not has_body:
         return fields, Scrubber(needles)
-    if len(codings) > 1 or codings[0] not in _UNDONE or status == _PARTIAL:
+    is_asked_for = named[0] in accepted
+    is_read = len(named) == 1 and status != _PARTIAL and (is_asked_for or named[0] in codings.PROMPT)
+    decoder = codings.decoder(named[0]) if is_read else None
+    if decoder is None:
         raise EndpointUnreachable(
             "the server compressed its answer in a way that was not asked for and cannot be looked through",
             hint='the provider\'s definition can say "scrub": "off"',
         )
-    if codings[0] not in accepted:
-        return fields, Watched(codings[0], needles)
+    if not is_asked_for:
+        return fields, Watched(decoder, needles)
     gone = {b"content-encoding", b"content-length"}
-    return tuple(each for each in fields if each[0].lower() not in gone), Decoded(codings[0], needles)
+    return tuple(each for each in fields if each[0].lower() not in gone), Decoded(decoder, needles)
 
 
 _PARTIAL: Final = 206

@@ -15,16 +15,16 @@ from typing import Final
 _NEVER_CALLED: Final = frozenset(
     {
         "aioquic",  # QUIC
-        "backports",  # .zstd: decoding of bodies
+        "backports",  # .zstd; decoding of bodies is codings.py's, which takes no stub for it
         "bcrypt",
-        "brotli",  # decoding of bodies, which pass through as they are
+        "brotli",  # as backports
         "mitmproxy_rs",  # UDP, WireGuard, local redirection
         "msgpack",
         "passlib",  # htpasswd files
         "pylsqpack",  # QUIC
         "ruamel",  # .yaml: option files
         "service_identity",
-        "zstandard",
+        "zstandard",  # as backports
     }
 )
 

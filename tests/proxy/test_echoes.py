@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
 
+import brotli
 import h2.events
 import pytest
 from wsproto.connection import Connection, ConnectionType
@@ -20,11 +21,12 @@ from fakes import daemon_api, wire
 from fakes.api import Answer, ApiServer
 from fakes.authority import Authority
 from fakes.daemon_api import DaemonApi
-from proxy import h2_server, websocket_server
+from proxy import h2_server, websocket_server, zstd
 from proxy.conftest import ENGINES
 from proxy.h2_client import H2Client
 from proxy.support import HOST, PLACEHOLDER, TOKEN, Proxy, Runner
 
+PACKED = {"gzip": gzip.compress, "deflate": zlib.compress, "br": brotli.compress, "zstd": zstd.compress}
 SPELLINGS = {
     "plain": TOKEN,
     "header": f"Bearer {TOKEN}",
@@ -94,7 +96,7 @@ def test_a_host_that_tells_it_in_clear_text(runner: Runner, plain_api_server: Ap
     assert not holds_secret(json.dumps(answer.headers).encode())
     assert len(answer.body) == len(told)
     first, second = plain_api_server.requests
-    assert (first.header("accept-encoding"), second.header("accept-encoding")) == ("gzip, br", "gzip")
+    assert (first.header("accept-encoding"), second.header("accept-encoding")) == ("gzip, br", "gzip, br")
     assert second.all("authorization") == ()
     assert len(runner.daemon.resolved) == 1
 
@@ -116,24 +118,24 @@ def test_headers_and_bodies_in_every_spelling(proxy: Proxy, api_server: ApiServe
     assert ("Set-Cookie", "other=1") in answer.headers
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate", None])
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", None])
 def test_compressed_echoes(proxy: Proxy, api_server: ApiServer, coding: str | None):
     """What was asked for compressed comes as it is, without the secret and otherwise whole."""
     # SEC-163
     rest = "".join(chr(33 + number % 90) for number in range(5000))
     body = f"{rest}{TOKEN}{rest}".encode()
-    packed = {"gzip": gzip.compress, "deflate": zlib.compress}.get(str(coding), bytes)(body)
+    packed = PACKED.get(str(coding), bytes)(body)
     api_server.answers["/packed"] = Answer(headers=(("Content-Encoding", coding),) if coding else (), body=packed)
     with proxy.open(HOST, api_server.port) as wire_:
         host = f"Host: {HOST}:{api_server.port}"
         for _ in range(2):  # and the connection goes on
-            answer = wire_.request("GET", "/packed", host, "Accept-Encoding: br, gzip, deflate, zstd")
+            answer = wire_.request("GET", "/packed", host, "Accept-Encoding: br, gzip, deflate, zstd, dcb")
             assert (answer.status, answer.header("Content-Encoding")) == (200, None)
             assert len(answer.body) == len(body)
             assert answer.body.startswith(rest.encode())
             assert answer.body.endswith(rest.encode())
             assert not holds_secret(answer.body)
-    assert api_server.requests[0].header("accept-encoding") == "gzip, deflate"
+    assert api_server.requests[0].header("accept-encoding") == "br, gzip, deflate, zstd"
 
 
 def test_a_compressed_file_that_was_not_asked_for_comes_as_sent(proxy: Proxy, api_server: ApiServer):
@@ -156,16 +158,40 @@ def test_a_compressed_file_that_was_not_asked_for_comes_as_sent(proxy: Proxy, ap
     assert not holds_secret(received)
 
 
-def test_a_coding_that_cannot_be_undone_is_refused(proxy: Proxy, api_server: ApiServer):
-    """A server that sends what nobody asked for: 502, with the field that would let it pass."""
+@pytest.mark.parametrize(("coding", "asked"), [("dcb", "dcb"), ("br", "gzip"), ("zstd", "identity")])
+def test_a_coding_that_cannot_be_undone_is_refused(proxy: Proxy, api_server: ApiServer, coding: str, asked: str):
+    """A server that sends what was not asked for: 502, with the field that would let it pass."""
     # SEC-163
-    api_server.answers["/br"] = Answer(headers=(("Content-Encoding", "br"),), body=b"brotli" * 1000)
+    api_server.answers["/bad"] = Answer(headers=(("Content-Encoding", coding),), body=b"packed" * 1000)
     host = f"Host: {HOST}:{api_server.port}"
     with proxy.open(HOST, api_server.port) as wire_:
-        answer = wire_.request("GET", "/br", host, "Accept-Encoding: br")
+        answer = wire_.request("GET", "/bad", host, f"Accept-Encoding: {asked}")
     assert (answer.status, answer.json()["code"]) == (502, "endpoint_unreachable")
     assert '"scrub": "off"' in str(answer.json()["hint"])
-    assert b"brotli" not in answer.body
+    assert b"packed" not in answer.body
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd"])
+def test_a_compressed_answer_that_is_a_bomb_or_broken_is_cut(proxy: Proxy, api_server: ApiServer, coding: str):
+    """A child that reads to the end sees that it is none, and the worker serves the next."""
+    # SEC-163
+    pack = PACKED[coding]
+    bodies = [pack(bytes(100 << 20)), pack(TOKEN.encode() * 1000)[:-1], b"noise" * 100]
+    host = f"Host: {HOST}:{api_server.port}"
+    for body in bodies:
+        api_server.answers["/bad"] = Answer(headers=(("Content-Encoding", coding),), body=body)
+        with proxy.open(HOST, api_server.port) as wire_:
+            wire_.send(f"GET /bad HTTP/1.1\r\n{host}\r\nAccept-Encoding: {coding}\r\n\r\n")
+            try:
+                received = wire_.reader.read()
+            except OSError:
+                received = b""  # cut as hard as can be
+        assert not received.endswith(b"\r\n0\r\n\r\n") or received.startswith(b"HTTP/1.1 502")
+        assert body[-20:] not in received
+        assert len(received) < 1 << 20
+        assert not holds_secret(received)
+    with proxy.open(HOST, api_server.port) as wire_:
+        assert wire_.request("GET", "/echo", host).status == 200
 
 
 def test_a_definition_can_switch_it_off(runner: Runner):
@@ -316,11 +342,11 @@ def test_an_echo_over_http2(runner: Runner, authority: Authority):
         with runner.proxy() as proxy:
             client = H2Client(proxy, HOST, server.port)
             for _ in range(2):
-                number = client.headers(("accept-encoding", "br, gzip"), authority=f"{HOST}:{server.port}")
+                number = client.headers(("accept-encoding", "br, gzip, dcb"), authority=f"{HOST}:{server.port}")
                 events = client.events(number)
                 body = b"".join(event.data for event in events if isinstance(event, h2.events.DataReceived))
                 echoed = json.loads(body)["headers"]
-                assert ["accept-encoding", "gzip"] in echoed
+                assert ["accept-encoding", "br, gzip"] in echoed
                 assert any(name == "authorization" and "authsome-" in value for name, value in echoed)
                 assert not holds_secret(body)
             client.wire.close()
