@@ -222,7 +222,7 @@ def test_damaged_payload(installation: Installation) -> None:
 
 def test_interrupt_while_unpacking(make_installation: Callable[..., Installation]) -> None:
     """Ctrl-C in the first run ends it with status 11 and one line, and leaves nothing."""
-    installation = make_installation(modules=60)
+    installation = make_installation(modules=1500)  # unpacked in so long a time that the signal comes before its end
     with subprocess.Popen(
         installation.argv("pass"), env=installation.environment({}), stderr=subprocess.PIPE, text=True
     ) as run:

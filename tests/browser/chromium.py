@@ -173,6 +173,7 @@ class Page:
     def click(self, selector: str) -> None:
         """Click in the middle of an element, as a mouse would."""
         self.wait_for(selector)
+        self._wait("document.readyState === 'complete'", f"all of the page with {selector}")  # nothing moves after it
         place = self._evaluate(
             f"(e => {{ e.scrollIntoView({{block: 'center', behavior: 'instant'}}); const r = e.getBoundingClientRect();"
             f" return [r.x + r.width / 2, r.y + r.height / 2]; }})({_find(selector)})"

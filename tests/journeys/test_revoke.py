@@ -137,7 +137,7 @@ def test_several_connections_each_by_its_name(program, define, log_in):
         acme.clear_log()
         assert program("export", "acme", "--connection", "work").returncode == 0
         assert len(acme.token_requests("refresh_token")) == 1
-        assert program.json("get", "acme", "--connection", "work")["updated_at"] > before["work"]["updated_at"]
+        assert program.json("get", "acme", "--connection", "work")["expires_at"] > before["work"]["expires_at"]
         assert program.json("get", "acme", "--connection", "home") == before["home"]
         assert program("set-default", "acme", "work").returncode == 0
         assert program.json("get", "acme")["connection"] == "work"
