@@ -251,9 +251,7 @@ class House:
 @pytest.fixture(autouse=True)
 def quick_passphrases(monkeypatch):
     """A second for each derivation is for attackers; the journeys above run in processes of their own."""
-    monkeypatch.setattr(age, "WORK_FACTOR", 10)
-    write = age.Encryptor.__init__
-    monkeypatch.setattr(age.Encryptor, "__init__", lambda *args, **how: write(*args, **{"work_factor": 10, **how}))
+    monkeypatch.setitem(age.Encryptor.__init__.__kwdefaults__, "work_factor", 10)
 
 
 def restored(path, root, *, force=False, **unlock):
