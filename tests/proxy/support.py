@@ -277,11 +277,16 @@ class Proxy:
 
 
 def is_worker(pid: int) -> bool:
-    """Whether a process is there and is a worker."""
+    """Whether a process is there and is a worker, up to its very end.
+
+    One that ends loses its memory (and command line) first, its sockets next, and becomes a zombie last.
+    """
     try:
-        return b"start_worker" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        line = Path(f"/proc/{pid}/cmdline").read_bytes()
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return False
+    return b"start_worker" in line or (not line and state not in "ZX")
 
 
 def listener_pid(port: int) -> int:
