@@ -19,6 +19,7 @@ from authsome.models.audit import Entry, Event
 from authsome.models.connection import Connection, Secrets, Status
 from authsome.models.notice import Notice, Occasion
 from authsome.models.principal import Caller
+from authsome.models.replacement import Replacement
 from authsome.secret import Secret
 from authsome.vault import audit, connections
 from authsome.vault.connections import Search
@@ -66,6 +67,8 @@ class Resolved:
     injected: injection.Injected
     stand_ins: tuple[tuple[str, Secret[str]], ...]
     """Placeholders, and what goes in their place where the child has put them on the request."""
+    replacement: Replacement
+    """Where that is done."""
     reusable: timedelta
     """How long the same question has the same answer, if nothing changes."""
     is_for_any_path: bool
@@ -284,6 +287,7 @@ class Credentials:
             connection=connection,
             rules=decision.rules,
             placeholders=tuple(decision.provider.replaced.placeholder_names(connection.kind)),
+            replacement=decision.provider.replace,
             opens=opens,
             refreshes=refreshes,
             problem=problem,
@@ -318,6 +322,7 @@ class Credentials:
                 connection=connection,
                 injected=injected,
                 stand_ins=export.stand_ins(connection.kind, held, connection.variables),
+                replacement=decision.provider.replace,
                 reusable=_NOT if injected.path else self._reusable(claimant.caller, connection, now),
                 is_for_any_path=decision.is_for_any_path,
             )

@@ -6,6 +6,7 @@ from typing import Final
 from authsome.errors import AuthsomeError
 from authsome.models.connection import Connection
 from authsome.models.injection import Basic, Header, PathText, Query, Rules
+from authsome.models.replacement import NOWHERE, Replacement
 from authsome.models.route import Route
 
 AUTHORIZATION: Final = "Authorization"
@@ -19,7 +20,9 @@ class Explanation:
     connection: Connection | None = None
     rules: Rules | None = None
     placeholders: tuple[str, ...] = ()
-    """The variables whose placeholders would be replaced, wherever the request has them."""
+    """The variables whose placeholders would be replaced."""
+    replacement: Replacement = NOWHERE
+    """Where they would be."""
     opens: bool = False
     """Whether TLS to this host would be opened, for this path or another."""
     unconnected: tuple[str, ...] = ()

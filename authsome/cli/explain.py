@@ -87,9 +87,12 @@ def tell(question: Question, daemon: Daemon, output: Output) -> None:
 
 _NOTHING: Final[Mapping[str, object]] = {
     "headers": [], "companions": [], "query": [], "removes": [], "changes_path": False, "placeholders": [],
-    "refreshes": False,
+    "replaced_in": {}, "refreshes": False,
 }  # fmt: skip
 """What a request in clear text gets of a credential."""
+_PLACES: Final[Mapping[str, str]] = {
+    "header": "in the header", "query": "in the query as", "form": "in a form as", "path": "in the path after",
+}  # fmt: skip
 
 
 def _refusal(question: Question) -> dict[str, object] | None:
@@ -147,8 +150,16 @@ def _changes(told: Mapping[str, object]) -> list[tuple[str, str]]:
     if told.get("changes_path"):
         changes.append(("sets", "the placeholder in the path"))
     if names := _names(told, "placeholders"):
-        changes.append(("replaces", f"the placeholder of {' or '.join(names)}, wherever the request has it"))
+        changes.append(("replaces", f"the placeholder of {' or '.join(names)}, {_where(told.get('replaced_in'))}"))
     return changes
+
+
+def _where(places: object) -> str:
+    """Where a placeholder is replaced."""
+    if not isinstance(places, dict):
+        return "wherever the request has it"
+    named = ((_PLACES.get(str(kind), str(kind)), ", ".join(_names(places, kind))) for kind in places)
+    return " and ".join(f"{place} {names}" for place, names in named)
 
 
 def _names(told: Mapping[str, object], member: str) -> list[str]:

@@ -20,6 +20,7 @@ from authsome.models.export import Export
 from authsome.models.injection import OAUTH_NAMES, Injection, Names, Rules
 from authsome.models.login import Flow
 from authsome.models.oauth import OAuth, RefreshRules, ResponseShape
+from authsome.models.replacement import Replacement
 from authsome.models.route import HTTPS_PORT, HostPattern
 from authsome.models.section import Section
 from authsome.models.template import TOKEN, Template
@@ -92,8 +93,8 @@ class Provider:
     """Whether its hosts may lie on this machine or a private network."""
     scrub: bool
     """Whether the credential is taken out of the answers of its hosts."""
-    replace: bool
-    """Whether placeholders are replaced wherever a request has them, beside what is injected."""
+    replace: Replacement
+    """Where placeholders are replaced that a request has beside what is injected."""
     unverified: bool
     """Whether the definition was written from memory and never tried."""
 
@@ -319,7 +320,7 @@ def parse_definition(data: object, *, source: str) -> Provider:
         ),
         allow_private_addresses=allow_private,
         scrub=section.choice("scrub", _SWITCH, "on") == "on",
-        replace=section.choice("replace", _SWITCH, "on") == "on",
+        replace=Replacement.from_json(section, "replace"),
         unverified=section.boolean("unverified"),
     )
     section.close()
@@ -356,7 +357,7 @@ def definition_to_json(provider: Provider) -> dict[str, object]:
         "export": provider.export.to_json(provider.name) or None,
         "allow_private_addresses": provider.allow_private_addresses or None,
         "scrub": None if provider.scrub else "off",
-        "replace": None if provider.replace else "off",
+        "replace": provider.replace.to_json(),
         "unverified": provider.unverified or None,
     }
     return {key: value for key, value in written.items() if value is not None}

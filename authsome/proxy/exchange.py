@@ -13,7 +13,7 @@ from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
 from authsome.errors import AuthsomeError, EndpointUnreachable, RequestInvalid
-from authsome.proxy import answers, inject, placeholders, rules, scrub
+from authsome.proxy import answers, inject, rules, scrub
 from authsome.proxy.answers import Answer
 from authsome.proxy.inject import Credential, Fields, Head
 from authsome.proxy.rules import Question, Target
@@ -227,7 +227,7 @@ class Intercepted(Exchange):
     def takes_body(self, fields: Fields) -> bool:
         """See `Exchange`."""
         credential = self._credential
-        return credential is not None and bool(credential.placeholders) and placeholders.takes_body(fields)
+        return credential is not None and inject.takes_body(fields, credential)
 
     def body(self, fields: Fields, content: bytes) -> tuple[Fields, bytes]:
         """See `Exchange`; placeholders in it are replaced."""

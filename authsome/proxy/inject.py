@@ -14,6 +14,7 @@ from typing import Final, cast
 from urllib.parse import quote, unquote_plus
 
 from authsome.errors import DaemonUnavailable, RequestInvalid
+from authsome.models.replacement import EVERYWHERE, KINDS, Replacement
 from authsome.proxy import placeholders
 from authsome.proxy.placeholders import Placeholders
 from authsome.secret import Secret
@@ -67,7 +68,9 @@ class Credential:
     path: Secret[str] | None = None
     """A path that replaces the request's, without the query."""
     placeholders: Placeholders = ()
-    """What goes in the place of which text, where the child has put that anywhere else."""
+    """What goes in the place of which text, where the child has put that itself."""
+    replacement: Replacement = EVERYWHERE
+    """Where on a request that is done."""
     secrets: tuple[Secret[str], ...] = ()
     """What must not come back in an answer: the secrets that the above is made of."""
     reusable_seconds: float = 0.0
@@ -142,20 +145,25 @@ def injected_target(target: bytes, credential: Credential) -> bytes:
     if credential.path is not None:
         path = _ascii(credential.path.reveal())
     elif may_hold:
-        path = placeholders.in_path(path, credential.placeholders)
+        path = placeholders.in_path(path, credential.placeholders, credential.replacement)
     if may_hold:
-        query = placeholders.in_pairs(query, credential.placeholders)
+        query = placeholders.in_query(query, credential.placeholders, credential.replacement)
     if credential.query:
         question, query = b"?", _with_parameters(query, credential.query)
     return path + question + query
 
 
+def takes_body(fields: Fields, credential: Credential) -> bool:
+    """Whether the body of a request with these fields may hold placeholders that are to be replaced."""
+    return bool(credential.placeholders) and placeholders.takes_body(fields, credential.replacement)
+
+
 def injected_body(fields: Fields, body: bytes, credential: Credential) -> tuple[Fields, bytes]:
-    """A body, one that `placeholders.takes_body` says so of, with the credential in it, and the fields with its length.
+    """A body, one that `takes_body` says so of, with the credential in it, and the fields with its length.
 
     Expect goes: who reads a body to its end has asked for it.
     """
-    found = placeholders.in_body(fields, body, credential.placeholders)
+    found = placeholders.in_body(fields, body, credential.placeholders, credential.replacement)
     length = b"%d" % len(found)
     return (
         tuple(
@@ -178,7 +186,7 @@ def _replaced(fields: Fields, names: Iterable[str], credential: Credential) -> I
         is_gone = _spelling(name) in gone
         if is_gone and credential.set:
             continue
-        found = placeholders.in_field(name, value, credential.placeholders)
+        found = placeholders.in_field(name, value, credential.placeholders, credential.replacement)
         if not (is_gone and found == value):
             yield name, found
 
@@ -261,6 +269,7 @@ def credential_from_json(data: Mapping[str, object]) -> Credential:
         query=tuple((name, Secret(value)) for name, value in _pairs(data.get("query", []))),
         path=Secret(path) if isinstance(path, str) else None,
         placeholders=_placeholders(data.get("placeholders", [])),
+        replacement=_replacement(data.get("replaced_in")),
         secrets=tuple(Secret(text) for text in _texts(data.get("secrets"))),
         reusable_seconds=_seconds(data.get("reusable_seconds")),
         is_for_any_path=data.get("any_path") is True,
@@ -279,6 +288,7 @@ def credential_to_json(credential: Credential) -> dict[str, object]:
         "query": [(name, value.reveal()) for name, value in credential.query],
         "path": credential.path.reveal() if credential.path is not None else None,
         "placeholders": [(text, value.reveal()) for text, value in credential.placeholders],
+        "replaced_in": credential.replacement.named,
         "secrets": [secret.reveal() for secret in credential.secrets],
     }
 
@@ -288,6 +298,15 @@ def _placeholders(value: object) -> Placeholders:
     if any(_UNFIT.search(held.encode()) or not text.isascii() or not text for text, held in found):
         raise DaemonUnavailable("the daemon answered with a value that no request can hold")
     return tuple((text, Secret(held)) for text, held in found)
+
+
+def _replacement(value: object) -> Replacement:
+    if value is None:
+        return EVERYWHERE
+    if not isinstance(value, dict) or not value.keys() <= set(KINDS):
+        raise DaemonUnavailable("the daemon's answer is not of the agreed form")
+    header, query, form, path = (tuple(_texts(value.get(kind, []))) for kind in KINDS)
+    return Replacement(header=header, query=query, form=form, path=path)
 
 
 def _seconds(value: object) -> float:

@@ -6,16 +6,18 @@ credential of one request, whose host was checked before: for any other request 
 Rule 1: every byte that is not a placeholder's stays as it is, and so does a message without one.
 Rule 2: in a query, a form and JSON a placeholder is a whole value. A text that quotes one (a prompt, an environment
 that was printed) is kept and shown to others by many APIs, and is left alone.
+Rule 3: where the definition names the places (`Replacement`), it is replaced in these and nowhere else.
 """
 
 import base64
 import binascii
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote, unquote_plus, unquote_to_bytes
 
+from authsome.models.replacement import EVERYWHERE, Replacement
 from authsome.secret import Secret
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ LARGEST_BODY: Final = 1024 * 1024
 """Bytes of a body that is looked through; a larger one passes as it comes. What carries a credential is small."""
 _FORM: Final = b"application/x-www-form-urlencoded"
 _JSON: Final = re.compile(rb"application/(?:[!#$&^_.+0-9a-z-]+\+)?json\Z")
+_FORM_BEGINS: Final = re.compile(rb"[A-Za-z0-9_.~%+*$=&-]")
 _JSON_VALUE: Final = rb'"(?<!\\")%b"(?![ \t\r\n]*:)'
 """A string that is a value, and nothing but this: its first quote is not an escaped one, and it is no member's name."""
 _LENGTH: Final = re.compile(rb"[0-9]{1,7}\Z")
@@ -60,32 +63,53 @@ def may_be_in(target: bytes, placeholders: Placeholders) -> bool:
     return False
 
 
-def in_path(path: bytes, placeholders: Placeholders) -> bytes:
+def in_path(path: bytes, placeholders: Placeholders, where: Replacement = EVERYWHERE) -> bytes:
     """A path with the values in place of the placeholders, each percent-encoded as one segment or a part of one."""
     plain = unquote_to_bytes(path) if b"%" in path else path
     there = [(text, _segment(value)) for text, value in placeholders if text.encode() in plain]
     fit = [(text, written) for text, written in there if written not in {b".", b".."}]  # would lead elsewhere
+    if not where.is_everywhere:
+        return _in_named_segment(path, fit, where.path)
     return _replaced(path, fit, b"%b", _percent_encoded) if fit else path
 
 
-def in_pairs(pairs: bytes, placeholders: Placeholders) -> bytes:
-    """A query or a form with the values in place of the placeholders."""
+def _in_named_segment(path: bytes, there: list[tuple[str, bytes]], beginnings: Collection[str]) -> bytes:
+    """The path with the value as the segment that follows one of these beginnings."""
+    for beginning in (each.encode() for each in beginnings):
+        if path.startswith(beginning):
+            segment, slash, rest = path[len(beginning) :].partition(b"/")
+            for text, written in there:
+                if unquote_to_bytes(segment) == text.encode():
+                    return beginning + written + slash + rest
+    return path
+
+
+def in_query(query: bytes, placeholders: Placeholders, where: Replacement = EVERYWHERE) -> bytes:
+    """A query with the values in place of the placeholders."""
+    return _in_pairs(query, placeholders, None if where.is_everywhere else where.query)
+
+
+def _in_pairs(pairs: bytes, placeholders: Placeholders, names: Collection[str] | None) -> bytes:
+    """A query or a form with the values in place of the placeholders, under these names; None: under any."""
     if b"%" not in pairs and not any(text.encode() in pairs for text, _ in placeholders):
         return pairs
-    return b"&".join([_in_pair(pair, placeholders) for pair in pairs.split(b"&")])
+    return b"&".join([_in_pair(pair, placeholders, names) for pair in pairs.split(b"&")])
 
 
-def _in_pair(pair: bytes, placeholders: Placeholders) -> bytes:
+def _in_pair(pair: bytes, placeholders: Placeholders, names: Collection[str] | None) -> bytes:
     name, equals, written = pair.partition(b"=")
+    if names is not None and unquote_plus(name.decode("latin-1")) not in names:
+        return pair
     for text, value in placeholders:
         if len(text) <= len(written) <= 3 * len(text) and unquote_plus(written.decode("latin-1")) == text:
             return name + equals + quote(value.reveal(), safe="").encode()
     return pair
 
 
-def in_field(name: bytes, value: bytes, placeholders: Placeholders) -> bytes:
+def in_field(name: bytes, value: bytes, placeholders: Placeholders, where: Replacement = EVERYWHERE) -> bytes:
     """A header's value with the values in place of the placeholders, those of a Basic pair (RFC 7617) too."""
-    if name.lower() in _FRAMING:
+    spelling = name.lower()
+    if spelling in _FRAMING or not (where.is_everywhere or spelling.decode("latin-1") in where.header):
         return value
     basic = _BASIC.match(value)
     if basic is not None:
@@ -111,8 +135,13 @@ def _in_text(data: bytes, placeholders: Placeholders) -> bytes:
     return _replaced(data, there, b"%b", _as_it_is) if there else data
 
 
-def takes_body(fields: "Fields") -> bool:
-    """Whether a request's body is one that may hold placeholders: of a form or JSON, plain, and of a bounded length."""
+def takes_body(fields: "Fields", where: Replacement = EVERYWHERE) -> bool:
+    """Whether a request's body is one that may hold placeholders: of a form or JSON, plain, and of a bounded length.
+
+    JSON is a document, which an API may show to others: looked through only where placeholders are replaced everywhere.
+    """
+    if not where.is_everywhere and not where.form:
+        return False
     told: dict[bytes, list[bytes]] = {}
     for name, value in fields:
         told.setdefault(name.lower(), []).append(value)
@@ -122,13 +151,19 @@ def takes_body(fields: "Fields") -> bool:
         return False
     lengths, types = told.get(b"content-length", []), _media_types(fields)
     is_bounded = len(lengths) == 1 and bool(_LENGTH.match(lengths[0])) and 0 < int(lengths[0]) <= LARGEST_BODY
-    return is_bounded and len(types) == 1 and (types[0] == _FORM or bool(_JSON.match(types[0])))
+    is_json = where.is_everywhere and len(types) == 1 and bool(_JSON.match(types[0]))
+    return is_bounded and (types == [_FORM] or is_json)
 
 
-def in_body(fields: "Fields", body: bytes, placeholders: Placeholders) -> bytes:
-    """A body that `takes_body` says it of, with the values in place of the placeholders."""
+def in_body(fields: "Fields", body: bytes, placeholders: Placeholders, where: Replacement = EVERYWHERE) -> bytes:
+    """A body that `takes_body` says it of, with the values in place of the placeholders.
+
+    Not every API goes by the type: what is called a form, and begins as JSON or XML does, is read as that by some, and
+    an ampersand in one of its texts is no border then.
+    """
     if _media_types(fields) == [_FORM]:
-        return in_pairs(body, placeholders)
+        is_form = bool(_FORM_BEGINS.match(body))
+        return _in_pairs(body, placeholders, None if where.is_everywhere else where.form) if is_form else body
     there = [
         (text, json.dumps(value.reveal()).encode())
         for text, value in placeholders

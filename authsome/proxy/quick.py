@@ -14,7 +14,7 @@ from typing import Final
 
 from authsome.clock import Clock
 from authsome.errors import AuthsomeError
-from authsome.proxy import http1, inject, placeholders, rules, scrub, targets
+from authsome.proxy import http1, inject, rules, scrub, targets
 from authsome.proxy.exchange import Intercepted, Memory
 from authsome.proxy.http1 import Counted, Request
 from authsome.proxy.inject import Credential, Fields, Head
@@ -186,7 +186,7 @@ class Quick:
         fields, accepted = scrub.narrowed(asked.fields) if needles else (asked.fields, frozenset[bytes]())
         put = inject.injected(Head(target=b"/", fields=fields), credential)
         asked.put, asked.sent = put.fields, http1.fields_bytes(put.fields)
-        asked.takes_body = bool(credential.placeholders) and placeholders.takes_body(put.fields)
+        asked.takes_body = inject.takes_body(put.fields, credential)
         asked.credential, asked.needles, asked.accepted = credential, needles, accepted
 
     @staticmethod

@@ -3,6 +3,7 @@
 import base64
 import json
 import sys
+from urllib.parse import quote
 
 import pytest
 
@@ -71,6 +72,28 @@ def test_explain_names_them(program, paired):
     told = program.json("run", "--explain", url)
     assert told["placeholders"] == ["PAIR_APP", "PAIR_SECRET"]
     assert "replaces   the placeholder of PAIR_APP or PAIR_SECRET" in program("run", "--explain", url).stdout
+
+
+def test_a_definition_can_name_the_places(program, paired, define):
+    """A field of a form that proves something is replaced, a text that is kept is not; `--explain` says where."""
+    # SEC-163
+    document = json.loads(program("inspect", "pair", "--json").stdout)
+    document = document.get("definition", document)
+    define({**document, "replace": {"form": "client_secret", "query": "key", "path": "/tokens/"}})
+    url = paired.url(
+        "/tokens/secret-placeholder?key=secret-placeholder&q=secret-placeholder", host="api.example.localhost"
+    )
+    body = "client_secret=secret-placeholder&text=secret-placeholder"
+    assert program("run", "--", "curl", "-sf", "-d", body, "-H", "X-Note: secret-placeholder", url).returncode == 0
+    request = paired.requests[-1]
+    value = quote(SECRET, safe="")
+    assert request.target == f"/tokens/{value}?key={value}&q=secret-placeholder&app={APP}"
+    assert request.body.decode() == f"client_secret={value}&text=secret-placeholder"
+    assert request.header("x-note") == "secret-placeholder"
+    told = program.json("run", "--explain", url)
+    assert told["replaced_in"] == {"query": ["key"], "form": ["client_secret"], "path": ["/tokens/"]}
+    where = "in the query as key and in a form as client_secret and in the path after /tokens/"
+    assert f"the placeholder of PAIR_APP or PAIR_SECRET, {where}" in program("run", "--explain", url).stdout
 
 
 def test_a_definition_can_switch_it_off(program, paired, define):

@@ -134,8 +134,6 @@ def test_replacing_can_be_switched_off(value: str):
     assert ("replace" in definition_to_json(provider)) is (value == "off")
     assert (provider.replaced == provider.export) is (value == "on")
     assert (provider.replaced.hidden_names == frozenset()) is (value == "off")
-    with pytest.raises(ProviderInvalid, match="replace"):
-        parse_definition({**definition_to_json(PROVIDER), "replace": "maybe"}, source="acme.json")
 
 
 def test_usual_placeholders_are_each_for_one_value():

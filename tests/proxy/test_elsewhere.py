@@ -228,6 +228,40 @@ def test_a_server_that_ends_while_a_body_is_waited_for_is_dialled_anew(runner: R
         assert wire_.send(body).answer("POST").body == b"ok"
 
 
+NAMED = {"header": ["x-auth"], "query": ["token"], "form": ["token"], "path": ["/tokens/"]}
+
+
+def test_where_a_definition_names_the_places(told: Proxy, api_server: ApiServer, daemon_fake: DaemonApi):
+    """There, and in nothing that an API may show to others; request by request of a kept connection."""
+    # SEC-163
+    stand_in(daemon_fake, replaced_in=NAMED)
+    host = f"Host: {HOST}:{api_server.port}"
+    form, document = f"text={PLACEHOLDER}&token={PLACEHOLDER}", json.dumps({"token": PLACEHOLDER, "text": PLACEHOLDER})
+    with told.open(HOST, api_server.port) as wire_:
+        for _ in range(3):
+            for kind, body in ((FORM, form), (JSON, document), (FORM, document)):
+                lines = (host, f"X-Auth: {PLACEHOLDER}", f"X-Note: {PLACEHOLDER}", f"Content-Type: {kind}")
+                target = f"/tokens/{BOT}/a/{BOT}?token={PLACEHOLDER}&q={PLACEHOLDER}"
+                answer = wire_.request("POST", target, *lines, f"Content-Length: {len(body)}", body=body.encode())
+                assert answer.status == 200
+    assert {request.target for request in api_server.requests} == {
+        f"/tokens/{BOT_TOKEN}/a/{BOT}?token={TOKEN}&q={PLACEHOLDER}"
+    }
+    shown = [(each.header("x-auth"), each.header("x-note"), each.body.decode()) for each in api_server.requests]
+    assert (
+        shown == [(TOKEN, PLACEHOLDER, body) for body in (f"text={PLACEHOLDER}&token={TOKEN}", document, document)] * 3
+    )
+
+
+def test_where_a_definition_names_none(told: Proxy, api_server: ApiServer, daemon_fake: DaemonApi):
+    """Nothing is replaced, should there be placeholders all the same."""
+    # SEC-163
+    stand_in(daemon_fake, replaced_in={})
+    with told.open(HOST, api_server.port) as wire_:
+        assert put_everywhere(wire_, f"{HOST}:{api_server.port}") == 200
+    assert not holds_secrets(api_server)
+
+
 # ---- nowhere else ------------------------------------------------------------------------------------------
 
 EVERYWHERE = (

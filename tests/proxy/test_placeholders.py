@@ -58,7 +58,7 @@ def test_a_value_that_would_lead_elsewhere_is_not_put_into_a_path():
 )
 def test_in_a_query_and_a_form(pairs: str, result: str):
     """A whole value, in any spelling; no name, and no text that quotes it."""
-    assert placeholders.in_pairs(pairs.encode(), STAND_INS) == result.encode()
+    assert placeholders.in_query(pairs.encode(), STAND_INS) == result.encode()
     assert placeholders.in_body(FORM_FIELDS, pairs.encode(), STAND_INS) == result.encode()
 
 
@@ -169,7 +169,7 @@ PAIRS = st.lists(st.tuples(st.text() | st.just(ID), st.text() | st.sampled_from(
 def test_forms_mean_the_same_but_for_placeholders(pairs: list[tuple[str, str]]):
     """Whatever the fields."""
     written = urlencode(pairs).encode()
-    found = placeholders.in_pairs(written, STAND_INS)
+    found = placeholders.in_query(written, STAND_INS)
     values = {ID: ID_VALUE, KEY: KEY_VALUE}
     wanted = [(name, values.get(value, value)) for name, value in pairs]
     assert parse_qsl(found.decode(), keep_blank_values=True) == wanted
@@ -182,7 +182,7 @@ def test_bytes_that_are_no_placeholder_stay_as_they_are(data: bytes, name: bytes
     """Anything at all, as a path, a query, a header, a form and JSON."""
     # SEC-178
     assert placeholders.in_path(data, STAND_INS) == data
-    assert placeholders.in_pairs(data, STAND_INS) == data
+    assert placeholders.in_query(data, STAND_INS) == data
     assert placeholders.in_field(name, data, STAND_INS) == data
     assert placeholders.in_body(JSON_FIELDS, data, STAND_INS) == data
     assert placeholders.in_body(FORM_FIELDS, data, STAND_INS) == data

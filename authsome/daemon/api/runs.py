@@ -102,6 +102,7 @@ class RunsApi(Endpoints):
                         "query": views.PAIRS,
                         "path": views.OPTIONAL_TEXT,
                         "placeholders": views.PAIRS,
+                        "replaced_in": views.NAMES,
                         "secrets": views.TEXTS,
                         "expires_at": views.OPTIONAL_TEXT,
                         "credential_id": views.TEXT,

@@ -39,6 +39,9 @@ TEXT_MAP: Final[JsonObject] = MappingProxyType({"type": "object", "additionalPro
 PAIRS: Final[JsonObject] = MappingProxyType(
     {"type": "array", "items": {"type": "array", "items": {"type": "string"}, "minItems": 2, "maxItems": 2}}
 )
+NAMES: Final[JsonObject] = MappingProxyType(
+    {"type": ["object", "null"], "additionalProperties": {"type": "array", "items": {"type": "string"}}}
+)
 
 
 def shape(required: Mapping[str, object], optional: Mapping[str, object] | None = None) -> JsonObject:
@@ -142,6 +145,7 @@ EXPLANATION: Final = shape(
         "removes": TEXTS,
         "changes_path": BOOLEAN,
         "placeholders": TEXTS,
+        "replaced_in": NAMES,
         "refreshes": BOOLEAN,
     },
     {
@@ -333,6 +337,7 @@ def resolved(found: Resolved, path: str) -> JsonObject:
         "query": [[name, value.reveal()] for name, value in injected.query],
         "path": rewritten if rewritten != path else None,
         "placeholders": [[text, value.reveal()] for text, value in found.stand_ins],
+        "replaced_in": found.replacement.named,
         "secrets": [secret.reveal() for secret in injected.secrets],
         "expires_at": time(stored.expires_at) if stored.expires_at else None,
         "credential_id": f"{stored.provider}/{stored.name}/{stored.revision}",
@@ -354,6 +359,7 @@ def explanation(told: Explanation) -> JsonObject:
         "removes": list(told.rules.remove) if told.rules else [],
         "changes_path": told.changes_path,
         "placeholders": list(told.placeholders),
+        "replaced_in": told.replacement.named,
         "refreshes": told.refreshes,
     }
     if route is not None and connection is not None:
