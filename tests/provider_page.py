@@ -41,8 +41,10 @@ Where two of these name one host, the more specific one is used (Jira's before A
 
 A variable belongs to one provider. `gh` reads `GH_TOKEN` for github.com and for `SUBDOMAIN.ghe.com` alike (and
 `GH_ENTERPRISE_TOKEN` for a server of one's own), and that is `github`'s: with `github-residency` alone connected write
-`GH_TOKEN=$GHE_TOKEN gh …` in a run. With both, nothing is to be done: the host says which credential a request gets,
-whatever the variable holds.
+`GH_TOKEN=$GHE_TOKEN gh …` in a run. With both, no token is to be set: the host says which credential a request gets,
+whatever the variable holds. Which host that is, `gh` takes from the repository that it is called in, else from
+`GH_HOST`: outside of one write `GH_HOST=SUBDOMAIN.ghe.com gh …`, and so for a server of one's own. A run sets no
+`GH_HOST`, which would take `gh` away from github.com.
 
 ## Logins that nobody names
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from authsome import clock
-from authsome.cli import prompt, quoting, times
+from authsome.cli import prompt, quoting, segments, times
 from authsome.cli.answer import member, objects
 from authsome.cli.arguments import Arguments, Parser
 from authsome.cli.context import Context
@@ -206,7 +206,7 @@ def configure_inspect(parser: Parser) -> None:
 
 def run_inspect(args: Arguments, context: Context) -> int:
     """Show a provider's definition."""
-    answer = context.daemon.call("GET", f"/providers/{segment(args.text('provider'))}")
+    answer = context.daemon.call("GET", f"/providers/{segments.named(args.text('provider'))}")
     output = context.output
     if output.as_json:
         output.result(answer)
@@ -272,7 +272,7 @@ def configure_honeytoken(parser: Parser) -> None:
 def run_honeytoken(args: Arguments, context: Context) -> int:
     """Store a decoy."""
     provider, name = args.text("provider"), args.optional("connection") or DEFAULT_CONNECTION
-    answer = context.daemon.call("POST", f"/connections/{segment(provider)}/honeytoken", {"connection": name})
+    answer = context.daemon.call("POST", f"/connections/{segments.named(provider)}/honeytoken", {"connection": name})
     output = context.output
     if output.as_json:
         output.result(answer)
@@ -322,7 +322,7 @@ def run_logout(args: Arguments, context: Context) -> int:
 def _how_to_end(context: Context, provider: str) -> dict[str, str]:
     """What lives on at a provider after a logout, and how to end it, by the kind of credential."""
     try:
-        answer = context.daemon.call("GET", f"/providers/{segment(provider)}")
+        answer = context.daemon.call("GET", f"/providers/{segments.named(provider)}")
     except ProviderNotFound:  # its definition was removed
         answer = {}
     definition = member(answer, "definition")
@@ -345,8 +345,8 @@ def run_revoke(args: Arguments, context: Context) -> int:
     """Have a provider end its logins, and forget those that it has ended."""
     provider, output, chosen = args.text("provider"), context.output, args.optional("connection")
     output.progress(f"asking {provider} to end what it granted …")
-    body = {} if chosen is None else {"connection": segment(chosen)}
-    answer = context.daemon.call("POST", f"/connections/{segment(provider)}/revoke", body, timeout=_REVOKE_LIMIT)
+    body = {} if chosen is None else {"connection": segments.named(chosen)}
+    answer = context.daemon.call("POST", f"/connections/{segments.named(provider)}/revoke", body, timeout=_REVOKE_LIMIT)
     if output.as_json:
         output.result(answer)
     for each in objects(answer, "revoked"):
@@ -370,12 +370,4 @@ def run_revoke(args: Arguments, context: Context) -> int:
 
 
 def _path(provider: str, connection: str | None) -> str:
-    return f"/connections/{segment(provider)}/{DEFAULT if connection is None else segment(connection)}"
-
-
-def segment(text: str) -> str:
-    """A name as one segment of a path; one that could be taken for something else is no name of ours."""
-    plain = text.isascii() and text.replace("-", "").replace("_", "").replace(".", "").isalnum()
-    if not plain or not text[0].isalnum() or len(text) > 64:
-        raise UsageError("that is not a name", hint="letters, digits, `-`, `_` and `.`, 64 at most")
-    return text
+    return f"/connections/{segments.named(provider)}/{DEFAULT if connection is None else segments.named(connection)}"

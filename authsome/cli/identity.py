@@ -7,10 +7,9 @@ import time
 from datetime import datetime, timedelta
 
 from authsome import clock
-from authsome.cli import browser, limits, prompt, qr, times
+from authsome.cli import browser, limits, prompt, qr, segments, times
 from authsome.cli.answer import member, objects
 from authsome.cli.arguments import Arguments, Parser
-from authsome.cli.connections import segment
 from authsome.cli.context import Context
 from authsome.cli.output import Stopwatch
 from authsome.client import keys
@@ -170,7 +169,7 @@ def run_limit(args: Arguments, context: Context) -> int:
             body[name] = [word for word in value.replace(",", " ").split() if word]
     if (end := given["for"]) is not None:
         body["expires_at"] = _end(end, clock.now()).isoformat(timespec="seconds")
-    answer = context.daemon.call("POST", f"/identities/{segment(args.text('handle'))}/limits", body)
+    answer = context.daemon.call("POST", f"/identities/{segments.named(args.text('handle'))}/limits", body)
     if context.output.as_json:
         context.output.result(answer)
         return 0
@@ -193,7 +192,7 @@ def run_revoke(args: Arguments, context: Context) -> int:
     handle = args.text("handle")
     if not args.flag("yes"):
         prompt.agree(context.output, f"{handle} will never act again, and its runs end. Revoke it?")
-    answer = context.daemon.call("POST", f"/identities/{segment(handle)}/revoke", {})
+    answer = context.daemon.call("POST", f"/identities/{segments.named(handle)}/revoke", {})
     if context.output.as_json:
         context.output.result(answer)
         return 0

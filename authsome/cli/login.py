@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from authsome.cli import browser, prompt, qr
+from authsome.cli import browser, prompt, qr, segments
 from authsome.cli.arguments import Arguments, Parser
 from authsome.cli.context import Context
 from authsome.cli.output import Stopwatch
@@ -120,10 +120,16 @@ def configure_login(parser: Parser) -> None:
 
 def run_login(args: Arguments, context: Context) -> int:
     """Log in, and wait for the end of it."""
-    given = _read_stdin() if args.flag("stdin") else None
-    daemon = context.daemon
+    daemon, given = context.daemon, None
     target = args.text("provider")
     is_url = "://" in target
+    if args.flag("stdin"):
+        try:
+            given = _read_stdin()
+        except UsageError:
+            if not is_url:  # who has mistyped the name is told that first: the command before the pipe did so, too
+                daemon.call("GET", f"/providers/{segments.named(target)}")
+            raise
     body: dict[str, object] = {"url" if is_url else "provider": target, "force": args.flag("force")}
     if args.flag("no-verify"):
         body["verify"] = False

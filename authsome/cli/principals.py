@@ -1,8 +1,6 @@
 """`admin principals list|invite|add|role|remove`: who has a vault at this daemon."""
 
-from urllib.parse import quote
-
-from authsome.cli import prompt
+from authsome.cli import prompt, segments
 from authsome.cli.answer import objects
 from authsome.cli.arguments import Arguments, Parser
 from authsome.cli.context import Context
@@ -90,7 +88,7 @@ def run_role(args: Arguments, context: Context) -> int:
     role = args.text("role")
     if role not in ROLES:
         raise UsageError("there is no such role", hint=f"one of {', '.join(ROLES)}")
-    changed = context.daemon.call("POST", f"/principals/{_segment(args.text('principal'))}/role", {"role": role})
+    changed = context.daemon.call("POST", f"/principals/{segments.quoted(args.text('principal'))}/role", {"role": role})
     if context.output.as_json:
         context.output.result(changed)
         return 0
@@ -110,7 +108,7 @@ def run_remove(args: Arguments, context: Context) -> int:
     wanted = args.text("principal")
     if not args.flag("yes"):
         prompt.agree(context.output, f"Everything that {wanted} has stored here is gone for good then. Remove?")
-    answer = context.daemon.call("DELETE", f"/principals/{_segment(wanted)}")
+    answer = context.daemon.call("DELETE", f"/principals/{segments.quoted(wanted)}")
     if context.output.as_json:
         context.output.result(answer)
         return 0
@@ -132,8 +130,3 @@ def _withdraw(email: str, context: Context) -> int:
         return 0
     context.output.line(good=f"the invitation to {found['email']} is worthless now")
     return 0
-
-
-def _segment(text: str) -> str:
-    """A name as part of a path."""
-    return quote(text, safe="@")

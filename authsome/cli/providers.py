@@ -6,9 +6,8 @@ Rule: nothing is registered that nobody has read: what a definition will be allo
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from authsome.cli import prompt
+from authsome.cli import prompt, segments
 from authsome.cli.arguments import Arguments, Parser
-from authsome.cli.connections import segment
 from authsome.cli.context import Context
 from authsome.client.api import JsonObject
 from authsome.errors import ConnectionExists, NotAllowed, ProviderInvalid, UsageError
@@ -118,7 +117,7 @@ def run_remove(args: Arguments, context: Context) -> int:
     """Drop a definition, with what was connected by it."""
     context.refuse_inside_run("change where credentials go")
     provider, output = args.text("provider"), context.output
-    target = f"/providers/{segment(provider)}"
+    target = f"/providers/{segments.named(provider)}"
     try:
         gone = context.daemon.call("DELETE", target + ("?forget=true" if args.flag("yes") else ""), timeout=_PATIENCE)
     except ConnectionExists as error:

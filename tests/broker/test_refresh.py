@@ -13,7 +13,7 @@ import pytest
 
 from authsome.broker.credentials import Claimant, Credentials, Question, Target
 from authsome.broker.freshness import Freshness, margin
-from authsome.broker.refresh import STORE_PAUSE, Refresher
+from authsome.broker.refresh import STORE_PAUSE, Refresher, login_again
 from authsome.errors import (
     AuthenticationFailed,
     AuthsomeError,
@@ -98,6 +98,21 @@ def test_invalid_grant_is_final(expired, hostile):
     assert expired.secrets("acme") == {"access_token": "old-access", "refresh_token": "old-refresh"}
     (event,) = expired.events(Event.REFRESH_FAILED)
     assert event.entry.detail.startswith("final: ")
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ({}, "acme"),
+        ({"is_default": False, "name": "work"}, "acme --connection work"),
+        ({"flow": "client_credentials"}, "acme --flow client_credentials"),
+        ({"variables": {"base_url": "https://forge.test", "region": "eu"}}, "acme --base-url https://forge.test"),
+    ],
+)
+def test_the_command_that_is_named_mends_this_very_login(expired, what, words):
+    """Another connection, a client's own login, or another server would be another login."""
+    dead = replace(expired.stored("acme"), **what)
+    assert login_again(dead)["hint"] == f"log in again: authsome login {words}"
 
 
 @pytest.mark.parametrize("script", PASSING + NONSENSE)

@@ -165,11 +165,18 @@ def test_a_key_that_fails_its_pattern_is_refused_with_the_hint(program: Program,
         ("x" * 70000, "more on standard input than any key holds"),
     ],
 )
-def test_what_is_no_key_at_all_is_refused_before_anything_starts(program: Program, text, error):
-    done = program("login", "openai", "--stdin", input=text)
+def test_what_is_no_key_at_all_is_refused_before_a_login_begins(daemon: Program, text, error):
+    """And after the provider's name, which may be what is wrong."""
+    done = daemon("login", "openai", "--stdin", input=text)
     assert done.returncode == 2
     assert error in done.stderr
-    assert program.processes() == {}
+    misspelt = daemon("login", "gihtub", "--stdin", input=text)
+    assert misspelt.returncode == 4
+    assert misspelt.stderr.splitlines() == [
+        "authsome: error: no provider named gihtub",
+        "authsome: hint: did you mean github?",
+    ]
+    assert {each["event"] for each in daemon.json("log")["events"]} <= {"register", "claim"}
 
 
 def test_binary_input_is_refused(program: Program):

@@ -22,6 +22,18 @@ def test_programs_come_and_go(daemon: Program):
     assert daemon("admin", "principals", "remove", "robot", "--yes").returncode == 1
 
 
+def test_a_name_is_one_segment_of_a_path(daemon: Program):
+    """Whatever a name holds reaches that principal, or nobody; and one that would be another path is refused here."""
+    for name in ("Zoë de Vries", "50%", "a%2Fb", "who?", "#1", "-"):
+        assert daemon("admin", "principals", "add", name).returncode == 0
+        assert daemon("admin", "principals", "role", name, "admin").stdout == f"{name} is admin\n"
+        assert daemon("admin", "principals", "remove", name, "--yes").returncode == 0
+    for name in ("", ".", "..", "owner/role", "../connections", "a\\b", "owner\n", "x" * 201):
+        for words in (["role", name, "admin"], ["remove", name, "--yes"]):
+            done = daemon("admin", "principals", *words)
+            assert (done.returncode, "by that name" in done.stderr) == (2, True), name
+
+
 def test_an_invitation_is_a_link(daemon: Program):
     """It is printed alone, listed without its secret, and withdrawn."""
     done = daemon("admin", "principals", "invite", "Ada@Example.com", "--role", "admin")

@@ -106,6 +106,10 @@ def test_an_override_ends_with_remove(program: Program, write: Callable[..., Pat
     """A bundled provider is what it was once the override is gone."""
     path = str(write("github", api_url="api.github.com"))
     assert program("register", path, "--yes").returncode == 7
+    told = program("register", path, "--yes", "--force")
+    assert (told.returncode, told.stdout) == (0, "registered github\n")
+    assert "takes the place of            authsome's own definition\n" in told.stderr
+    assert program("remove", "github").returncode == 0
     answer = program.json("register", path, "--yes", "--force")
     assert (answer["source"], answer["replaced"], answer["registered"]) == ("override", "bundled", True)
     assert program.json("inspect", "github")["source"] == "override"
