@@ -1,6 +1,7 @@
 """The bundled definitions: each is complete, canonical, and gives its credential to its own hosts only."""
 
 import json
+import re
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ import provider_page
 from authsome.broker.catalog import Catalog, bundled_directory
 from authsome.errors import RequestInvalid
 from authsome.models import injection
+from authsome.models.api_key import is_placeholder
 from authsome.models.connection import Kind
 from authsome.models.provider import ApiKey, Provider, definition_to_json, parse_definition
 from authsome.models.route import HostPattern, Route, RouteTable
@@ -148,8 +150,7 @@ def test_placeholders_look_real_and_are_not(provider: Provider):
     for variable in provider.export.env:
         if variable.placeholder is None:  # no secret
             continue
-        lowered = variable.placeholder.lower().replace("-", "")
-        assert "authsome" in lowered or "0" * 20 in lowered, variable.name
+        assert is_placeholder(variable.placeholder), variable.name
         field = provider.api_key.field(variable.value.text.strip("{}")) if provider.api_key else None
         if field is not None:
             assert provider.api_key is not None
@@ -515,6 +516,42 @@ def test_upper_case_is_the_same_host():
 def test_the_page_is_current():
     """docs/providers.md is what its maker makes of the definitions: python3 tests/provider_page.py."""
     assert provider_page.PAGE.read_text("utf-8") == provider_page.page()
+
+
+@every_provider
+def test_no_placeholder_stands_in_ordinary_traffic(provider: Provider):
+    """Each says what it is, in letters or in the digits that its form allows, and is long; none is a usual value."""
+    shown = {each.name: each.placeholder for each in provider.export.env if each.placeholder is not None}
+    assert all(is_placeholder(text) and len(text) >= 20 for text in shown.values()), shown
+    held = {name: Secret(f"held-{name}") for kind in provider.kinds for name in secrets(provider, kind)}
+    for kind in provider.kinds:
+        told = dict(provider.export.stand_ins(kind, held, defaults(provider)))
+        names = provider.export.values(kind, held, defaults(provider))
+        assert {text for name, text in shown.items() if name in names} == told.keys()
+
+
+SHAPES: Final = {
+    "codeberg": r"[0-9a-f]{40}",
+    "datadog": r"[0-9a-f]{32}|[0-9a-f]{40}",
+    "gitea": r"[0-9a-f]{40}",
+    "hubspot": r"pat-na1-[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}",
+    "mailchimp": r"[0-9a-f]{32}-us1",
+    "new-relic": r"NRAK-[0-9A-Z]{27}",
+    "postmark": r"[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}",
+    "sentry": r"sntryu_[0-9a-f]{64}",
+    "twilio": r"AC[0-9a-f]{32}|[0-9a-f]{32}",
+    "wandb": r"[0-9a-f]{40}",
+}
+"""How the key looks where it has no room for letters; wandb counts to forty."""
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_placeholders_pass_for_the_key(name: str):
+    """A library that looks at the form before it sends anything is content; each is one value's."""
+    shown = [each for each in PROVIDERS[name].export.env if each.placeholder is not None]
+    assert shown
+    assert all(re.fullmatch(SHAPES[name], each.placeholder or "") for each in shown)
+    assert len({each.placeholder for each in shown}) == len({each.value.text for each in shown})
 
 
 @every_provider

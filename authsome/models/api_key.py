@@ -15,7 +15,8 @@ API_KEY: Final = "api_key"
 DEFAULT_LABEL: Final = "API key"
 _TAKEN: Final = frozenset({ACCESS_TOKEN, REFRESH_TOKEN, TOKEN})
 _FIELD_LIMIT: Final = 8
-_ZEROS: Final = "0" * 20  # in a placeholder that may hold digits only; in a real key once in 16 ** 20
+_ZEROS: Final = "0" * 20  # which placeholders were made of; in a real key once in 16 ** 20
+_MARK: Final = b"authsome".hex()  # in a placeholder that may hold digits only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,7 @@ class ApiKey:
             value = given[field.name].reveal() if field.name in given else ""
             if not value:
                 return f"{field.label} is missing"
-            if _is_placeholder(value):
+            if is_placeholder(value):
                 return f"{field.label}: that is the placeholder that `authsome run` shows to its child, not the key"
             if not field.fits(value):
                 hint = f": {field.hint}" if field.hint else ""
@@ -138,9 +139,10 @@ def _field_to_json(field: KeyField) -> dict[str, object]:
     return {key: value for key, value in written.items() if value is not None}
 
 
-def _is_placeholder(value: str) -> bool:
-    lowered = value.lower()
-    return ("authsome" in lowered and "placeholder" in lowered) or _ZEROS in value.replace("-", "")
+def is_placeholder(value: str) -> bool:
+    """Whether a value says of itself that it is one of our placeholders: in letters, or in digits."""
+    plain = value.lower().replace("-", "")
+    return ("authsome" in plain and "placeholder" in plain) or _MARK in plain or _ZEROS in plain
 
 
 def _with_article(label: str) -> str:

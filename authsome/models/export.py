@@ -20,7 +20,9 @@ NO_VARIABLES: Final[Mapping[str, str]] = MappingProxyType({})
 DEFAULT_PLACEHOLDER: Final = "authsome-placeholder-00000000000000000000"
 """Stands in for a key of which no definition says more."""
 SHORTEST_PLACEHOLDER: Final = 8
-"""Characters of one that is replaced on requests: a shorter one is nothing that they hold by chance."""
+"""Characters of one that is replaced on requests: a shorter one is something that they hold by chance."""
+LEAST_VARIED_PLACEHOLDER: Final = 5
+"""Different characters of one that is: zeros alone are a usual value, of a commit or a UUID for example."""
 
 _OBEYED: Final = frozenset(
     {
@@ -99,7 +101,7 @@ class Export:
         return tuple(
             (text, Secret(value))
             for text, held in found.items()
-            if len(held) == 1 and len(text) >= SHORTEST_PLACEHOLDER and is_fit(value := next(iter(held)))
+            if len(held) == 1 and _is_rare(text) and is_fit(value := next(iter(held)))
         )
 
     def placeholder_names(self, kind: Kind) -> Iterator[str]:
@@ -139,6 +141,10 @@ def usual_placeholder(provider: str, value: Template) -> str:
     """What stands in for a value where a definition says nothing: the same each time, and for no other value."""
     told = hashlib.sha256(f"{provider} {value.text}".encode()).hexdigest()
     return DEFAULT_PLACEHOLDER.rstrip("0") + told[: DEFAULT_PLACEHOLDER.count("0")]
+
+
+def _is_rare(text: str) -> bool:
+    return len(text) >= SHORTEST_PLACEHOLDER and len(set(text)) >= LEAST_VARIED_PLACEHOLDER
 
 
 @dataclass(frozen=True, slots=True)

@@ -321,6 +321,8 @@ FORMS = [
         ("sk-your-key-goes-here-please", "WIDE_KEY", None, []),
         ("sk-authsome-placeholder-000000000000000000000000", "WIDE_KEY", None, []),
         ("sk-" + "0" * 30, "WIDE_KEY", None, []),
+        ("61757468736f6d6577d690c4480ea6e1", "PLAIN_KEY", None, []),
+        ("61757468-736f-6d65-aa99-e6246fb3b4ab", "PLAIN_KEY", None, []),
         ("${OTHER_VARIABLE_THAT_IS_LONG}", "PLAIN_KEY", None, []),
         ("short", "PLAIN_KEY", None, []),
         ("", "PLAIN_KEY", None, []),

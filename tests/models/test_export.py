@@ -117,6 +117,7 @@ def test_a_placeholder_of_two_values_stands_for_neither():
                 "TWO_SECRET": {"value": "{secret}", "placeholder": "same-placeholder"},
                 "TWO_AGAIN": {"value": "{secret}", "placeholder": "other-placeholder"},
                 "TWO_SHORT": {"value": "{secret}", "placeholder": "short"},
+                "TWO_ZEROS": {"value": "{secret}", "placeholder": "00000000-0000-0000-0000-000000000000"},
             }
         },
     }

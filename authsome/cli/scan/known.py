@@ -6,13 +6,14 @@ from typing import Final
 
 from authsome.cli.scan.found import Found
 from authsome.client.api import JsonObject
+from authsome.models.api_key import is_placeholder
 from authsome.models.pattern import Pattern
 from authsome.secret import Secret
 
 _TELLING: Final = 3  # plain characters that a form begins with, for a value to be known by it alone
 _SHORTEST: Final = 8
 _SHOWN_FROM: Final = 20  # characters: of a shorter value not even the end is shown
-_DUMMIES: Final = ("change", "dummy", "example", "fake", "placeholder", "redacted", "todo", "xxxx", "your", "0" * 20)
+_DUMMIES: Final = ("change", "dummy", "example", "fake", "placeholder", "redacted", "todo", "xxxx", "your")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,5 +109,6 @@ def _is_real(value: str) -> bool:
         and value.isprintable()
         and not set(value) & set(" <>{}$`")
         and not any(dummy in lowered for dummy in _DUMMIES)
+        and not is_placeholder(value)
         and len(set(value)) > 2  # all of one or two characters
     )
