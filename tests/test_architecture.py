@@ -342,6 +342,19 @@ def test_importing_a_cheap_module_loads_nothing_heavy():
     assert cheap
 
 
+def test_a_starting_daemon_loads_no_more_than_a_run_needs():
+    """Whoever starts it waits: pages, logins, administration and the way out to providers come after that."""
+    code = (
+        "import sys, json, authsome.daemon.main, authsome.vault.database, authsome.broker.broker, authsome.daemon.api"
+    )
+    command = [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}; {code}; print(*sys.modules)"]
+    loaded = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    late = ("email", "http.client", "ssl", "tarfile", "authsome.transport", "authsome.daemon.dashboard")
+    late += ("authsome.daemon.web", "authsome.daemon.api.table", "authsome.vault.backup", "authsome.vault.upstream")
+    late += tuple(f"authsome.broker.{name}" for name in ("backups", "claims", "entrance", "logins", "scan", "upstream"))
+    assert [name for name in loaded if f"{name}.".startswith(tuple(f"{each}." for each in late))] == []
+
+
 # ---- what no module does -----------------------------------------------------------------------------------
 
 

@@ -60,5 +60,14 @@ def verify_cache() -> list[str]:
     return verify.problems(boot.LAUNCH.store)
 
 
+def discard_cache() -> None:
+    """Have the next start unpack the archive anew; what runs already goes on with the files as they are."""
+    if boot.LAUNCH is not None:
+        try:  # noqa: SIM105  # `contextlib` is what each run would pay for
+            os.unlink(f"{boot.LAUNCH.store}/{boot.LISTING}")
+        except FileNotFoundError:
+            pass
+
+
 def _package() -> str:
     return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

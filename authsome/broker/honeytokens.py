@@ -14,10 +14,9 @@ from typing import Final
 
 from authsome.broker import record
 from authsome.broker.context import Context
-from authsome.broker.logins import checked_name
 from authsome.errors import ConnectionExists
 from authsome.models.audit import Event
-from authsome.models.connection import ACCESS_TOKEN, HONEYTOKEN, Connection, Kind, Secrets
+from authsome.models.connection import ACCESS_TOKEN, HONEYTOKEN, Connection, Kind, Secrets, checked_name
 from authsome.models.notice import Notice, Occasion
 from authsome.models.principal import Caller
 from authsome.models.provider import Provider

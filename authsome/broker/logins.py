@@ -35,7 +35,7 @@ from authsome.errors import (
 )
 from authsome.models import url
 from authsome.models.audit import Entry, Event
-from authsome.models.connection import DEFAULT_CONNECTION, Status
+from authsome.models.connection import DEFAULT_CONNECTION, Status, checked_name
 from authsome.models.login import (
     Awaiting,
     AwaitingCallback,
@@ -599,17 +599,3 @@ def _usual_scopes(provider: Provider, flow: Flow) -> tuple[str, ...]:
     """What is asked for when nobody says; a user's scopes are nothing for a client that comes for itself."""
     is_of_users = flow is Flow.CLIENT_CREDENTIALS and provider.flow is not flow
     return provider.oauth.scopes if provider.oauth and not is_of_users else ()
-
-
-def checked_name(name: str) -> str:
-    """The name, where a connection can have it.
-
-    Raises:
-        RequestInvalid: it cannot.
-    """
-    allowed = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
-    if not allowed or len(name) > 64 or not name[0].isalnum():
-        raise RequestInvalid(
-            f"{name[:64]!r} is not a connection name", hint="letters, digits, `-`, `_` and `.`, 64 at most"
-        )
-    return name

@@ -3,6 +3,8 @@
 Rule: the order is what makes it safe. The home's lock first, so that nobody else opens the vault; then the port, so
 that nothing is unlocked for a daemon that cannot listen; the state file last, so that whoever reads it meets a daemon
 that answers. From the port on it is alive and says so; what needs the vault waits at the gate until it is open.
+
+What a run does not need is made ready after that: whoever starts the daemon waits for it.
 """
 
 import gc
@@ -23,7 +25,7 @@ from authsome.daemon.changes import Changes
 from authsome.daemon.gate import Gate
 from authsome.daemon.peers import Peers, allowed_by
 from authsome.daemon.server import Server
-from authsome.errors import AuthsomeError, DaemonUnavailable, VaultLocked
+from authsome.errors import AuthsomeError, VaultLocked
 from authsome.home import Settings, read_config, write_private
 from authsome.vault.lock import HomeLock
 
@@ -31,12 +33,16 @@ if TYPE_CHECKING:
     from authsome.broker.broker import Broker
     from authsome.broker.context import Context, Send
     from authsome.daemon.api import Api
+    from authsome.message import HttpRequest, HttpResponse
     from authsome.models.principal import Caller
+    from authsome.transport import Outbound, Trust
     from authsome.vault.database import Database
     from authsome.vault.vaults import Sealers
 
 DRAIN: Final = timedelta(seconds=5)
 UPKEEP: Final = timedelta(seconds=60)
+_SETTLE: Final = timedelta(seconds=0.5)
+"""From being ready to what can wait: the command that started the daemon is likely to ask several things at once."""
 
 _log: Final = logging.getLogger("authsome.daemon")
 
@@ -87,12 +93,9 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
         broker.context.database.announce_to(changes.tell)
         changes.open(settings.home)
         stack.callback(changes.close, settings.home)
-        stack.callback(broker.logins.close)
-        threading.Thread(target=_upkeep, args=(broker, server.stopping), name="upkeep", daemon=True).start()
+        stack.callback(broker.close)
+        threading.Thread(target=_upkeep, args=(broker, api, server), name="upkeep", daemon=True).start()
         stack.callback(_start_renewal(broker))
-        gc.freeze()  # what is loaded by now lives as long as the daemon: no collection has to look at it again
-        gc.set_threshold(10_000)  # counted in objects; at the usual 700 every few requests pay for a look
-        gc.enable()  # off in short commands, and until here
         gate.open(api.handle)
         server.answer_together(api)
         announced()
@@ -121,11 +124,8 @@ def _opened(
     unlock: "Callable[[Database], Sealers]",
 ) -> "Iterator[tuple[Broker, Api]]":
     """The vault and everything above it, loaded only now: a daemon that lives can say so meanwhile."""
-    from authsome.vault.database import Database  # noqa: PLC0415
-
-    if damage := archive.verify_cache():
-        raise DaemonUnavailable(f"the unpacked archive is damaged: {damage[0]}", hint="remove that directory")
     from authsome.vault import chain  # noqa: PLC0415
+    from authsome.vault.database import Database  # noqa: PLC0415
 
     with closing(Database.open(lock, clock=clock.now)) as database:
         yield _build(settings, server, database, environ, unlock)
@@ -142,11 +142,11 @@ def _build(
     """Everything above the vault: loaded while Argon2id works on the master key, which takes as long again."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
 
-    from authsome.vault import chain  # noqa: PLC0415
+    from authsome.vault import chain, logins  # noqa: PLC0415
 
     with ThreadPoolExecutor(1, thread_name_prefix="unlock") as pool:
         unlocking = pool.submit(unlock, database)
-        from authsome.broker import broker as brokers  # noqa: PLC0415  # as said above, and all the following
+        from authsome.broker.broker import Broker  # noqa: PLC0415  # as said above, and all the following
         from authsome.broker.catalog import Catalog, bundled_directory  # noqa: PLC0415
         from authsome.broker.context import Context  # noqa: PLC0415
         from authsome.daemon.api import Api  # noqa: PLC0415
@@ -168,9 +168,12 @@ def _build(
         notify=Notifier(settings.home, environ, clock=clock.now, steady=clock.steady),
     )
     url = settings.base_url or server.url
-    broker = brokers.wire(context, settings.home, base_url=url)
+    broker = Broker(context, settings.home, base_url=url)
     broker.identities.offer_bootstrap()
-    broker.logins.recover()
+    with database.read() as reader:
+        has_logins = logins.any_left(reader)
+    if has_logins:
+        broker.logins.recover()  # before anybody can begin another
     broker.refresher.recover()  # the home's lock is ours, so whoever began a refresh is dead
     broker.spools.take_all()
     broker.rekeying.resume()
@@ -245,17 +248,27 @@ def _note_unlock(context: "Context", caller: "Caller") -> None:
 
 
 def _sender(settings: Settings, server: Server, environ: Mapping[str, str]) -> "Send":
-    from authsome import transport  # noqa: PLC0415
+    """What reaches providers; loaded with the first request to one, as no run waits for that."""
     from authsome.address import AddressPolicy  # noqa: PLC0415
-    from authsome.message import HttpRequest, HttpResponse  # noqa: PLC0415
-    from authsome.transport import Trust, outbound_from  # noqa: PLC0415
 
-    outbound = outbound_from(environ)
-    trust = Trust(settings.ca_bundle)
+    loaded: list[tuple[Outbound, Trust]] = []
 
-    def send(request: HttpRequest, allow_private: bool) -> HttpResponse:  # noqa: FBT001  # the shape of `Send`
+    def way() -> "tuple[Outbound, Trust]":
+        from authsome.transport import Trust, outbound_from  # noqa: PLC0415
+
+        if not loaded:
+            loaded.append((outbound_from(environ), Trust(settings.ca_bundle)))
+        return loaded[0]
+
+    if {"HTTPS_PROXY", "https_proxy"} & environ.keys():
+        way()  # a wrong value is told at once
+
+    def send(request: "HttpRequest", allow_private: bool) -> "HttpResponse":  # noqa: FBT001  # the shape of `Send`
+        from authsome import transport  # noqa: PLC0415
+
         policy = AddressPolicy(allow_private=allow_private, own_ports=frozenset({server.server_port}))
         server.step_aside()  # nobody waits for a slow provider
+        outbound, trust = way()
         return transport.send(request, policy=policy, trust=trust, outbound=outbound)
 
     return send
@@ -292,31 +305,51 @@ def _start_renewal(broker: "Broker") -> Callable[[], None]:
     return end
 
 
-def _upkeep(broker: "Broker", stopping: threading.Event) -> None:
-    """Take in, once a minute, what proxies have used, and forget what has expired."""
+def _upkeep(broker: "Broker", api: "Api", server: Server) -> None:
+    """Make ready what nobody waited for; then keep house once a minute."""
+    if server.stopping.wait(_SETTLE.total_seconds()):
+        return
+    _check_archive(server)
+    api.router()
+    gc.freeze()  # what is loaded by now lives as long as the daemon: no collection has to look at it again
+    gc.set_threshold(10_000)  # counted in objects; at the usual 700 every few requests pay for a look
+    gc.enable()  # off in short commands, and until here
+    while not server.stopping.wait(UPKEEP.total_seconds()):
+        _keep(broker)
+
+
+def _check_archive(server: Server) -> None:
+    """End this daemon if what it runs from was damaged; sizes were compared before anything was loaded."""
+    if damage := archive.verify_cache():
+        archive.discard_cache()
+        _log.error("the unpacked archive is damaged: %s; this daemon ends, the next start unpacks it anew", damage[0])
+        server.begin_stop()
+
+
+def _keep(broker: "Broker") -> None:
+    """Take in what proxies have used, and forget what has expired."""
     from authsome.broker.logins import RETENTION  # noqa: PLC0415
     from authsome.identity import proof  # noqa: PLC0415
     from authsome.vault import claims, invitations, logins, runs, spools  # noqa: PLC0415
 
     context = broker.context
-    while not stopping.wait(UPKEEP.total_seconds()):
-        now = context.clock()
-        try:
-            broker.spools.take_all()  # before the runs are forgotten that they belong to
-            with context.database.transaction(durable=False) as tx:
-                logins.purge(tx, before=now - RETENTION)
-                runs.purge(tx, before=now)
-                spools.purge(tx)
-                claims.purge(tx, now)
-                invitations.purge(tx, now)
-            broker.dashboard_sessions.purge(now)
-            broker.audit_log.keep()
-            broker.usage.count_up()
-            context.sealers.drop_spent()
-            while _forget(context, int(now.timestamp()) - proof.MAX_LIFETIME):  # a clock may be set back
-                pass
-        except AuthsomeError as error:
-            _log.warning("upkeep: %s", error.message)
+    now = context.clock()
+    try:
+        broker.spools.take_all()  # before the runs are forgotten that they belong to
+        with context.database.transaction(durable=False) as tx:
+            logins.purge(tx, before=now - RETENTION)
+            runs.purge(tx, before=now)
+            spools.purge(tx)
+            claims.purge(tx, now)
+            invitations.purge(tx, now)
+        broker.dashboard_sessions.purge(now)
+        broker.audit_log.keep()
+        broker.usage.count_up()
+        context.sealers.drop_spent()
+        while _forget(context, int(now.timestamp()) - proof.MAX_LIFETIME):  # a clock may be set back
+            pass
+    except AuthsomeError as error:
+        _log.warning("upkeep: %s", error.message)
 
 
 def _forget(context: "Context", before: int) -> bool:

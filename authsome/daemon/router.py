@@ -94,6 +94,10 @@ class Router(Generic[Handler]):
         for template in sorted(templates, key=lambda parts: parts.count(_ANY)):
             self._by_length.setdefault(len(template), []).append((template, templates[template]))
 
+    def plain(self, method: str, path: str) -> Match[Handler] | None:
+        """The endpoint whose template, without any name in it, is this very path; HEAD is served by GET's."""
+        return self._plain.get((_wanted(method), path))
+
     def match(self, method: str, path: str) -> Match[Handler]:
         """The endpoint for a method and a path as it came; HEAD is served by GET's.
 
@@ -101,10 +105,10 @@ class Router(Generic[Handler]):
             NotFound: there is nothing at this path.
             MethodNotAllowed: there is, but not with this method.
         """
-        wanted = "GET" if method == "HEAD" else method
-        plain = self._plain.get((wanted, path))
+        plain = self.plain(method, path)
         if plain is not None:
             return plain
+        wanted = _wanted(method)
         segments = path.split("/")
         allowed: set[str] = set()
         for template, methods in self._by_length.get(len(segments), ()):
@@ -119,6 +123,10 @@ class Router(Generic[Handler]):
         if allowed:
             raise MethodNotAllowed(allowed=tuple(sorted(allowed)))
         raise NotFound
+
+
+def _wanted(method: str) -> str:
+    return "GET" if method == "HEAD" else method
 
 
 def _fits(template: Sequence[str], segments: Sequence[str]) -> bool:

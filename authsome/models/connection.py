@@ -6,6 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
+from authsome.errors import RequestInvalid
 from authsome.secret import Secret
 
 DEFAULT_CONNECTION = "default"
@@ -107,3 +108,17 @@ class Client:
     registration: Registration | None = None
     """None: by hand."""
     created_at: datetime
+
+
+def checked_name(name: str) -> str:
+    """The name, where a connection can have it.
+
+    Raises:
+        RequestInvalid: it cannot.
+    """
+    allowed = name.isascii() and name.replace("-", "").replace("_", "").replace(".", "").isalnum()
+    if not allowed or len(name) > 64 or not name[0].isalnum():
+        raise RequestInvalid(
+            f"{name[:64]!r} is not a connection name", hint="letters, digits, `-`, `_` and `.`, 64 at most"
+        )
+    return name

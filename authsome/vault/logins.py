@@ -93,6 +93,12 @@ def by_state(reader: Reader, sealers: Sealers, state: str) -> AwaitingCallback |
     return login if isinstance(login, AwaitingCallback) and login.state == Secret(state) else None
 
 
+def any_left(reader: Reader) -> bool:
+    """Whether there is a login that a daemon was at work on when it ended: what the two lists below would say."""
+    stages = (Stage.EXCHANGING.value, Stage.DEVICE.value)
+    return reader.execute("SELECT 1 FROM logins WHERE stage IN (?, ?) LIMIT 1", stages).fetchone() is not None
+
+
 def list_exchanging(reader: Reader, sealers: Sealers) -> list[Exchanging]:
     """The logins whose code was being exchanged when they were last heard of."""
     return [login for login in _list(reader, sealers, Stage.EXCHANGING) if isinstance(login, Exchanging)]

@@ -12,6 +12,7 @@ import pytest
 
 import build_zipapp
 from archive.installation import Installation
+from fakes.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 ASK = "import json; from authsome import archive as a; print(json.dumps([a.launch_command(), a.build_id()]))"
@@ -102,6 +103,22 @@ def test_verify_cache_names_each_problem(installation: Installation) -> None:
         f"{late} is damaged",
         f"{installation.store}/sqlite3.py does not belong there",
     ]
+
+
+def test_a_daemon_of_damaged_files_ends_and_has_them_unpacked_anew(real_archive: Path, tmp_path: Path) -> None:
+    """It compares every hash soon after it is ready; the next start makes the files anew."""  # SEC-211
+    installation = Installation(archive=real_archive, home=tmp_path, variables={"AUTHSOME_PORT": str(free_port())})
+    assert installation.run().returncode == 0
+    style = installation.store / "authsome" / "daemon" / "dashboard" / "style.css"
+    style.write_bytes(style.read_bytes()[:-1] + b"x")
+    done = installation.run(
+        "import os; from authsome.daemon import main; from authsome.home import settings_from\n"
+        "main.serve(settings_from(os.environ), environ={}, supervised=False, on_ready=print)"
+    )
+    assert done.returncode == 0
+    assert done.stdout.startswith("http://127.0.0.1:")
+    assert f"the unpacked archive is damaged: {style} is damaged" in done.stderr
+    assert installation.ask("a.verify_cache()") == []
 
 
 def test_verify_cache_of_a_vanished_store(installation: Installation) -> None:

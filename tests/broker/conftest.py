@@ -12,7 +12,7 @@ import pytest
 
 from authsome import transport
 from authsome.address import AddressPolicy
-from authsome.broker.broker import Broker, wire
+from authsome.broker.broker import Broker
 from authsome.broker.catalog import Catalog, bundled_directory
 from authsome.broker.context import Context
 from authsome.broker.logins import Wanted
@@ -198,7 +198,7 @@ def open_house(home: Path, authority: Authority) -> Iterator[Callable[[], House]
                 steady=steady,
                 notify=notices.append,
             )
-            broker = wire(context, held, base_url=BASE_URL)
+            broker = Broker(context, held, base_url=BASE_URL)
             previous.callback(broker.logins.close)
             return House(
                 home=held,

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from authsome import clock
-from authsome.broker.broker import wire
+from authsome.broker.broker import Broker
 from authsome.broker.credentials import Claimant, Question, Target
 from authsome.errors import LoginRequired
 from authsome.models.audit import Event
@@ -61,7 +61,9 @@ def at_work(house, hostile):
     @contextmanager
     def started():
         steady = Counting()
-        broker = wire(replace(house.context, clock=clock.now, steady=steady), house.home, base_url="http://127.0.0.1:1")
+        broker = Broker(
+            replace(house.context, clock=clock.now, steady=steady), house.home, base_url="http://127.0.0.1:1"
+        )
         thread = threading.Thread(target=broker.renewal.run, args=(broker.refresher, broker.freshness))
         thread.start()
         yield At(house, broker, steady)

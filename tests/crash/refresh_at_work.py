@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from authsome import clock, transport
 from authsome.address import AddressPolicy
-from authsome.broker.broker import Broker, wire
+from authsome.broker.broker import Broker
 from authsome.broker.catalog import Catalog, bundled_directory
 from authsome.broker.context import Context
 from authsome.broker.credentials import Claimant, Question, Target
@@ -92,7 +92,7 @@ def work(order: Order) -> None:
         clock=now,
         send=send,
     )
-    broker = wire(context, home, base_url="http://127.0.0.1:7998")
+    broker = Broker(context, home, base_url="http://127.0.0.1:7998")
     if order.alone:
         broker.refresher.recover()
     owner = owner_of(context)

@@ -1,43 +1,19 @@
 """The HTTP API: which endpoint serves a request, after its caller has shown who it is."""
 
-import json
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from authsome import __version__
 from authsome.broker.broker import Broker
 from authsome.broker.credentials import Outcome, Resolved
-from authsome.daemon import openapi
-from authsome.daemon.api.admin import AdminApi
-from authsome.daemon.api.audit import AuditApi
 from authsome.daemon.api.call import Call, Handler
-from authsome.daemon.api.connections import Connections
-from authsome.daemon.api.identities import IdentitiesApi
 from authsome.daemon.api.joint import Joint
-from authsome.daemon.api.keys import KeysApi
-from authsome.daemon.api.logins import LoginsApi
-from authsome.daemon.api.principals import PrincipalsApi
-from authsome.daemon.api.providers import ProvidersApi
 from authsome.daemon.api.runs import RunsApi
-from authsome.daemon.api.scan import ScanApi
 from authsome.daemon.api.system import Nameplate, System
 from authsome.daemon.assistant import Assistant
 from authsome.daemon.authentication import Admit, Audiences, Authentication, Proven
-from authsome.daemon.cross_origin import Forms
-from authsome.daemon.dashboard import assets, bridge
 from authsome.daemon.messages import Request, Response, html_response, problem
-from authsome.daemon.router import Access, Endpoint, Match, Router
-from authsome.daemon.web.apps import AppPages
-from authsome.daemon.web.audit import AuditPages
-from authsome.daemon.web.claims import ClaimPages
-from authsome.daemon.web.connections import ConnectionPages
-from authsome.daemon.web.entrance import EntranceApi
-from authsome.daemon.web.identities import IdentityPages
-from authsome.daemon.web.overview import OverviewPage
-from authsome.daemon.web.principals import PrincipalPages
-from authsome.daemon.web.runs import RunPages
-from authsome.daemon.web.settings import SettingsPages
-from authsome.daemon.web.visits import Visits, wants_page
+from authsome.daemon.router import Access, Match, Router
 from authsome.errors import AuthenticationFailed, NotFound
 
 SELF_ADMITTING = "/proxy/resolve"
@@ -56,54 +32,34 @@ class Api:
         stop: Callable[[], None],
         step_aside: Callable[[], None],
     ) -> None:
+        """Take what the endpoints stand on; those of runs are there at once, the others when the first is asked for."""
         self._broker = broker
         self._runs = RunsApi(broker)
         self._assistant = Assistant()
         self._authentication = Authentication(broker.context, broker.identities, broker.runs, audiences)
-        forms = Forms(broker.context.clock, broker.dashboard_sessions.spend_form)
-        visits = Visits(broker, forms)
-        logins = LoginsApi(broker, forms, base_url=nameplate.url, step_aside=step_aside)
-        connections = ConnectionPages(broker, visits, logins)
-        endpoints: tuple[Endpoint[Handler], ...] = (
-            *System(broker, nameplate, stop).endpoints(),
-            *IdentitiesApi(broker, self._authentication, base_url=nameplate.url, step_aside=step_aside).endpoints(),
-            *PrincipalsApi(broker, base_url=nameplate.url).endpoints(),
-            *Connections(broker).endpoints(),
-            *ProvidersApi(broker).endpoints(),
-            *logins.endpoints(),
-            *self._runs.endpoints(),
-            *AdminApi(broker).endpoints(),
-            *KeysApi(broker, step_aside=step_aside).endpoints(),
-            *ScanApi(broker).endpoints(),
-            *AuditApi(broker).endpoints(),
-            *EntranceApi(broker, visits, forms, self._authentication, base_url=nameplate.url).endpoints(),
-            *OverviewPage(broker, visits, connections).endpoints(),
-            *connections.endpoints(),
-            *AppPages(broker, visits, logins, connections).endpoints(),
-            *AuditPages(broker, visits).endpoints(),
-            *RunPages(broker, visits).endpoints(),
-            *IdentityPages(broker, visits).endpoints(),
-            *ClaimPages(broker, visits).endpoints(),
-            *PrincipalPages(broker, visits, base_url=nameplate.url).endpoints(),
-            *SettingsPages(broker, visits, self._authentication).endpoints(),
-            Endpoint(
-                method="GET",
-                template="/ui/{asset}",
-                handler=lambda call: assets.asset(call.values["asset"]),
-                access=Access.OPEN,
-                summary="Style sheet, script and icon of the pages",
-                errors=(NotFound,),
-            ),
-            Endpoint(
-                method="GET",
-                template="/openapi.json",
-                handler=self._describe,
-                access=Access.OPEN,
-                summary="This description",
-                response={"type": "object"},
-            ),
-        )
-        self.router: Router[Handler] = Router(endpoints)
+        self._base_url = nameplate.url
+        self._step_aside = step_aside
+        self._first = Router((*System(broker, nameplate, stop).endpoints(), *self._runs.endpoints()))
+        self._whole: Router[Handler] | None = None
+        self._loading = threading.Lock()
+
+    def router(self) -> Router[Handler]:
+        """Every endpoint; loaded when it is first asked for."""
+        if self._whole is not None:
+            return self._whole
+        self._step_aside()
+        with self._loading:
+            if self._whole is None:
+                from authsome.daemon.api.table import table  # noqa: PLC0415  # half of the daemon's modules: see Broker
+
+                self._whole = table(
+                    self._broker,
+                    self._authentication,
+                    base_url=self._base_url,
+                    step_aside=self._step_aside,
+                    first=self._first.endpoints,
+                )
+            return self._whole
 
     def handle(self, request: Request) -> Response:
         """The answer to a request.
@@ -112,8 +68,11 @@ class Api:
             AuthsomeError: what is to be answered as a problem.
         """
         try:
-            match = self.router.match(request.method, request.path)
+            match = self._match(request)
         except NotFound as error:
+            from authsome.daemon.dashboard import bridge  # noqa: PLC0415  # loaded by now
+            from authsome.daemon.web.visits import wants_page  # noqa: PLC0415
+
             if not wants_page(request):
                 raise
             page = bridge.error_page(error.http_status, error.message, "the dashboard is at `/ui/`")
@@ -131,8 +90,7 @@ class Api:
         """
         if request.path != SELF_ADMITTING or request.method != "POST":
             return None
-        match = self.router.match(request.method, request.path)
-        return self._runs.begin_resolve(self._call(request, match, checks=False))
+        return self._runs.begin_resolve(self._call(request, self._match(request), checks=False))
 
     def carry_out(self, begun: Sequence[Joint]) -> list[Response | Callable[[Request], Response]]:
         """The answers to requests that have begun: each one itself, or what makes it and may take long."""
@@ -142,6 +100,11 @@ class Api:
             joint.answer(outcome) if isinstance(outcome, Resolved) else partial(self._late, joint, outcome)
             for joint, outcome in zip(begun, outcomes, strict=True)
         ]
+
+    def _match(self, request: Request) -> Match[Handler]:
+        """Raises NotFound or MethodNotAllowed."""
+        # A path without names fits no other template better, so it may be looked up in a part of the table.
+        return self._first.plain(request.method, request.path) or self.router().match(request.method, request.path)
 
     def _late(self, joint: Joint, outcome: Outcome | Exception, request: Request) -> Response:
         try:
@@ -177,8 +140,3 @@ class Api:
         # A proof that is spent is no change to whoever keeps answers; nor is there one in the act, if it only reads.
         admitted = self._broker.context.database.combined(admit)
         return Call(request=request, values=match.values, admitted=admitted)
-
-    def _describe(self, _call: Call) -> Response:
-        # the table's schemas are read-only mappings, which `json` does not know
-        text = json.dumps(openapi.document(self.router, version=__version__), separators=(",", ":"), default=dict)
-        return Response(status=200, content_type="application/json", body=text.encode())
