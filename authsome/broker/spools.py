@@ -108,13 +108,11 @@ class Spools:
                 if owner is None or number < place.segment:  # nobody's, or taken in already
                     path.unlink(missing_ok=True)
                     continue
-                place, is_held = self._take_segment(owner, path, number, place, is_followed=number != segments[-1])
+                place, is_held = self._take_segment(owner, path, number, place)
                 if is_held:
                     break
 
-    def _take_segment(
-        self, owner: _Owner, path: Path, number: int, place: Place, *, is_followed: bool
-    ) -> tuple[Place, bool]:
+    def _take_segment(self, owner: _Owner, path: Path, number: int, place: Place) -> tuple[Place, bool]:
         """Take in the rest of a file; remove it, unless somebody still writes to it, which is told."""
         try:
             file = open_private(path, os.O_RDONLY)
@@ -129,6 +127,8 @@ class Spools:
                 place = replace(place, segment=number, position=0)
             place = self._take_lines(owner, file, place)
             if is_left:
+                # A proxy goes on in another file before it leaves one; that may not have been there when we looked.
+                is_followed = any(each > number for each in self._found().get(owner.run.id, []))
                 doubts = [] if is_followed or place.is_closed else ["its proxy has ended without a word"]
                 place = replace(place, segment=number + 1, position=0)
                 self._commit(owner, [], doubts, place)

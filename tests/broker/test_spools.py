@@ -58,6 +58,12 @@ def paths(house: House) -> list[str | None]:
     return [each.entry.path for each in house.events(Event.RESOLVE)]
 
 
+def logged(house: House) -> int:
+    """How many requests there were, by the log."""
+    with house.context.database.read() as reader:
+        return reader.execute("SELECT count(*) FROM audit WHERE event = 'resolve'").fetchone()[0]
+
+
 def doubts(house: House) -> list[str | None]:
     """What was wrong, by the log."""
     return [each.entry.detail for each in house.events(Event.USES_IN_DOUBT)]
@@ -119,8 +125,7 @@ def test_files_go_when_they_are_taken(house, writer):
     writer.spool.close()
     house.broker.spools.take(writer.run)
     assert writer.files == []
-    with house.context.database.read() as reader:
-        assert reader.execute("SELECT count(*) FROM audit WHERE event = 'resolve'").fetchone()[0] == count + 1
+    assert logged(house) == count + 1
     assert doubts(house) == []
 
 
@@ -217,6 +222,20 @@ def test_a_proxy_that_ends_without_a_word_is_on_record(house, writer):
     assert paths(house) == ["/a"]
     assert doubts(house) == ["its proxy has ended without a word"]
     assert writer.files == []
+
+
+def test_a_proxy_that_goes_on_in_the_next_file_has_not_ended(house, writer):
+    """It may turn over after somebody has looked which files there are, and before that one has read the first."""
+    writer.use("/a")
+    seen = [int(path.suffix[1:]) for path in writer.files]
+    long = "/" + "x" * 500
+    writer.use(*[long] * (SEGMENT_BYTES // 500))
+    assert len(writer.files) == 2
+    house.broker.spools._take(writer.run, seen)
+    assert doubts(house) == []
+    house.broker.spools.take(writer.run)
+    assert logged(house) == 1 + SEGMENT_BYTES // 500
+    assert doubts(house) == []
 
 
 @pytest.mark.parametrize("name", ["0123abcd.0", "x.y", "..", ".0123abcd.0"])
