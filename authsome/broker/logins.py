@@ -454,6 +454,12 @@ class Logins:
                 self._keep_provider(outcome.request)
         except AuthsomeError as error:
             outcome = error
+        except BaseException:  # a fault of ours: else it would seem to be under way for good
+            self._give_up(
+                Exchanging(request=request),
+                AuthsomeError("the login could not be finished", hint="see `authsome doctor`"),
+            )
+            raise
         with self._providers.unchanged(), self._changed, context.database.transaction(durable=True) as tx:
             sealer = context.sealers.for_vault(request.vault_id)
             if not isinstance(logins.get(tx, sealer, request.id), Exchanging):
@@ -494,10 +500,11 @@ class Logins:
 
     def _give_up(self, login: Login, error: AuthsomeError) -> None:
         """End a login that cannot succeed, unless it has ended."""
+        request = login.request
         with self._changed, self._context.database.transaction(durable=True) as tx:
-            sealer = self._context.sealers.for_vault(login.request.vault_id)
-            if isinstance(logins.get(tx, sealer, login.request.id), Awaiting | Exchanging):
-                self._fail(tx, login.request, error)
+            sealer = self._context.sealers.for_vault(request.vault_id)
+            if isinstance(logins.get(tx, sealer, request.id), Awaiting | Exchanging):
+                self._fail(tx, request, error)
 
     def _keep_provider(self, request: LoginRequest) -> None:
         """Write down the provider that discovery found, now that a login by it has succeeded."""

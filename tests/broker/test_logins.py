@@ -98,6 +98,21 @@ def test_the_client_is_asked_for_once(acme):
     assert isinstance(begin(acme, connection="work"), AwaitingCallback)
 
 
+def test_a_fault_of_ours_ends_the_login_too(acme):
+    """Nobody waits for one that nothing will finish any more."""
+    login = at_provider(acme)
+
+    def broken(*_):
+        raise RuntimeError("a fault")
+
+    object.__setattr__(acme.context, "send", broken)
+    with pytest.raises(RuntimeError):
+        call_back(acme, login)
+    assert isinstance(acme.broker.logins.get(acme.owner, login.request.id), Failed)
+    (event,) = acme.events(Event.LOGIN_FAILED)
+    assert event.entry.detail == "the login could not be finished"
+
+
 def test_a_client_that_the_provider_refuses_is_not_kept(acme, hostile):
     """A wrong client id costs one attempt: the next login asks for it again."""
     hostile.script = endpoint.answer(b'{"error": "invalid_client"}', status=401)
