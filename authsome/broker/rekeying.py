@@ -97,7 +97,8 @@ class Rekeying:
 
         Raises:
             NotAllowed: the caller is no admin, or a rekey is under way.
-            UsageError, VaultUnusable, StorageFailed: it was not begun; the present key is still the one.
+            UsageError, VaultUnusable, StorageFailed: it was not begun, and the present key is still the one, unless
+                the hint says otherwise (see `rekeying.change_master_key`).
         """
         caller.require_admin()
         self._claim()

@@ -452,10 +452,20 @@ def tidy(database: Database, record: Record, settings: Settings, store: str) -> 
     """
     with suppress(StorageFailed):
         kept = keeper(record.source, settings.home, store)
-        if kept is not None and EnvironmentKey(settings).read() is None and _fitting(record, kept.read_next()):
-            kept.promote()
+        if kept is not None and EnvironmentKey(settings).read() is None:
+            settle(kept, record)
         if record.former is not None:
             leave(database, record.former, settings.home, store)
+
+
+def settle(kept: KeptKey, record: Record) -> None:
+    """Give the present key the first name, where a change was cut off before that.
+
+    Raises:
+        VaultUnusable, StorageFailed: it has only the second one still.
+    """
+    if _fitting(record, kept.read_next()) is not None:
+        kept.promote()
 
 
 def leave(database: Database, former: Source, home: Home, store: str) -> None:

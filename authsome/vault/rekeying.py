@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Final
 
 from authsome.crypto import aead
-from authsome.errors import UsageError, VaultDamaged
+from authsome.errors import StorageFailed, UsageError, VaultDamaged, VaultUnusable
 from authsome.home import Home
 from authsome.secret import Secret
 from authsome.vault import clients, master_key
@@ -70,6 +70,8 @@ def change_master_key(  # noqa: PLR0913  # a change has these parts
         UsageError: a key or passphrase that is not ours to make was not given, or is too weak.
         VaultUnusable: the place does not take keys.
         VaultDamaged: a vault's key does not open; nothing was changed.
+        StorageFailed: it could not be written. Nothing was changed, or the hint says that the new key is the one
+            already, and only lies under its second name, or beside the one before.
     """
     with database.read() as reader:
         before = master_key.read_record(reader)
@@ -78,6 +80,8 @@ def change_master_key(  # noqa: PLR0913  # a change has these parts
     master = _given(target) if kept is None else aead.new_key()
     record, kek = master_key.derived(target.source, master, now=now)
     if kept is not None:
+        if before is not None and before.source is target.source:
+            master_key.settle(kept, before)  # else the one key that fits might be written over
         kept.put_next(master)
     if before is not None:
         former = before.former if before.source is target.source else before.source
@@ -86,10 +90,14 @@ def change_master_key(  # noqa: PLR0913  # a change has these parts
         held.enter_context(sealers.change_kek(tx, kek))
         master_key.keep(tx, record)
         note(tx, record)
-    if kept is not None:
-        kept.promote()
-    if record.former is not None:
-        master_key.leave(database, record.former, home, store)
+    try:
+        if kept is not None:
+            kept.promote()
+        if record.former is not None:
+            master_key.leave(database, record.former, home, store)
+    except (StorageFailed, VaultUnusable) as error:
+        error.hint = "the new key is the one from now on; the next start of the daemon does the rest"
+        raise
     return record
 
 

@@ -10,7 +10,15 @@ import keyring
 import pytest
 
 from authsome.crypto import aead, envelope, kdf
-from authsome.errors import MasterKeyMismatch, PassphraseRefused, UsageError, VaultDamaged, VaultLocked, VaultUnusable
+from authsome.errors import (
+    MasterKeyMismatch,
+    PassphraseRefused,
+    StorageFailed,
+    UsageError,
+    VaultDamaged,
+    VaultLocked,
+    VaultUnusable,
+)
 from authsome.home import Settings, settings_from
 from authsome.models.connection import Kind
 from authsome.secret import Secret
@@ -218,6 +226,25 @@ def test_a_change_that_cannot_be_written_down_is_none(house):
     house.put("second")
     house.restart()
     assert set(house.opened()) == {"first", "second"}
+
+
+def test_a_second_change_does_not_write_over_the_key_that_the_first_could_not_put_in_its_place(house):
+    """After a change that could not be finished the only key that opens anything lies under the second name."""
+    path, aside = house.settings.home.master_key, house.settings.home.root / "aside"
+    path.rename(aside)
+    path.mkdir()
+    with pytest.raises(StorageFailed, match="could not be written: Is a directory") as failed:
+        house.change(TARGETS["file"])
+    assert "the new key is the one from now on" in failed.value.hint
+    path.rmdir()
+
+    def note(_tx, _record):
+        raise VaultUnusable("no")
+
+    with pytest.raises(VaultUnusable):
+        house.change(TARGETS["file"], note)
+    house.restart()
+    assert house.opened() == {"first": "key of first"}
 
 
 @pytest.mark.parametrize("target", ["file", "keyring"])
