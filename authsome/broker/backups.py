@@ -30,8 +30,14 @@ class Backups:
         """
         caller.require_admin("the file is written with the daemon's rights, so only an admin may have it written")
         now = self.context.clock()
+
+        def note(_manifest: Manifest) -> None:
+            detail = f"to {path}, for {len(lock.recipients)} recipients" if lock.recipients else f"to {path}"
+            with self.context.database.transaction() as tx:
+                audit.append(tx, replace(record.by_caller(Event.BACKUP, caller, now), detail=detail))
+
         with self.rekeying.change:
-            manifest = backup.write(
+            return backup.write(
                 self.context.database,
                 self.home,
                 path,
@@ -40,8 +46,5 @@ class Backups:
                 now=now,
                 with_identities=with_identities,
                 force=force,
+                note=note,
             )
-        with self.context.database.transaction() as tx:
-            detail = f"to {path}, for {len(lock.recipients)} recipients" if lock.recipients else f"to {path}"
-            audit.append(tx, replace(record.by_caller(Event.BACKUP, caller, now), detail=detail))
-        return manifest

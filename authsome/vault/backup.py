@@ -19,10 +19,10 @@ import re
 import secrets
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final, cast
 
@@ -106,6 +106,7 @@ def write(  # noqa: PLR0913  # what a backup is of
     now: datetime,
     with_identities: bool,
     force: bool,
+    note: Callable[[Manifest], None],
 ) -> Manifest:
     """Write a backup.
 
@@ -118,6 +119,7 @@ def write(  # noqa: PLR0913  # what a backup is of
         now: when this is.
         with_identities: whether the keys of this machine's identities go in.
         force: replace a file that is there.
+        note: writes down that there is one, when all of it is written and nobody can find it yet.
 
     Raises:
         RequestInvalid: nobody could open it, or a recipient is none, or the file is there.
@@ -139,6 +141,7 @@ def write(  # noqa: PLR0913  # what a backup is of
                     manifest = _fill(sealed, database, home, version, now, with_identities=with_identities)
                 file.flush()
                 os.fsync(file.fileno())
+            note(manifest)
             draft.replace(path)
         except BaseException:
             draft.unlink(missing_ok=True)
@@ -275,7 +278,8 @@ def _lay_out(draft: Home, path: Path, unlock: Unlock) -> Manifest:
 
 def _taken_out(archive: tarfile.TarFile, root: Path) -> Iterator[str]:
     for entry in archive:
-        content = archive.extractfile(entry) if entry.isreg() and _NAMES.fullmatch(entry.name) else None
+        is_plain = entry.isreg() and not entry.issparse()  # of a few bytes, holes could make a file that fills the disk
+        content = archive.extractfile(entry) if is_plain and _NAMES.fullmatch(entry.name) else None
         if content is None or (root / entry.name).exists():
             raise RequestInvalid("the file holds something that no backup has")
         target = root / entry.name
@@ -326,18 +330,33 @@ def _look_through(settings: Settings, manifest: Manifest, clock: Clock) -> None:
 
 
 def _exchange(home: Home, draft: Home, *, had_vault: bool, now: datetime) -> Path | None:
-    """Put the draft in the home's place, in one step where the system has one; where the old one lies now."""
-    aside = home.root.with_name(f"{home.root.name}.before-restore-{now:%Y%m%dT%H%M%SZ}")
-    if _swap(draft.root, home.root):
-        draft.root.rename(aside)
-    else:
+    """Put the draft in the home's place, in one step where the system has one; where the old one lies now.
+
+    What was the home never has the draft's name, which the next restore takes for its own to remove.
+    """
+    aside = _aside(home, now)
+    is_worth_keeping = had_vault or any(home.providers.glob("*"))  # its identities are in the new one
+    draft.root.rename(aside)
+    if not _swap(aside, home.root):
+        aside.rename(draft.root)
         home.root.rename(aside)
-        draft.root.rename(home.root)
+        try:
+            draft.root.rename(home.root)
+        except OSError:
+            aside.rename(home.root)
+            raise
     sync_directory(home.root.parent)
-    if had_vault:
+    if is_worth_keeping:
         return aside
-    shutil.rmtree(aside, ignore_errors=True)  # its identities are in the new one
+    shutil.rmtree(aside, ignore_errors=True)
     return None
+
+
+def _aside(home: Home, now: datetime) -> Path:
+    """A name that is free, by the time."""
+    while (path := home.root.with_name(f"{home.root.name}.before-restore-{now:%Y%m%dT%H%M%SZ}")).exists():
+        now += timedelta(seconds=1)
+    return path
 
 
 def _swap(first: Path, second: Path) -> bool:

@@ -13,7 +13,7 @@ import keyring
 import pytest
 
 from authsome.crypto import age
-from authsome.errors import AuthsomeError, MasterKeyMismatch, NotAllowed, RequestInvalid, VaultLocked
+from authsome.errors import AuthsomeError, MasterKeyMismatch, NotAllowed, RequestInvalid, StorageFailed, VaultLocked
 from authsome.home import Home, settings_from, write_config
 from authsome.models.audit import Entry, Event
 from authsome.models.connection import Kind
@@ -231,6 +231,7 @@ class House:
     def write(self, path, **how):
         lock = Lock(passphrase=SECRET)
         options = {"version": "1", "now": adversary.now(), "with_identities": True, "force": False, **how}
+        options.setdefault("note", lambda _manifest: None)
         return backup.write(self.database, self.settings.home, path, lock, **options)
 
     def opened(self):
@@ -372,6 +373,7 @@ def named(name, kind=tarfile.REGTYPE, link=""):
         named("server/store.db", tarfile.SYMTYPE, "/etc/passwd"),
         named("server/store.db", tarfile.LNKTYPE, "config.json"),
         named("server", tarfile.DIRTYPE),
+        named("server/store.db", tarfile.GNUTYPE_SPARSE),
         named("providers/../x.json"),
         named("identities/.key"),
     ],
@@ -380,7 +382,7 @@ def named(name, kind=tarfile.REGTYPE, link=""):
 def test_nothing_but_what_a_backup_has_is_taken_out_of_one(tmp_path, entry):
     path = packed(tmp_path, [(named("config.json"), b"{}"), (entry, b"x" if entry.isreg() else b"")])
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(RequestInvalid):
+    with pytest.raises(RequestInvalid, match="something that no backup has"):
         restored(path, tmp_path / "second" / "home")
     assert sorted(each for each in tmp_path.iterdir() if each.name != "second") == before
     assert not (tmp_path / "second" / "home" / "server" / "store.db").exists()
@@ -441,13 +443,78 @@ def test_a_restore_that_is_cut_off_leaves_one_home_or_the_other(tmp_path, file, 
     command = ["strace", "-f", "-qq", "-o", tmp_path / "trace", "-e", f"trace={call}", "-e", f"inject={fault}"]
     arguments = [sys.executable, "-c", RESTORE, str(file), str(tmp_path / "second"), PASSPHRASE]
     subprocess.run([*command, *arguments], check=False, capture_output=True, cwd=ROOT, timeout=120)
-    again = House(tmp_path / "second")
-    assert again.opened() in ({"mine"}, {"one"})
-    again.close()
+    assert held(tmp_path / "second") in ({"mine"}, {"one"})
     restored(file, tmp_path / "second", force=True)
-    again = House(tmp_path / "second")
-    assert again.opened() == {"one"}
-    again.close()
+    assert held(tmp_path / "second") == {"one"}
+
+
+def held(root):
+    """What the vault in a home holds."""
+    house = House(root)
+    names = house.opened()
+    house.close()
+    return names
+
+
+@pytest.mark.parametrize("call", ["rename", "fsync"])
+def test_the_vault_before_is_there_wherever_a_restore_was_cut_off(tmp_path, file, call):
+    """Killed at the last of its steps, and done again, it has still thrown nothing away but what it made itself."""
+    count = 0
+    for fault in ("", "signal=KILL:when={count}"):
+        root = tmp_path / f"home{count}" / "second"
+        root.parent.mkdir()
+        house = House(root)
+        house.put("mine")
+        house.close()
+        trace = tmp_path / f"trace{count}"
+        inject = ["-e", f"inject={call}:{fault.format(count=count)}"] if fault else []
+        command = ["strace", "-f", "-qq", "-o", trace, "-e", f"trace={call}", *inject]
+        arguments = [sys.executable, "-c", RESTORE, str(file), str(root), PASSPHRASE]
+        subprocess.run([*command, *arguments], check=False, capture_output=True, cwd=ROOT, timeout=120)
+        count = trace.read_text().count(f"{call}(")
+        restored(file, root, force=True)
+        assert held(root) == {"one"}
+        aside = [each for each in root.parent.iterdir() if each.name.startswith("second.before-restore-")]
+        assert {"mine"} in [held(each) for each in aside]
+
+
+def test_what_is_set_aside_takes_no_name_that_is_taken(tmp_path, file):
+    """Two restores within one second; and a vault is never lost for want of a name."""
+    now = adversary.now()
+    for name in ("mine", "later"):
+        house = House(tmp_path / "second")
+        house.put(name)
+        house.close()
+        settings = settings_from({"AUTHSOME_HOME": str(tmp_path / "second")})
+        how = Unlock(passphrase=SECRET)
+        aside = backup.restore(settings, file, how, clock=adversary.now, now=now, force=True).set_aside
+        assert name in held(aside)
+    assert held(tmp_path / "second") == {"one"}
+    assert len(list(tmp_path.glob("second.before-restore-*"))) == 2
+
+
+def test_definitions_of_ones_own_are_set_aside_too(tmp_path, file):
+    """A home without a vault may hold what somebody wrote; it is not removed for there being no vault."""
+    root = tmp_path / "second"
+    (root / "providers").mkdir(parents=True, mode=0o700)
+    root.chmod(0o700)
+    (root / "providers" / "mine.json").write_text("{}")
+    (root / "providers" / "mine.json").chmod(0o600)
+    aside = restored(file, root).set_aside
+    assert (aside / "providers" / "mine.json").read_text() == "{}"
+
+
+def test_an_entry_that_could_not_be_written_keeps_the_file_back(tmp_path):
+    """A backup that nobody can see in the log is none. # SEC-182"""
+    house = House(tmp_path / "first")
+
+    def note(_manifest):
+        raise StorageFailed("the disk is full")
+
+    with pytest.raises(StorageFailed, match="the disk is full"):
+        house.write(tmp_path / "backup.age", note=note)
+    assert [each.name for each in tmp_path.iterdir()] == ["first"]
+    house.close()
 
 
 def test_a_locked_vault_is_restored_locked(tmp_path):
