@@ -132,7 +132,11 @@ class Exchange:
         return False
 
     def body(self, fields: Fields, content: bytes) -> tuple[Fields, bytes]:
-        """A whole body, and the request's fields, as they are sent."""
+        """A whole body, and the request's fields, as they are sent.
+
+        Raises:
+            AuthsomeError: it must not be sent.
+        """
         return fields, content
 
     def _watched(self, fields: Fields, credential: Credential | None) -> Fields:

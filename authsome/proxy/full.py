@@ -240,7 +240,8 @@ class Child(LiveConnectionHandler):
             case http_hooks.HttpRequestHeadersHook(flow=flow):
                 await self._guarded(flow, self._request)
             case http_hooks.HttpRequestHook(flow=flow):
-                self._request_end(flow)
+                await self._guarded(flow, self._whole_body)
+                self._request_trailers(flow)
             case http_hooks.HttpResponseHeadersHook(flow=flow):
                 await self._guarded(flow, self._response)
             case http_hooks.HttpResponseHook(flow=flow):
@@ -339,13 +340,16 @@ class Child(LiveConnectionHandler):
         exchange.check(authorities, self.engine.clock())
         return exchange
 
-    def _request_end(self, flow: http.HTTPFlow) -> None:
-        """The end of a request: its trailers, and its body where that was waited for."""
+    async def _whole_body(self, flow: http.HTTPFlow) -> None:
+        """The end of a request, for its body where that was waited for."""
         exchange = flow.metadata.get(_EXCHANGE)
         request, content = flow.request, flow.request.raw_content
         if content is not None and isinstance(exchange, Exchange) and exchange.takes_body(request.headers.fields):
             fields, request.raw_content = exchange.body(request.headers.fields, content)
             request.headers = http.Headers(fields)
+
+    def _request_trailers(self, flow: http.HTTPFlow) -> None:
+        exchange = flow.metadata.get(_EXCHANGE)
         if flow.request.trailers is not None and isinstance(exchange, Exchange):
             flow.request.trailers = http.Headers(exchange.request_trailers(flow.request.trailers.fields))
 

@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote_plus
 
 from authsome.errors import DaemonUnavailable, RequestInvalid
 from authsome.models.replacement import EVERYWHERE, KINDS, Replacement
-from authsome.proxy import placeholders
+from authsome.proxy import digests, placeholders
 from authsome.proxy.placeholders import Placeholders
 from authsome.secret import Secret
 
@@ -159,20 +159,21 @@ def takes_body(fields: Fields, credential: Credential) -> bool:
 
 
 def injected_body(fields: Fields, body: bytes, credential: Credential) -> tuple[Fields, bytes]:
-    """A body, one that `takes_body` says so of, with the credential in it, and the fields with its length.
+    """A body, one that `takes_body` says so of, with the credential in it, and the fields with its length and digests.
 
     Expect goes: who reads a body to its end has asked for it.
+
+    Raises:
+        RequestInvalid: it is signed, or has a digest that cannot be made anew, and holds a placeholder.
     """
     found = placeholders.in_body(fields, body, credential.placeholders, credential.replacement)
     length = b"%d" % len(found)
-    return (
-        tuple(
-            (name, length if name.lower() == b"content-length" else value)
-            for name, value in fields
-            if name.lower() != b"expect"
-        ),
-        found,
+    kept = tuple(
+        (name, length if name.lower() == b"content-length" else value)
+        for name, value in fields
+        if name.lower() != b"expect"
     )
+    return kept if found == body else digests.renewed(kept, body, found), found
 
 
 def _replaced(fields: Fields, names: Iterable[str], credential: Credential) -> Iterator[tuple[bytes, bytes]]:

@@ -119,7 +119,10 @@ class Quick:
             target = inject.injected_target(target, credential)
         fields, body = asked.sent, unread[end + 4 :]
         if asked.takes_body:
-            fields, body = self._with_body(asked, credential, body)
+            try:
+                fields, body = self._with_body(asked, credential, body)
+            except AuthsomeError:  # which a thread meets again, and tells
+                return False
         sent = b"%b %b HTTP/1.1\r\n%b%b" % (method, target, fields, body)
         self._child.unread = b""
         self.pending = Pending(method, target, unread[: end + 4], asked, sent)

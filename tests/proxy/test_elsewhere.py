@@ -1,6 +1,7 @@
 """Placeholders that a child puts elsewhere than where the credential is injected, by both engines and real clients."""
 
 import base64
+import hashlib
 import json
 import ssl
 import time
@@ -16,7 +17,7 @@ from fakes.authority import Authority
 from fakes.daemon_api import DaemonApi
 from proxy import h2_server
 from proxy.conftest import ENGINES
-from proxy.support import HOST, OTHER_HOST, PLACEHOLDER, TOKEN, Proxy, Runner, Wire, eventually
+from proxy.support import HOST, OTHER_HOST, PLACEHOLDER, TOKEN, Answer, Proxy, Runner, Wire, eventually
 from proxy.test_conformance import OK, scripted, send
 
 BOT = "0000000000:AuthsomePlaceholder0000000000000000"
@@ -226,6 +227,49 @@ def test_a_server_that_ends_while_a_body_is_waited_for_is_dialled_anew(runner: R
             f"POST / HTTP/1.1\r\n{host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         assert wire_.send(body).answer("POST").body == b"ok"
+
+
+def sha256(body: str) -> str:
+    """A digest as RFC 9530 writes it."""
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(body.encode()).digest()).decode()}:"
+
+
+def post(wire_: Wire, body: str, *lines: str) -> Answer:
+    """Send a JSON."""
+    there = (*lines, "Content-Type: application/json", f"Content-Length: {len(body)}")
+    return wire_.request("POST", "/", *there, body=body.encode())
+
+
+def test_a_digest_of_a_body_is_right_when_it_arrives(told: Proxy, api_server: ApiServer):
+    """It was of the placeholder, and is of what is sent; a body without one keeps what it came with."""
+    # SEC-178
+    host = f"Host: {HOST}:{api_server.port}"
+    bodies = [json.dumps({"token": value}) for value in (PLACEHOLDER, "none")]
+    with told.open(HOST, api_server.port) as wire_:
+        for body in bodies * 2:
+            assert post(wire_, body, host, f"Content-Digest: {sha256(body)}").status == 200
+    assert {request.header("content-digest") for request in api_server.requests[::2]} == {
+        sha256(json.dumps({"token": TOKEN}))
+    }
+    assert {request.header("content-digest") for request in api_server.requests[1::2]} == {sha256(bodies[1])}
+    for request in api_server.requests:
+        assert request.header("content-digest") == sha256(request.body.decode())
+        assert request.header("content-length") == str(len(request.body))
+
+
+def test_a_signed_body_is_not_changed(told: Proxy, api_server: ApiServer):
+    """A signature of a body with a placeholder would be wrong: the child is told, and nothing is sent of it."""
+    # SEC-178
+    host, signature = f"Host: {HOST}:{api_server.port}", "Signature: sig1=:YQ==:"
+    bodies = [json.dumps({"token": value}) for value in ("none", PLACEHOLDER, "none")]
+    with told.open(HOST, api_server.port) as wire_:
+        answers = [post(wire_, body, host, signature) for body in bodies * 2]
+    assert [answer.status for answer in answers] == [200, 400, 200] * 2
+    refused = answers[1].json()
+    assert refused["detail"] == "signature signs the body as it was before a placeholder in it was replaced"
+    assert "in a header" in str(refused["hint"])
+    assert [request.body.decode() for request in api_server.requests] == ["".join(bodies[:1])] * 4
+    assert not holds_secrets(api_server)
 
 
 NAMED = {"header": ["x-auth"], "query": ["token"], "form": ["token"], "path": ["/tokens/"]}
