@@ -44,6 +44,8 @@ _TOOL_PROXIES: "Final" = (
     "NPM_CONFIG_NOPROXY",
     "NPM_CONFIG_PROXY",
     "PIP_PROXY",  # with it, pip takes no notice of NO_PROXY
+    "grpc_proxy",
+    "no_grpc_proxy",
     "npm_config_https_proxy",
     "npm_config_noproxy",
     "npm_config_proxy",

@@ -242,7 +242,7 @@ def narrowed(fields: Fields) -> tuple[Fields, frozenset[bytes]]:
     """A request's fields without what would make its answer unreadable for us, and the codings it then asks for.
 
     A part of a coded body cannot be decoded: with a Range (RFC 9110 §14.2) none is asked for. A WebSocket's messages
-    come uncompressed, too (RFC 7692 is an extension, and an extension is an offer).
+    come uncompressed, too (RFC 7692 is an extension, and an extension is an offer), and so do gRPC's.
     """
     names = {name.lower() for name, _ in fields}
     is_part = b"range" in names
@@ -251,12 +251,19 @@ def narrowed(fields: Fields) -> tuple[Fields, frozenset[bytes]]:
     for name, value in fields:
         if name.lower() == b"sec-websocket-extensions":
             continue
+        if name.lower() in _MESSAGES_ACCEPTED:
+            value = b"identity"  # noqa: PLW2901
         if name.lower() == b"accept-encoding":
             kept = [] if is_part else [each for each in value.split(b",") if _is_read(_coding(each))]
             accepted.update(_coding(each) for each in kept if not _REFUSED.search(each))
             value = value if len(kept) == value.count(b",") + 1 else b",".join(kept).strip() or b"identity"  # noqa: PLW2901
         found.append((name, value))
     return tuple(found), frozenset(accepted - {b"identity"})
+
+
+_MESSAGES_ACCEPTED: Final = frozenset({b"grpc-accept-encoding", b"connect-accept-encoding"})
+_MESSAGES_CODED: Final = frozenset({b"grpc-encoding", b"connect-content-encoding"})
+"""Of single messages in a body, by gRPC and its relative Connect."""
 
 
 def _is_read(coding: bytes) -> bool:
@@ -290,11 +297,12 @@ def answer(
         _coding(each) for name, value in fields if name.lower() == b"content-encoding" for each in value.split(b",")
     ]
     named = [each for each in named if each not in {b"", b"identity"}]
-    if not named or not has_body:
+    of_messages = {_coding(value) for name, value in fields if name.lower() in _MESSAGES_CODED} - {b"identity"}
+    if not (named or of_messages) or not has_body:
         return fields, Scrubber(needles)
-    is_asked_for = named[0] in accepted
-    is_read = len(named) == 1 and status != _PARTIAL and (is_asked_for or named[0] in codings.PROMPT)
-    decoder = codings.decoder(named[0]) if is_read else None
+    is_asked_for = bool(named) and named[0] in accepted
+    is_single = len(named) == 1 and not of_messages and status != _PARTIAL
+    decoder = codings.decoder(named[0]) if is_single and (is_asked_for or named[0] in codings.PROMPT) else None
     if decoder is None:
         raise EndpointUnreachable(
             "the server compressed its answer in a way that was not asked for and cannot be looked through",

@@ -17,12 +17,12 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import NoEncryption, pkcs12
 
-from fakes import daemon_api
+from fakes import api, daemon_api
 from fakes.authority import Authority
 from fakes.program import NOWHERE
 from proxy import git_server, websocket_server
 from proxy.conftest import ENGINES
-from proxy.support import HOST, PLACEHOLDER, TOKEN, Runner
+from proxy.support import HOST, OTHER_HOST, PLACEHOLDER, TOKEN, Runner
 
 NODE_PACKAGES = str(Path(daemon_api.__file__).with_name("node_modules"))
 SHOW = "import json, os; print(json.dumps(dict(os.environ)))"
@@ -73,6 +73,51 @@ def test_python(runner: Runner, name: str):
     answer = json.loads(runner.output(runner.python, "-c", code, url))
     assert answer["target"] == "/echo?x=1"
     assert authorized(runner) == {(f"Bearer {TOKEN}",)}
+
+
+HTTPLIB2 = "import sys, httplib2; print(httplib2.Http().request(sys.argv[1])[1].decode())"
+
+
+def test_httplib2(runner: Runner):
+    """With PySocks, by which it knows proxies at all."""
+    # CLIENT httplib2
+    url = runner.server.url("/echo", host=HOST)
+    assert json.loads(runner.output(runner.python, "-c", HTTPLIB2, url))["target"] == "/echo"
+    assert authorized(runner) == {(f"Bearer {TOKEN}",)}
+
+
+def test_httplib2_without_pysocks_fails_closed(runner: Runner):
+    """It ignores the proxy: it goes directly, to a name that only the proxy finds here, with nothing to show."""
+    # CLIENT httplib2
+    # SEC-168
+    code = f"import sys; sys.modules['socks'] = None; {HTTPLIB2.replace('import sys, ', 'import ')}"
+    done = runner(runner.python, "-c", code, runner.server.url("/echo", host=HOST))
+    assert done.returncode == 1
+    assert b"ServerNotFoundError" in done.stderr
+    assert runner.server.requests == runner.daemon.resolved == []
+
+
+DENO = """
+const answer = await fetch(Deno.args[0], {headers: {Authorization: `Bearer ${Deno.env.get("EXAMPLE_API_KEY")}`}});
+console.log(await answer.text());
+"""
+
+
+def test_deno(runner: Runner, authority: Authority):
+    """Its `fetch`; to a server behind a tunnel, which is its own affair, it shows the run's password as well."""
+    # CLIENT Deno
+    # SEC-156
+    (deno,) = Path(NODE_PACKAGES).glob("@deno/*/deno*")
+    environ = {"DENO_DIR": str(runner.directory / "deno"), "DENO_NO_UPDATE_CHECK": "1"}
+    url = runner.server.url("/echo", host=HOST)
+    assert json.loads(runner.output(str(deno), "eval", DENO, url, environ=environ))["target"] == "/echo"
+    assert authorized(runner) == {(f"Bearer {TOKEN}",)}
+    assert [request.header("proxy-authorization") for request in runner.server.requests] == [None]
+    with api.serve(leaf=authority.issue(OTHER_HOST)) as other:
+        runner.output(str(deno), "eval", DENO, other.url("/echo", host=OTHER_HOST), environ=environ)
+        (request,) = other.requests
+        assert request.header("authorization") == f"Bearer {PLACEHOLDER}"
+        assert (request.header("proxy-authorization") or "").startswith("Basic ")
 
 
 @pytest.mark.parametrize("options", [("--http1.1",), ("--http2",), ("-H", f"Authorization: Bearer {PLACEHOLDER}")])

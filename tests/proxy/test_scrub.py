@@ -445,6 +445,19 @@ def test_only_what_can_be_undone_is_asked_for(sent: str, asked: str, accepted: s
     assert {each.decode() for each in found} == accepted
 
 
+def test_single_messages_come_uncompressed():
+    """Those of gRPC and Connect: they are asked for as they are, and refused if they come otherwise."""
+    # SEC-163
+    fields, _ = scrub.narrowed(((b"grpc-accept-encoding", b"identity, deflate, gzip"), (b"te", b"trailers")))
+    assert fields == ((b"grpc-accept-encoding", b"identity"), (b"te", b"trailers"))
+    plain = ((b"grpc-encoding", b"identity"),)
+    needles = scrub.Needles([Secret("secret-0123456789")])
+    assert scrub.answer(plain, needles, status=200, accepted=frozenset(), has_body=True)[0] == plain
+    for coded in (b"grpc-encoding", b"connect-content-encoding"):
+        with pytest.raises(EndpointUnreachable):
+            scrub.answer(((coded, b"gzip"),), needles, status=200, accepted=frozenset({b"gzip"}), has_body=True)
+
+
 def test_no_coding_is_asked_for_in_the_childs_stead():
     """Without Accept-Encoding none is added; for a range none is asked for; no WebSocket is compressed."""
     assert scrub.narrowed(((b"Accept", b"*/*"),)) == (((b"Accept", b"*/*"),), frozenset())

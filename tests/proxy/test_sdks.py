@@ -124,6 +124,35 @@ def test_anthropic(runner: Runner, language: str):
     assert request.header("authorization") is None
 
 
+# ---- Stripe ------------------------------------------------------------------------------------------------
+
+
+STRIPE = """
+import os, sys, stripe
+stripe.api_key, stripe.api_base, stripe.max_network_retries = os.environ["STRIPE_API_KEY"], sys.argv[1], 0
+if sys.argv[2] == "told": stripe.ca_bundle_path = os.environ["SSL_CERT_FILE"]
+print(stripe.Balance.retrieve().object)
+"""
+
+
+@pytest.mark.parametrize("way", ["told", "untold"])
+def test_stripe(runner: Runner, way: str):
+    """It has roots of its own: told of others it gets along, untold it refuses the proxy and has sent nothing."""
+    # CLIENT Stripe SDK
+    # SEC-168
+    runner.server.answers["/v1/balance"] = api.Answer(body=b'{"object": "balance"}')
+    runner.daemon.environment = {"STRIPE_API_KEY": PLACEHOLDER}
+    done = runner(runner.python, "-c", STRIPE, runner.server.url(host=HOST).rstrip("/"), way)
+    if way == "untold":
+        assert done.returncode == 1
+        assert b"APIConnectionError" in done.stderr
+        assert runner.server.requests == []
+        return
+    assert done.stdout == b"balance\n", done.stderr
+    (request,) = runner.server.requests
+    assert request.header("authorization") == f"Bearer {TOKEN}"
+
+
 # ---- AWS ---------------------------------------------------------------------------------------------------
 
 
