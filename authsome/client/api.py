@@ -69,6 +69,11 @@ class Daemon:
         self._is_ours = False
         self._identity: keys.ActiveIdentity | None = None
         self._registered = False
+        self._meanwhile: Callable[[], None] | None = None
+
+    def while_starting(self, do: Callable[[], None]) -> None:
+        """Have something done while the daemon gets ready, should it have to be started."""
+        self._meanwhile = do
 
     @property
     def url(self) -> str:
@@ -258,16 +263,21 @@ class Daemon:
     def _supervised(self) -> Channel:
         """A connection to the daemon of our home; one that is just ending is waited for and replaced."""
         home = self.settings.home
-        state = supervisor.ensure_running(self.settings, environ=self._environ, notice=self._notice)
+        state = self._running()
         channel = Channel(state.url, guard=supervisor.guard(home, state.url))
         try:
             channel.open()
         except DaemonUnavailable:
             if not supervisor.wait_for_end(home, state.pid):
                 raise
-            state = supervisor.ensure_running(self.settings, environ=self._environ, notice=self._notice)
+            state = self._running()
             channel = self._opened(Channel(state.url, guard=supervisor.guard(home, state.url)))
         return channel
+
+    def _running(self) -> supervisor.DaemonState:
+        return supervisor.ensure_running(
+            self.settings, environ=self._environ, notice=self._notice, meanwhile=self._meanwhile
+        )
 
     def _opened(self, channel: Channel) -> Channel:
         try:

@@ -90,7 +90,11 @@ def last_url(home: Home) -> str | None:
 
 
 def ensure_running(
-    settings: Settings, *, environ: Mapping[str, str] | None = None, notice: Notice | None = None
+    settings: Settings,
+    *,
+    environ: Mapping[str, str] | None = None,
+    notice: Notice | None = None,
+    meanwhile: Callable[[], None] | None = None,
 ) -> DaemonState:
     """The daemon of this home; started first when there is none, or when its archive has been replaced.
 
@@ -98,6 +102,7 @@ def ensure_running(
         settings: whose home, and where to listen.
         environ: the caller's environment; what the daemon needs of it is handed on.
         notice: told when this takes longer than a moment.
+        meanwhile: called if a daemon is started here, while it gets ready.
 
     Raises:
         AuthsomeError: the daemon could not start; the class is that of the cause.
@@ -110,7 +115,7 @@ def ensure_running(
                 stop(settings.home, notice=notice)
                 state = None
             if state is None:
-                state = _start(settings, environ or {}, notice)
+                state = _start(settings, environ or {}, notice, meanwhile)
     if state.version != __version__:
         raise DaemonUnavailable(
             f"the running daemon is version {state.version}, this is {__version__}",
@@ -247,7 +252,9 @@ def last_words(home: Home) -> str | None:
     return next(reversed(errors or meaningful), None)
 
 
-def _start(settings: Settings, environ: Mapping[str, str], notice: Notice | None) -> DaemonState:
+def _start(
+    settings: Settings, environ: Mapping[str, str], notice: Notice | None, meanwhile: Callable[[], None] | None
+) -> DaemonState:
     home = settings.home
     command = [*archive.launch_command(), *SERVE]
     if settings.master_key is not None:
@@ -261,6 +268,8 @@ def _start(settings: Settings, environ: Mapping[str, str], notice: Notice | None
         for descriptor in (given, report, log):
             os.close(descriptor)
     try:
+        if meanwhile is not None:
+            meanwhile()
         line = _read_report(ready, _Waiting("starting the daemon", notice))
     finally:
         os.close(ready)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Never, Protocol
+from typing import Final, Never, Protocol, Self
 
 from authsome import clock
 from authsome.client import detach
@@ -25,7 +25,7 @@ from authsome.errors import (
     StorageFailed,
     from_code,
 )
-from authsome.home import Settings, make_private_directory, open_private, read_config, write_private
+from authsome.home import Home, Settings, make_private_directory, open_private, read_config, write_private
 from authsome.proxy import bundles, environment, launch
 from authsome.proxy.assignment import Station
 from authsome.proxy.launch import Wish
@@ -62,6 +62,9 @@ class Daemon(Protocol):
     def call(self, method: str, target: str, body: Mapping[str, object] | None = None) -> dict[str, object]:
         """One request; errors are raised as the daemon's own."""
 
+    def while_starting(self, do: Callable[[], None]) -> None:
+        """Have something done while the daemon gets ready, should it have to be started."""
+
 
 def run(  # noqa: PLR0913  # each by name
     wish: Wish,
@@ -91,6 +94,19 @@ def run(  # noqa: PLR0913  # each by name
         raise CommandNotExecutable(f"{wish.command[0]}: permission denied")
     if path is None:
         raise CommandNotStarted(f"{wish.command[0]}: command not found")
+    with _Starter(settings.home, worker_command, environ, notice) as starter:
+        daemon.while_starting(starter.begin)
+        child = _served(wish, daemon, settings, environ, starter)
+    try:
+        launch.become(path, wish.command, child)
+    except OSError as error:
+        raise CommandNotExecutable(f"{wish.command[0]}: {(error.strerror or 'cannot be executed').lower()}") from error
+
+
+def _served(
+    wish: Wish, daemon: Daemon, settings: Settings, environ: Mapping[str, str], starter: "_Starter"
+) -> Mapping[str, str]:
+    """The environment of a child whose run a worker has taken."""
     begun = daemon.call("POST", "/proxy/runs", wish.question())
     roots = bundles.prepare(settings.home, environ, settings.ca_bundle, clock.now())
     password = launch.new_password()
@@ -113,44 +129,36 @@ def run(  # noqa: PLR0913  # each by name
         extra_roots=settings.ca_bundle,
     )
     line = launch.assignment(json.dumps(begun).encode(), wish, password=password, roots=roots, environ=environ)
-    port = _assign(station, line, worker_command, environ, notice)
+    port = _assign(station, line, starter)
     preload = _node_preload(settings)
-    child = environment.for_child(environ, grant, port=port, bundle=roots.child, node_preload=str(preload))
-    try:
-        launch.become(path, wish.command, child)
-    except OSError as error:
-        raise CommandNotExecutable(f"{wish.command[0]}: {(error.strerror or 'cannot be executed').lower()}") from error
+    return environment.for_child(environ, grant, port=port, bundle=roots.child, node_preload=str(preload))
 
 
-def _assign(
-    station: Station, line: bytes, command: Sequence[str], environ: Mapping[str, str], notice: Notice | None
-) -> int:
+def _assign(station: Station, line: bytes, starter: "_Starter") -> int:
     """Have a worker serve the run, starting one if there is none; returns the port of its proxy."""
     make_private_directory(station.socket.parent)
     for _ in range(_ATTEMPTS):
         try:
-            with contextlib.closing(_worker(station, command, environ, notice)) as worker:
+            with contextlib.closing(_worker(station, starter)) as worker:
                 return launch.assign(worker, line)
         except launch.Refused as refused:
             raise _error(refused.answer) from None
         except OSError:
             continue
-    raise DaemonUnavailable("the proxy ended before it took the run", hint=f"see {_log_path(station)}")
+    raise DaemonUnavailable("the proxy ended before it took the run", hint=f"see {_log_path(station.home)}")
 
 
-def _worker(
-    station: Station, command: Sequence[str], environ: Mapping[str, str], notice: Notice | None
-) -> _socket.socket:
+def _worker(station: Station, starter: "_Starter") -> _socket.socket:
     """A connection to the worker; of several callers at the same time one starts it."""
     try:
         return _dial(station)
     except OSError:
         pass
-    with _start_lock(station, notice):
+    with _start_lock(station, starter.notice):
         try:
             return _dial(station)
         except OSError:
-            _start(station, command, environ, notice)
+            starter.start(station)
             return _dial(station)
 
 
@@ -163,31 +171,61 @@ def _dial(station: Station) -> _socket.socket:
         ) from None
 
 
-def _start(station: Station, command: Sequence[str], environ: Mapping[str, str], notice: Notice | None) -> None:
-    """Start a worker that outlives this call, and wait until it can be found.
+class _Starter:
+    """Starts a worker that outlives this call. Its process can begin before it is known whom it is to serve.
 
-    Raises:
-        AuthsomeError: it did not start; the class is that of the cause, if it could tell.
+    It reads that from its standard input; one that is not needed after all finds the end of it, and ends.
     """
-    kept = {name: value for name, value in environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)}
-    log = open_private(_log_path(station), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    its_input, own_input = os.pipe()
-    own_output, its_output = os.pipe()
-    try:
-        detach.start(command, kept, stdin=its_input, stdout=its_output, stderr=log)
-    finally:
-        for descriptor in (log, its_input, its_output):
+
+    def __init__(self, home: Home, command: Sequence[str], environ: Mapping[str, str], notice: Notice | None) -> None:
+        self._home, self._command = home, command
+        self._kept = {
+            name: value for name, value in environ.items() if name in _KEPT or name.startswith(_KEPT_PREFIXES)
+        }
+        self._pipes: tuple[int, int] | None = None
+        self.notice = notice
+        """Told when this takes longer than a moment."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in self._pipes or ():
             os.close(descriptor)
-    try:
-        with os.fdopen(own_input, "wb") as pipe:
-            pipe.write(station.to_json())
-        said = _said(own_output, notice)
-    except (OSError, ValueError) as error:
-        raise DaemonUnavailable("the proxy did not start", hint=f"see {_log_path(station)}") from error
-    finally:
-        os.close(own_output)
-    if b'"ready"' not in said:
-        raise _error(said)
+
+    def begin(self) -> None:
+        """Begin a process, in the background."""
+        make_private_directory(self._home.proxy)
+        log = open_private(_log_path(self._home), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        its_input, own_input = os.pipe()
+        own_output, its_output = os.pipe()
+        self._pipes = own_input, own_output
+        try:
+            detach.start(self._command, self._kept, stdin=its_input, stdout=its_output, stderr=log)
+        finally:
+            for descriptor in (log, its_input, its_output):
+                os.close(descriptor)
+
+    def start(self, station: Station) -> None:
+        """Have it serve there, and wait until it can be found.
+
+        Raises:
+            AuthsomeError: it did not start; the class is that of the cause, if it could tell.
+        """
+        if self._pipes is None:
+            self.begin()
+        assert self._pipes is not None
+        (own_input, own_output), self._pipes = self._pipes, None
+        try:
+            with os.fdopen(own_input, "wb") as pipe:
+                pipe.write(station.to_json())
+            said = _said(own_output, self.notice)
+        except (OSError, ValueError) as error:
+            raise DaemonUnavailable("the proxy did not start", hint=f"see {_log_path(station.home)}") from error
+        finally:
+            os.close(own_output)
+        if b'"ready"' not in said:
+            raise _error(said)
 
 
 def _said(descriptor: int, notice: Notice | None) -> bytes:
@@ -253,8 +291,8 @@ class _Waiting:
             self._notice = None
 
 
-def _log_path(station: Station) -> Path:
-    return station.home.proxy / "proxy.log"
+def _log_path(home: Home) -> Path:
+    return home.proxy / "proxy.log"
 
 
 def _node_preload(settings: Settings) -> Path:

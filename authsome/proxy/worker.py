@@ -63,8 +63,11 @@ def main(*, tunnel_policy: AddressPolicy = TUNNEL_POLICY, full_command: Sequence
         full_command: what starts the full engine's process, where it is not this build's own.
     """
     hardening.harden()
+    line = sys.stdin.buffer.readline()
+    if not line:  # started early, and not needed after all
+        return 0
     try:
-        station = station_from_json(sys.stdin.buffer.readline())
+        station = station_from_json(line)
     except UsageError as error:
         sys.stderr.write(f"authsome: error: {error.message}\n")
         return UsageError.exit_status

@@ -6,7 +6,7 @@ The daemon's answer to the new run is in the plan, so that a test needs no ident
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -19,16 +19,24 @@ from authsome.proxy import launch, run
 class PlannedDaemon:
     """Answers `POST /proxy/runs` from the plan."""
 
-    def __init__(self, url: str, answer: dict[str, object]) -> None:
+    def __init__(self, url: str, answer: dict[str, object], *, has_to_start: bool) -> None:
         self.url = url
         self.is_supervised = False
         self._answer = answer
+        self._has_to_start = has_to_start
+        self._meanwhile: Callable[[], None] | None = None
 
     def call(self, method: str, target: str, body: Mapping[str, object] | None = None) -> Mapping[str, object]:
         """The planned answer."""
         assert (method, target) == ("POST", "/proxy/runs")
         assert body is not None
+        if self._has_to_start and self._meanwhile is not None:
+            self._meanwhile()
         return self._answer
+
+    def while_starting(self, do: Callable[[], None]) -> None:
+        """See `client.api.Daemon`."""
+        self._meanwhile = do
 
 
 def main() -> int:
@@ -41,7 +49,7 @@ def main() -> int:
     try:
         run.run(
             wish,
-            daemon=PlannedDaemon(plan["daemon_url"], plan["answer"]),
+            daemon=PlannedDaemon(plan["daemon_url"], plan["answer"], has_to_start=plan["starts_daemon"]),
             settings=settings_from(environ),
             environ=environ,
             worker_command=worker,

@@ -45,6 +45,8 @@ class Runner:
     engine: str = "auto"
     """`proxy.engine` in config.json."""
     python: str = sys.executable
+    starts_daemon: bool = False
+    """Whether runs are told that their daemon has to be started first."""
 
     def plan(self, *command: str) -> list[str]:
         """The command line that becomes `command` behind the proxy."""
@@ -55,6 +57,7 @@ class Runner:
             "answer": answer,
             "worker_options": self.worker_options,
             "unmatched": self.unmatched,
+            "starts_daemon": self.starts_daemon,
         }
         make_private_directory(self.home)
         config = read_config(Home(self.home))

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -33,6 +33,16 @@ def is_listening(port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def writers(runner: Runner) -> list[int]:
+    """The processes whose standard error is the workers' log."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with suppress(OSError):
+            if process.name.isdigit() and (process / "fd" / "2").readlink() == runner.home / "proxy" / "proxy.log":
+                found.append(int(process.name))
+    return found
 
 
 def configure(runner: Runner, **proxy: object) -> None:
@@ -255,6 +265,30 @@ def test_twenty_runs_at_once_start_one_worker(runner: Runner):
     assert runner.log().count("listening on port") == 1
     assert len(runner.server.to("/echo")) == 20
     assert eventually(lambda: not runner.daemon.live)
+
+
+def test_a_worker_begins_while_its_daemon_starts(runner: Runner):
+    """It is the one that then serves; where there is one already, it ends without a word."""
+    runner.starts_daemon = True
+    assert runner.output("curl", "-sS", "--fail", runner.server.url("/echo", host=HOST))
+    (worker,) = runner.workers()
+    assert eventually(lambda: writers(runner) == [worker])
+    before = runner.log()
+    assert runner("true").returncode == 0
+    assert eventually(lambda: writers(runner) == [worker])
+    assert [line for line in runner.log().removeprefix(before).splitlines() if "run " not in line] == []
+
+
+def test_twenty_workers_that_begin_at_once_leave_one(runner: Runner):
+    """The others find nothing to do."""
+    # SEC-189
+    runner.starts_daemon = True
+    children = [runner.start("true") for _ in range(20)]
+    for child in children:
+        child.communicate(timeout=120)
+    assert [child.returncode for child in children] == [0] * 20
+    assert runner.log().count("listening on port") == 1
+    assert eventually(lambda: writers(runner) == runner.workers())
 
 
 def test_a_run_whose_worker_is_killed_under_it_starts_another(runner: Runner):
