@@ -38,7 +38,6 @@ from authsome.proxy.transfer import Outcome, Stale, Transfer, Unanswered, relay
 log = logging.getLogger(__name__)
 
 _FIRST_SECONDS: Final = 60.0  # how long a stranger may take to show a run's credential
-_HANDSHAKE_SECONDS: Final = 30.0
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _OPENED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
 _REASONS: Final = {

@@ -233,7 +233,19 @@ class Child(LiveConnectionHandler):
         await self.server_event(events.OpenConnectionCompleted(command, command.connection.error))
 
     async def handle_hook(self, hook: commands.StartHook) -> None:
-        """Decide what mitmproxy asks; the names and order of its hooks are in its `layers`."""
+        """Decide what mitmproxy asks. What cannot be decided, and is past being refused, ends the connection."""
+        try:
+            await self._decide(hook)
+        except Exception as error:  # else mitmproxy would wait for the answer for ever
+            if isinstance(error, AuthsomeError):
+                log.info("ended: %s", error.code)
+            else:
+                log.exception("the engine failed")
+            self.end()
+            raise asyncio.CancelledError from error  # so that nothing goes on as if it had been decided
+
+    async def _decide(self, hook: commands.StartHook) -> None:
+        """The names and order of mitmproxy's hooks are in its `layers`."""
         match hook:
             case http_hooks.HttpConnectHook(flow=flow):
                 await self._guarded(flow, self._connect)

@@ -95,7 +95,11 @@ class Options:
     cut: set[str] = field(default_factory=set)
     """The servers' connections that ended without TLS's goodbye."""
     windows: list[_http2.Http2Connection] = field(default_factory=list)
-    """Every HTTP/2 connection of this client, with it and with servers."""
+    """The HTTP/2 connections of this client, with it and with servers; some may have ended."""
+
+    def watch(self, connection: _http2.Http2Connection) -> None:
+        """Count what waits on a new connection; those that have ended are let go."""
+        self.windows = [*(each for each in self.windows if each.conn.connected), connection]
 
     def waiting_bytes(self, side: type[_http2.Http2Connection]) -> int:
         """How much data waits for the peers on one side to open their windows (RFC 9113 §5.2)."""
@@ -383,7 +387,7 @@ class _Http2(_http2.Http2Connection):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)  # type: ignore[call-arg]  # the concrete class comes in between
-        cast("Options", context.options).windows.append(self)
+        cast("Options", context.options).watch(self)
 
 
 class Http2Server(_Http2, _http2.Http2Server):

@@ -16,7 +16,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final, cast
 
 from authsome.clock import Clock
@@ -79,20 +79,16 @@ class Monitor(Engine):
             NotAllowed: the run is over.
             OSError: there is no such process.
         """
-        for is_last in (False, True):
+        try:
             process = self._running()
             try:
                 process.lend(connection, tenancy, target)
             except OSError:  # it has ended just now
                 self._forget(process)
-                if not is_last:
-                    continue
-                connection.close()
-                raise
-            except AuthsomeError:
-                connection.close()
-                raise
-            return
+                self._running().lend(connection, tenancy, target)
+        except BaseException:
+            connection.close()
+            raise
 
     def _running(self) -> "_Process":
         with self._lock:
@@ -191,9 +187,11 @@ class _Process:
 
     def __init__(self, command: Sequence[str], monitor: Monitor) -> None:
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, ExitStack() as on_failure:
+            on_failure.callback(ours.close)
             # The pair is its standard input: nothing else of ours is open there, and at our end it ends (see `apart`).
             self._program = subprocess.Popen(command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL)  # noqa: S603  # our own
+            on_failure.pop_all()
         # Whoever tells it something, as the end of a run, must not wait for it for ever.
         ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", _TELL_SECONDS, 0))
         self.messages = Messages(ours)

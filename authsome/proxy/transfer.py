@@ -142,7 +142,10 @@ class Transfer:
             return content
         found = http1.chunk(content)
         if self._upload.is_complete:
-            found += http1.last_chunk(self._exchange.request_trailers(self._upload.trailers))
+            try:
+                found += http1.last_chunk(self._exchange.request_trailers(self._upload.trailers))
+            except AuthsomeError as error:
+                raise http1.Refused(error.message) from error
         return found
 
     def _from_child(self, data: bytes | None) -> None:
@@ -153,7 +156,12 @@ class Transfer:
         if self._upload.is_complete:
             self._child.unread = data
             return
-        found = self._uploaded(data)
+        try:
+            found = self._uploaded(data)
+        except http1.Refused as refused:
+            if self._response is not None:  # which would be filled up with what says so
+                raise Cut(self._child) from refused
+            raise
         if not self._is_upload_lost:
             try:
                 self._server.send(found)

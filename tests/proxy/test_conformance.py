@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -157,6 +158,39 @@ def test_a_chunked_upload_is_streamed(runner: Runner, authority: Authority):
             assert eventually(lambda number=number: len(seen) == number + 1)
         assert wire_.send("0\r\n\r\n").answer("POST").body == b"ok"
     assert [data for data, _ in seen] == [b"part 0", b"part 1", b"part 2"]
+
+
+@pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nbegun"])
+@pytest.mark.parametrize(
+    "end", ["0\r\nConnection: content-length\r\n\r\n", "zz\r\n"]
+)  # a trailer that no head can have
+def test_an_upload_that_cannot_be_passed_on_to_its_end(runner: Runner, authority: Authority, begun: bytes, end: str):
+    """The child is told, or cut off; an answer that has begun is not filled up with ours; and nobody waits for ever."""
+    # SEC-155 SEC-172
+    received: list[bytes] = []
+
+    def answer(connection: wire.Connection, _: bytes) -> None:
+        send(connection, begun)
+        with suppress(OSError):
+            while data := connection.reader.read1():
+                received.append(data)
+
+    with (
+        scripted(runner, authority, answer) as server,
+        runner.proxy() as proxy,
+        proxy.open(HOST, server.port) as wire_,
+    ):
+        wire_.socket.settimeout(30)
+        wire_.send(f"POST / HTTP/1.1\r\nHost: {HOST}:{server.port}\r\nTransfer-Encoding: chunked\r\n\r\n")
+        wire_.send("2\r\nhi\r\n")
+        said = b""
+        while begun and not said.endswith(b"begun"):
+            said += wire_.reader.read(1)
+        wire_.send(end)
+        with suppress(ConnectionError, ssl.SSLError):
+            said += wire_.reader.read()
+    assert said.endswith(b"begun") if begun else said.startswith(b"HTTP/1.1 400 ") or not said
+    assert not b"".join(received).endswith(b"0\r\n\r\n")
 
 
 def test_a_child_that_goes_in_the_middle_of_its_upload(runner: Runner, authority: Authority):

@@ -11,7 +11,11 @@ from pathlib import Path
 
 import h2.events
 import pytest
+from mitmproxy.connection import ConnectionState, Server
+from mitmproxy.proxy.context import Context
+from mitmproxy.test import tflow
 
+from authsome.proxy import layers
 from fakes import api, daemon_api, wire
 from fakes.api import ApiServer
 from fakes.authority import Authority
@@ -333,6 +337,18 @@ def test_trailers_pass_over_http1(runner: Runner, authority: Authority):
 
 
 # ---- HTTP/2 ------------------------------------------------------------------------------------------------
+
+
+def test_connections_that_have_ended_are_let_go():
+    """A child's connection may last for days, and its server end one after the other behind it."""
+    options = layers.Options()
+    context = Context(tflow.tclient_conn(), options.for_mitmproxy())
+    for _ in range(3):
+        context.server = Server(address=("example.localhost", 443))
+        context.server.state = ConnectionState.OPEN
+        made = layers.Http2Client(context)
+        assert options.windows == [made]
+        context.server.state = ConnectionState.CLOSED
 
 
 @pytest.fixture
