@@ -12,7 +12,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 import urllib.parse
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,8 +22,9 @@ import pytest
 
 from authsome.models.provider import parse_definition
 from browser import chromium
-from fakes import api, endpoint, network, nginx, oidc, terminal
+from fakes import api, endpoint, network, nginx, oidc, ports, terminal
 from fakes import program as programs
+from fakes.patience import eventually, is_running
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 CALLBACK: Final = "http://127.0.0.1:7998/auth/callback/oauth"
@@ -393,7 +393,7 @@ def test_oauth_held_requests(oauth, hold):
     server.wait_held()
     assert answers == []
     server.release()
-    thread.join(20)
+    thread.join(60)
     assert [answer.status_code for answer in answers] == [200]
 
 
@@ -450,6 +450,39 @@ def test_oauth_server_ends_with_its_block():
     connection = http.client.HTTPConnection("127.0.0.1", port)
     with pytest.raises(ConnectionRefusedError):
         connection.request("GET", "/")
+
+
+# ---- ports and waiting -------------------------------------------------------------------------------------
+
+
+def test_ports_are_nobody_elses():
+    """The kernel hands out none of them, none comes twice soon, and another process of the tests has others."""
+    low, high = (int(word) for word in Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    ours = {ports.free_port() for _ in range(100)}
+    assert len(ours) == 100
+    assert not any(low <= port <= high for port in ours) or (low, high) == (1024, 65535)
+    code = "from fakes.ports import free_port; print(*(free_port() for _ in range(100)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT / "tests", capture_output=True, text=True, check=True)
+    assert ours.isdisjoint(map(int, done.stdout.split()))
+    with socket.create_server(("127.0.0.1", min(ours))):
+        assert min(ours) not in {ports.free_port() for _ in range(300)}
+
+
+def test_a_process_runs_until_its_last_thread_has_ended():
+    """Its first one may be gone long before, and its sockets with none but the last."""
+    code = (
+        "import ctypes, os, sys, threading\n"
+        "threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0))).start()\n"
+        "print('ready', flush=True); ctypes.CDLL(None).pthread_exit(None)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"ready\n"
+        assert eventually(lambda: " Z " in Path(f"/proc/{process.pid}/stat").read_text())
+        assert is_running(process.pid)
+        process.stdin.close()
+        assert eventually(lambda: not is_running(process.pid))  # though nobody has waited for it yet
+        assert process.wait() == 0
+    assert not is_running(process.pid)
 
 
 # ---- terminal and program ----------------------------------------------------------------------------------
@@ -559,10 +592,7 @@ def test_program_leaves_no_process(tmp_path):
     assert len(program.processes()) == 1
     with pytest.raises(AssertionError, match="left after `daemon stop`"):
         block.__exit__(None, None, None)
-    deadline = time.monotonic() + 60
-    while program.processes() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert program.processes() == {}
+    assert program.wait_gone() == {}
 
 
 # ---- the browser -------------------------------------------------------------------------------------------
@@ -594,9 +624,9 @@ def test_browser_sees_what_a_page_does(page, plain_api_server):
     page.open(plain_api_server.url())
     assert page.title == "A page"
     assert page.text() == "shown"
-    assert page.dialogs == ["hello"]
-    assert "log: said 1" in page.console
-    assert any("Error: thrown" in line for line in page.console)
+    assert eventually(lambda: page.dialogs == ["hello"])
+    assert eventually(lambda: "log: said 1" in page.console)
+    assert eventually(lambda: any("Error: thrown" in line for line in page.console))
     (cookie,) = page.cookies()
     assert (cookie["name"], cookie["value"], cookie["httpOnly"], cookie["sameSite"]) == ("a", "b", True, "Strict")
     assert page.requests[0].url == plain_api_server.url()
@@ -609,7 +639,8 @@ def test_browser_sees_violations(page, plain_api_server):
     plain_api_server.answers["/bad"] = html(blocked, policy)
     plain_api_server.answers["/good"] = html("<p>x", policy)
     page.open(plain_api_server.url("/bad"))
-    assert {line.partition(":")[0] for line in page.violations} == {"script-src-elem", "style-src-attr", "img-src"}
+    blocked_by = {"script-src-elem", "style-src-attr", "img-src"}
+    assert eventually(lambda: {line.partition(":")[0] for line in page.violations} == blocked_by), page.violations
     assert page.dialogs == []
 
 

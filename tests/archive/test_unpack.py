@@ -13,6 +13,7 @@ import pytest
 
 from archive.installation import Installation
 from authsome.archive import boot, unpack
+from fakes.patience import PATIENCE
 
 TMPFS = 'mount -t tmpfs -o "$1" tmpfs "$2" && shift 2 && exec "$@"'  # in a mount namespace of its own
 
@@ -36,7 +37,7 @@ def test_twenty_first_runs_at_once(make_installation: Callable[..., Installation
         )
         for _ in range(20)
     ]
-    assert [(*run.communicate(timeout=120), run.returncode) for run in runs] == [("tree\n", "", 0)] * 20
+    assert [(*run.communicate(timeout=PATIENCE), run.returncode) for run in runs] == [("tree\n", "", 0)] * 20
     assert len(installation.stores) == 1
     assert installation.ask("a.verify_cache()") == []
 
@@ -54,7 +55,10 @@ def test_killed_first_runs(make_installation: Callable[..., Installation]) -> No
         run = subprocess.Popen(installation.argv("pass"), env=installation.environment({}), stderr=subprocess.DEVNULL)
         time.sleep(whole * (round_ + 1) / 24)
         run.kill()
-        killed += run.wait() == -signal.SIGKILL
+        if run.wait() == -signal.SIGKILL:
+            killed += 1
+        else:  # the machine is less busy than it was
+            whole *= 0.8
         assert installation.ask("a.verify_cache()") == []
         assert len(installation.stores) == 1
     assert killed > 6  # else the moments were chosen too late
@@ -223,12 +227,21 @@ def test_damaged_payload(installation: Installation) -> None:
 def test_interrupt_while_unpacking(make_installation: Callable[..., Installation]) -> None:
     """Ctrl-C in the first run ends it with status 11 and one line, and leaves nothing."""
     installation = make_installation(modules=1500)  # unpacked in so long a time that the signal comes before its end
+    status, said = interrupted(installation)
+    while status == 0:  # or not quite, where this process had to wait for its turn and that one had not
+        unpack._remove(str(installation.store))
+        status, said = interrupted(installation)
+    assert (status, said) == (11, "authsome: error: cancelled while unpacking\n")
+    assert installation.stores == []
+
+
+def interrupted(installation: Installation) -> tuple[int, str]:
+    """How a first run ends that gets a signal once it has begun to unpack, and what it says."""
     with subprocess.Popen(
         installation.argv("pass"), env=installation.environment({}), stderr=subprocess.PIPE, text=True
     ) as run:
-        while not any(name.startswith(unpack.NEW) for name in installation.stores):
+        while run.poll() is None and not any(name.startswith(unpack.NEW) for name in installation.stores):
             time.sleep(0.001)
         run.send_signal(signal.SIGINT)
-        _, stderr = run.communicate(timeout=60)
-    assert (run.returncode, stderr) == (11, "authsome: error: cancelled while unpacking\n")
-    assert installation.stores == []
+        _, said = run.communicate(timeout=PATIENCE)
+    return run.returncode, said

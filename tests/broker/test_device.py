@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
@@ -14,6 +13,7 @@ from authsome.models.audit import Event
 from authsome.models.login import AwaitingDevice, AwaitingInput, Completed, Failed, Flow, Login
 from authsome.secret import Secret
 from fakes import endpoint, wire
+from fakes.patience import PATIENCE, wait
 
 PENDING = {"error": "authorization_pending"}
 GIVEN = {
@@ -73,7 +73,7 @@ def begin(house, **changes) -> Login:
     return login
 
 
-def end_of(house, login: Login, *, patience: float = 60) -> Login:
+def end_of(house, login: Login, *, patience: float = PATIENCE) -> Login:
     """The login once it has ended."""
     return house.broker.logins.wait(
         house.owner,
@@ -87,13 +87,6 @@ def end_of(house, login: Login, *, patience: float = 60) -> Login:
 def asking(login: Login) -> bool:
     """Whether some thread still asks about this login."""
     return any(login.request.id in thread.name for thread in threading.enumerate())
-
-
-def until(holds: Callable[[], bool], *, patience: float = 60) -> None:
-    deadline = time.monotonic() + patience
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_from_the_code_to_the_stored_token(house, acme):
@@ -115,8 +108,11 @@ def test_slow_down_is_kept_also_over_a_restart(house, acme, open_house):
     """The wider interval is stored, and whoever asks next keeps it. # SEC-70 # SEC-66"""
     acme.says({"error": "slow_down"})
     login = begin(house)
-    until(lambda: bool(acme.asked))
-    until(lambda: house.broker.logins.get(house.owner, login.request.id).interval == timedelta(seconds=6))
+    wait(lambda: acme.asked, "the first question")
+    wait(
+        lambda: house.broker.logins.get(house.owner, login.request.id).interval == timedelta(seconds=6),
+        "the wider interval",
+    )
     again = open_house()
     stored = again.broker.logins.get(again.owner, login.request.id)
     assert isinstance(stored, AwaitingDevice)
@@ -127,7 +123,7 @@ def test_slow_down_is_kept_also_over_a_restart(house, acme, open_house):
 def test_a_restart_goes_on_asking(house, acme, open_house):
     """A daemon that was killed while it asked is followed by one that asks on. # SEC-66"""
     login = begin(house)
-    until(lambda: bool(acme.asked))
+    wait(lambda: acme.asked, "the first question")
     again = open_house()
     acme.says(endpoint.tokens())
     again.broker.logins.recover()
@@ -154,7 +150,7 @@ def test_what_ends_it(house, acme, answer, code):
     assert isinstance(ended, Failed)
     assert ended.code == code
     assert house.broker.credentials.list_all(house.owner) == []
-    until(lambda: not asking(ended))
+    wait(lambda: not asking(ended), "the last question")
     assert len(acme.asked) == 1
 
 
@@ -179,11 +175,11 @@ def test_the_time_runs_out(house, acme):
 def test_cancelling_stops_the_questions(house, acme):
     """Who gives up is asked for no more, and a late yes stores nothing. # SEC-75"""
     login = begin(house)
-    until(lambda: bool(acme.asked))
+    wait(lambda: acme.asked, "the first question")
     house.broker.logins.cancel(house.owner, login.request.id)
     asked = len(acme.asked)
     acme.again = endpoint.tokens()
-    until(lambda: not asking(login), patience=2)
+    wait(lambda: not asking(login), "the last question")
     assert len(acme.asked) == asked
     assert isinstance(house.broker.logins.get(house.owner, login.request.id), Failed)
     assert house.broker.credentials.list_all(house.owner) == []
@@ -213,7 +209,7 @@ def test_two_at_once(house, acme):
     first = begin(house, connection="one")
     acme.given["device_code"] = "another-device-code"
     second = begin(house, connection="two")
-    until(lambda: len(acme.codes) >= 2)
+    wait(lambda: len(acme.codes) >= 2, "two questions")
     asked = "\n".join(acme.codes)
     assert "device_code=the-device-code" in asked
     assert "device_code=another-device-code" in asked

@@ -250,7 +250,7 @@ def test_a_credential_does_not_come_after_its_definition_has_gone(house, hostile
         held.wait()
         assert house.broker.providers.remove(house.owner, "github", forget=True).restored
         held.release()
-        assert isinstance(outcome.result(10), Failed)
+        assert isinstance(outcome.result(60), Failed)
     assert house.broker.credentials.list_all(house.owner) == []
 
 

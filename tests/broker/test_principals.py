@@ -108,7 +108,7 @@ def test_twenty_first_accounts_make_one(house):
     for each in threads:
         each.start()
     for each in threads:
-        each.join(20)
+        each.join(60)
     assert (len(made), len(refused)) == (1, 19)
     with house.context.database.read() as reader:
         assert principals.list_all(reader) == made

@@ -16,8 +16,9 @@ from authsome.models.audit import Event
 from authsome.models.connection import Status
 from authsome.models.notice import Occasion
 from fakes import endpoint
+from fakes.patience import ever_longer, settled, wait
 
-LIFE = timedelta(seconds=4)  # renewed two seconds before its end, or on use one second before
+LIFE = timedelta(seconds=4)  # renewed when half of it is over, or on use when three quarters are
 
 
 @dataclass
@@ -53,13 +54,13 @@ class At:
 @pytest.fixture
 def at_work(house, hostile):
     """Starts the thread upon a login to acme that has just been made."""
-    house.oauth("acme", hostile.url())
-    house.clock.moment = clock.now()
-    house.connect("acme", lifetime=LIFE)
     hostile.script = endpoint.tokens(expires_in=LIFE.total_seconds())
 
     @contextmanager
-    def started():
+    def started(life=LIFE):
+        house.oauth("acme", hostile.url())
+        house.clock.moment = clock.now()
+        house.connect("acme", lifetime=life)
         steady = Counting()
         broker = Broker(
             replace(house.context, clock=clock.now, steady=steady), house.home, base_url="http://127.0.0.1:1"
@@ -74,32 +75,34 @@ def at_work(house, hostile):
     return started
 
 
-def wait(condition, patience: float = 60) -> None:
-    deadline = time.monotonic() + patience
-    while not condition():
-        assert time.monotonic() < deadline, "it does not come"
-        time.sleep(0.01)
-
-
 def test_what_is_in_use_is_renewed_before_it_is_due(at_work, house, hostile):
     """Nobody waits for the provider; and once is enough, for nobody has used the new token."""
-    with at_work() as work:
-        assert work.use() == "Bearer old-access"
-        wait(lambda: house.stored("acme").revision > 1)
-        assert house.stored("acme").updated_at < house.stored("acme").created_at + LIFE * 0.75
-        time.sleep(LIFE.total_seconds())
+    assert any(renewed_in_time(at_work, house, hostile, timedelta(seconds=seconds)) for seconds in ever_longer(4))
+    (event,) = house.events(Event.REFRESH)[:1]
+    assert (event.entry.identity, event.entry.connection) == (None, "default")
+
+
+def renewed_in_time(at_work, house, hostile, life):
+    """Use a token that lives so long, and see it renewed once; False if the machine was too slow for that."""
+    hostile.requests.clear()
+    hostile.script = endpoint.tokens(expires_in=life.total_seconds())
+    with at_work(life) as work:
+        first = house.stored("acme")
+        used = work.use()
+        wait(lambda: house.stored("acme").revision > first.revision, "the renewal")
+        if used != "Bearer old-access" or house.stored("acme").updated_at >= first.updated_at + life * 0.75:
+            return False
+        time.sleep(life.total_seconds())
         assert len(hostile.requests) == 1
-        (event,) = house.events(Event.REFRESH)
-        assert (event.entry.identity, event.entry.connection) == (None, "default")
         assert work.use() == "Bearer an-access-token"  # ended meanwhile: refreshed on use
         assert len(hostile.requests) == 2
+    return True
 
 
 def test_what_rests_is_left_alone(at_work, hostile):
     """A connection that nobody has used since its last refresh makes no request, and wakes nobody up. # SEC-198"""
     with at_work() as work:
-        time.sleep(0.1)
-        before = work.steady.looks
+        before = settled(lambda: work.steady.looks, seconds=0.3)
         time.sleep(LIFE.total_seconds())
         assert hostile.requests == []
         assert work.steady.looks == before
@@ -107,25 +110,24 @@ def test_what_rests_is_left_alone(at_work, hostile):
 
 def test_the_thread_sleeps_until_something_is_due(at_work):
     """Between two tokens it does not wake up. # SEC-198"""
-    with at_work() as work:
+    with at_work(timedelta(hours=1)) as work:
         work.use()
-        time.sleep(0.1)
-        before = work.steady.looks
-        time.sleep(0.5)
+        before = settled(lambda: work.steady.looks, seconds=0.3)
+        time.sleep(1)
         assert work.steady.looks == before
 
 
 def test_what_fails_is_tried_again_and_told_once_the_token_is_over(at_work, house, hostile):
     """The user hears of it only when it hurts. # SEC-81"""
     hostile.script = endpoint.SCRIPTS["502"]
-    with at_work() as work:
+    with at_work(2 * LIFE) as work:
         work.use()
-        wait(lambda: len(hostile.requests) == 1)
+        wait(lambda: hostile.requests, "the first attempt")
         assert house.notices == []
-        wait(lambda: house.notices)
+        wait(lambda: house.notices, "what the user is told")
         assert house.notices[0].occasion is Occasion.ERROR
         hostile.script = endpoint.tokens()
-        wait(lambda: house.events(Event.REFRESH))
+        wait(lambda: house.events(Event.REFRESH), "a refresh")
         assert house.stored("acme").problem is None
 
 
@@ -134,7 +136,7 @@ def test_a_dead_login_is_told_and_left(at_work, house, hostile):
     hostile.script = endpoint.answer(b'{"error": "invalid_grant"}', status=400)
     with at_work() as work:
         work.use()
-        wait(lambda: house.notices)
+        wait(lambda: house.notices, "what the user is told")
         with pytest.raises(LoginRequired):
             work.use()
         time.sleep(1)
@@ -147,8 +149,8 @@ def test_a_dead_login_is_told_and_left(at_work, house, hostile):
 
 def test_a_logout_takes_it_off_the_list(at_work, house, hostile):
     """Nothing is asked for a connection that is gone. # SEC-90"""
-    with at_work() as work:
+    with at_work(2 * LIFE) as work:
         work.use()
         work.broker.credentials.logout(house.owner, "acme", "default")
-        time.sleep(LIFE.total_seconds())
+        time.sleep(LIFE.total_seconds() + 1)
         assert hostile.requests == []

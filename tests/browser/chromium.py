@@ -25,6 +25,8 @@ from typing import Final
 
 import websocket
 
+from fakes.patience import PATIENCE, eventually
+
 _FLAGS: Final = (
     "--headless",
     "--no-sandbox",
@@ -43,7 +45,7 @@ _FLAGS: Final = (
     "--remote-debugging-port=0",
     "--window-size=1000,800",
 )
-_TIMEOUT: Final = 60.0
+_WHOLE: Final = "document.readyState === 'complete'"
 
 Json = dict[str, object]
 
@@ -76,7 +78,7 @@ class _Connection:
     """The DevTools connection of one browser: commands and their results in turn, events on the way."""
 
     def __init__(self, url: str) -> None:
-        self._socket = websocket.create_connection(url, timeout=_TIMEOUT, suppress_origin=True)
+        self._socket = websocket.create_connection(url, timeout=PATIENCE, suppress_origin=True)
         self._last = 0
         self._open: dict[str, _Events] = {}
 
@@ -162,7 +164,7 @@ class Page:
         answer = self._call("Page.navigate", {"url": url})
         if answer.get("errorText") not in {None, "net::ERR_ABORTED"}:  # aborted: a download, or an answer 204
             raise BrowserError(f"{url}: {answer['errorText']}")
-        self._wait("document.readyState === 'complete'", f"{url} to be loaded")
+        self._wait(_WHOLE, f"{url} to be loaded")
 
     def fill(self, selector: str, value: str) -> None:
         """Type a value into a field in place of what is there."""
@@ -173,7 +175,6 @@ class Page:
     def click(self, selector: str) -> None:
         """Click in the middle of an element, as a mouse would."""
         self.wait_for(selector)
-        self._wait("document.readyState === 'complete'", f"all of the page with {selector}")  # nothing moves after it
         place = self._evaluate(
             f"(e => {{ e.scrollIntoView({{block: 'center', behavior: 'instant'}}); const r = e.getBoundingClientRect();"
             f" return [r.x + r.width / 2, r.y + r.height / 2]; }})({_find(selector)})"
@@ -192,19 +193,17 @@ class Page:
 
     # ---- what a user sees ----------------------------------------------------------------------------------
 
-    def wait_for(self, selector: str, *, timeout: float = _TIMEOUT) -> None:
-        """Wait until an element is there."""
-        self._wait(f"{_find(selector)} !== null", f"an element {selector}", timeout)
+    def wait_for(self, selector: str) -> None:
+        """Wait until an element is there, and the rest of its page, after which nothing moves."""
+        self._wait(f"{_find(selector)} !== null && {_WHOLE}", f"an element {selector}")
 
-    def wait_for_text(self, text: str, *, timeout: float = _TIMEOUT) -> None:
-        """Wait until the page shows a text."""
-        shown = f"document.body?.innerText.includes({json.dumps(text)})"
-        self._wait(shown, f"the text {text!r}", timeout)
+    def wait_for_text(self, text: str) -> None:
+        """Wait until the page shows a text, and is loaded."""
+        self._wait(f"document.body?.innerText.includes({json.dumps(text)}) && {_WHOLE}", f"the text {text!r}")
 
-    def wait_for_url(self, prefix: str, *, timeout: float = _TIMEOUT) -> None:
+    def wait_for_url(self, prefix: str) -> None:
         """Wait until the page's URL begins with `prefix` and the page is loaded."""
-        there = f"location.href.startsWith({json.dumps(prefix)}) && document.readyState === 'complete'"
-        self._wait(there, f"a URL {prefix}…", timeout)
+        self._wait(f"location.href.startsWith({json.dumps(prefix)}) && {_WHOLE}", f"a URL {prefix}…")
 
     def text(self, selector: str = "body") -> str:
         """The visible text of an element."""
@@ -306,6 +305,8 @@ class Page:
         return self._connection.call(method, parameters, session=self._session)
 
     def _noted(self) -> _Events:
+        with suppress(BrowserError):  # between two documents there is nothing to ask
+            self._evaluate("0")  # what the page has told so far comes before the answer
         self._connection.drain()
         return self._events
 
@@ -318,14 +319,14 @@ class Page:
         assert isinstance(result, dict)
         return result.get("value")
 
-    def _wait(self, condition: str, what: str, timeout: float = _TIMEOUT) -> None:
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
+    def _wait(self, condition: str, what: str) -> None:
+        def holds() -> object:
             with suppress(BrowserError):  # between two documents there is nothing to ask
-                if self._evaluate(condition):
-                    return
-            time.sleep(0.02)
-        raise BrowserError(f"waited in vain for {what}; {self.url} shows:\n{self.text()}\n{self._events.console}")
+                return self._evaluate(condition)
+            return False
+
+        if not eventually(holds):
+            raise BrowserError(f"waited in vain for {what}; {self.url} shows:\n{self.text()}\n{self._events.console}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -395,14 +396,14 @@ def launch(directory: Path, *, hosts: Mapping[str, str] | None = None, accept: S
             connection.close()
         finally:
             try:
-                process.wait(timeout=60)
+                process.wait(timeout=PATIENCE)
             except subprocess.TimeoutExpired:
                 process.kill()
 
 
 def _debugger(active: Path, process: subprocess.Popen[bytes], log: Path) -> str:
     """The URL of the browser's DevTools connection, as soon as it is there."""
-    deadline = time.monotonic() + 60  # a first start on a loaded machine
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(OSError):
             lines = active.read_text().splitlines()

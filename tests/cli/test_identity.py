@@ -74,11 +74,9 @@ def test_a_printed_key_lies_nowhere(daemon: Program):
     assert daemon("whoami", env=env).returncode == 10
     claim.confirm(daemon, env)
     assert daemon.json("whoami", env=env)["identity"]["handle"] == "ci"
-    for path in daemon.directory.rglob("*"):
-        if path.is_file():
-            data = path.read_bytes()
-            assert key.encode() not in data, path
-            assert seed not in data, path
+    for path, data in daemon.files().items():
+        assert key.encode() not in data, path
+        assert seed not in data, path
     listed = handles(daemon)
     assert (listed["ci"]["here"], listed["ci"]["status"]) == (False, "active")
     assert listed["ci"]["last_used_at"] is not None

@@ -274,8 +274,7 @@ def test_who_may_unlock(locked):
 def test_the_passphrase_is_nowhere(locked):
     """In no file, no argument, no environment. # SEC-117"""
     assert locked("daemon", "unlock", "--stdin", input=PASSPHRASE).returncode == 0
-    found = [path for path in locked.home.rglob("*") if path.is_file() and PASSPHRASE.encode() in path.read_bytes()]
-    assert found == []
+    assert [path for path, data in locked.files().items() if PASSPHRASE.encode() in data] == []
     for pid in locked.processes():
         for part in ("cmdline", "environ"):
             with open(f"/proc/{pid}/{part}", "rb") as file:  # noqa: PTH123  # of /proc

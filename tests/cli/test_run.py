@@ -82,7 +82,7 @@ def test_on_a_terminal_the_command_is_alone_with_it(connected: Program):
         "kept = [signal.getsignal(each) == signal.SIG_DFL for each in (signal.SIGHUP, signal.SIGTERM)]\n"
         "try:\n"
         "    print(os.isatty(0), os.tcgetpgrp(0) == os.getpgrp(), os.getpid() == os.getpgrp(), kept, flush=True)\n"
-        "    time.sleep(30)\n"
+        "    time.sleep(600)\n"
         "except KeyboardInterrupt:\n"
         "    sys.exit(3)"
     )

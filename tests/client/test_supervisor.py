@@ -6,9 +6,6 @@ import json
 import os
 import secrets
 import signal
-import socket
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +15,8 @@ import pytest
 from authsome.client import supervisor
 from authsome.errors import UsageError
 from authsome.home import Home, Settings, settings_from, write_private
+from fakes import wire
+from fakes.patience import PATIENCE, is_running, wait
 from fakes.program import Program
 
 
@@ -25,29 +24,13 @@ from fakes.program import Program
 def stranger() -> Iterator[tuple[int, list[bytes]]]:
     """A program on a port that is no daemon, and everything that anybody ever sent it."""
     heard: list[bytes] = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def listen() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection:
-                    connection.settimeout(2)
-                    try:
-                        heard.append(connection.recv(65536))
-                        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
-                    except OSError:
-                        continue
+    def answer(connection: wire.Connection) -> None:
+        heard.append(connection.socket.recv(65536))
+        connection.socket.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
 
-        thread = threading.Thread(target=listen, daemon=True)
-        thread.start()
-        try:
-            yield listener.getsockname()[1], heard
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join(60)
+    with wire.listen(answer) as port:
+        yield port, heard
 
 
 @contextmanager
@@ -156,7 +139,7 @@ def test_the_daemon_starts_when_needed_and_serves_all_that_follow(program: Progr
 def test_twenty_at_once_get_one_daemon_and_one_identity(program: Program):
     # SEC-196
     started = [program.start("whoami", "--json") for _ in range(20)]
-    ended = [(*process.communicate(timeout=120), process.returncode) for process in started]
+    ended = [(*process.communicate(timeout=PATIENCE), process.returncode) for process in started]
     assert {status for *_, status in ended} == {0}, ended
     answers = [json.loads(out) for out, *_ in ended]
     assert len({answer["daemon"]["pid"] for answer in answers}) == 1
@@ -169,8 +152,7 @@ def test_after_a_kill_the_next_command_starts_another(program: Program):
     # SEC-122
     pid = program.json("whoami")["daemon"]["pid"]
     os.kill(pid, signal.SIGKILL)
-    while Path(f"/proc/{pid}/stat").exists() and " Z " not in Path(f"/proc/{pid}/stat").read_text():
-        time.sleep(0.01)
+    wait(lambda: not is_running(pid), "its end")
     status = program("daemon", "status")
     assert (status.returncode, "not running" in status.stderr) == (9, True)
     assert program.json("whoami")["daemon"]["pid"] != pid
@@ -198,7 +180,7 @@ def test_the_master_key_is_in_no_environment_and_no_argument(program: Program):
     environ = {"AUTHSOME_MASTER_KEY": base64.b64encode(key).decode()}
     client = program.start("daemon", "start", env=environ)
     leaks, seen = [], set()
-    while client.poll() is None:
+    while client.poll() is None or not seen:
         for pid, line in program.processes().items():
             if " daemon serve" not in line:
                 continue  # the user's own command has what its user gave it
@@ -296,7 +278,7 @@ def test_a_wait_of_more_than_a_moment_is_explained(program: Program):
 def test_stop_waits_for_the_end(daemon: Program):
     pid = daemon.wait_daemon()
     assert daemon("daemon", "stop").stdout == "the daemon has stopped\n"
-    assert pid not in daemon.processes()
+    assert not is_running(pid)
     again = daemon("daemon", "stop")
     assert (again.returncode, again.stdout) == (0, "no daemon was running\n")
 

@@ -11,6 +11,7 @@ import pytest
 
 from authsome.daemon.messages import Request, Response, json_response
 from authsome.daemon.server import Handle, Server
+from fakes.patience import PATIENCE
 
 NOON = datetime(2026, 1, 31, 12, 0, tzinfo=UTC)
 
@@ -114,7 +115,7 @@ class Served:
 
     def connect(self) -> Client:
         """A new connection."""
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return Client(connection)
 
@@ -142,7 +143,7 @@ class Served:
     def is_empty(self) -> bool:
         """Wait until no connection is left; False if one stays."""
         with self.server._changed:
-            return self.server._changed.wait_for(lambda: not self.server._connections, 10)
+            return self.server._changed.wait_for(lambda: not self.server._connections, PATIENCE)
 
     def get(self, target: str = "/") -> Answer:
         """What a plain GET on a fresh connection is answered."""

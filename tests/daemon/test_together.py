@@ -10,6 +10,7 @@ import pytest
 from authsome.daemon.messages import Request, Response, json_response
 from authsome.daemon.readiness import MOST
 from authsome.errors import NotAllowed
+from fakes.patience import wait
 
 ENOUGH = 60.0
 
@@ -75,10 +76,7 @@ def crowd(run_server):
             return client
 
         def start() -> None:
-            deadline = time.monotonic() + ENOUGH
-            while len(served.server._conversations) <= len(posted):
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            wait(lambda: len(served.server._conversations) > len(posted), "all of them to be there")
             del served.server._workers._put_aside
             go.set()
             holder.expect(200)

@@ -3,6 +3,7 @@
 import pytest
 
 from dashboard.visitor import Visitor, invited
+from fakes.patience import PATIENCE
 
 
 @pytest.fixture
@@ -11,7 +12,7 @@ def claimed(daemon, agent):
     environment, process, link, _ = agent
     fields = {"connections": "", "methods": "", "hours": "", "owner": ""}
     assert Visitor.of(daemon).enter(daemon).submit(link, f"{link}/confirm", fields).status == 200
-    assert process.wait(20) == 0
+    assert process.wait(PATIENCE) == 0
     return environment
 
 

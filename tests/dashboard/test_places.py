@@ -1,13 +1,13 @@
 """The dashboard's places in a real browser: what they show, and what can be done there."""
 
 import re
-import time
 
 import pytest
 
 from dashboard import seed
 from dashboard.visitor import Visitor, invited
 from fakes import definitions, oidc
+from fakes.patience import processor_seconds
 
 KEY = "kk-aaaaaaaaaaaaaaaaaaaaaaaa"
 EVIL = '"><img src=x onerror=alert(1)><script>alert(1)</script>'
@@ -298,15 +298,15 @@ def test_pages_stay_small_and_quick(program):
     assert program("daemon", "stop").returncode == 0
     seed.fill(program, number=1000, entries=20_000)
     assert program("daemon", "start").returncode == 0
-    visitor = Visitor.of(program).enter(program)
+    visitor, pid = Visitor.of(program).enter(program), program.wait_daemon()
     paths = ["/ui/", "/ui/connections", "/ui/connections?state=attention&page=2", "/ui/connections/ahrefs/work-3"]
     paths += ["/ui/apps", "/ui/apps/ahrefs", "/audit", "/audit?provider=ahrefs&identity=nobody", "/ui/settings"]
     paths += ["/ui/runs", "/ui/identities", "/ui/settings/principals"]
     for path in paths:
         visitor.get(path)
-        began = time.monotonic()
+        before = processor_seconds(pid)
         answer = visitor.get(path)
-        assert (answer.status, time.monotonic() - began < 2) == (200, True), path
+        assert (answer.status, processor_seconds(pid) - before < 2) == (200, True), path
         assert len(answer.body.encode()) <= 50_000, path
         loaded = re.findall(r'<(?:link|script|img|iframe)[^>]*(?:href|src)="([^"]*)"', answer.body)
         assert set(loaded) == {"/ui/style.css", "/ui/icon.svg", "/ui/script.js"}, path

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from html import unescape
 from urllib.parse import urlencode, urlsplit
 
+from fakes.patience import PATIENCE
 from fakes.program import Program
 
 
@@ -59,7 +60,7 @@ class Visitor:
 
     def ask(self, method: str, path: str, headers: dict[str, str] | None = None, body: str = "") -> Answer:
         """One request, with what it has been told to keep."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             sent = {"Host": urlsplit(self.origin).netloc, **(headers or {})}
             if self.jar and "Cookie" not in sent:

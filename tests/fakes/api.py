@@ -3,6 +3,7 @@
 What it answers depends on the path:
 
     /sse?events=5&interval=0.2     server-sent events, each with the server's time.monotonic() in `at`
+    /sse?events=5&held=1           the same, each when the test has released one more of `events`
     /download?bytes=N[&chunked=1]  N bytes (the letters of `pattern`)
     /status/N                      this status
     /redirect?to=URL[&status=302]  a redirect
@@ -19,6 +20,7 @@ A path that begins with a prefix in `protected` answers 401 unless the header ha
 import gzip
 import json
 import mimetypes
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +30,7 @@ from typing import Final
 
 from fakes import wire
 from fakes.authority import Leaf
+from fakes.patience import PATIENCE
 
 _BLOCK: Final = bytes(range(65, 91)) * 2520  # A to Z, 64 KiB or nearly
 
@@ -55,6 +58,8 @@ class ApiServer:
     answers: dict[str, Answer] = field(default_factory=dict)
     protected: dict[str, tuple[str, str]] = field(default_factory=dict)
     files: Path | None = None
+    events: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+    """What held events wait for."""
 
     def url(self, path: str = "/", *, host: str = "127.0.0.1") -> str:
         """A URL of this server by one of its names."""
@@ -86,6 +91,8 @@ class ApiServer:
             yield from _whole(request, self.answers[request.path])
         elif request.path.startswith("/files/"):
             yield from _whole(request, self._file(request.path.removeprefix("/files/")))
+        elif request.path == "/sse":
+            yield from _sse(request, self.events)
         else:
             first = request.path.split("/")[1]
             yield from _ROUTES.get(first, _echo)(request)
@@ -154,12 +161,15 @@ def _redirect(request: wire.Recorded) -> Iterator[bytes]:
     return _whole(request, Answer(status=status, headers=(("Location", to),)))
 
 
-def _sse(request: wire.Recorded) -> Iterator[bytes]:
+def _sse(request: wire.Recorded, held: threading.Semaphore) -> Iterator[bytes]:
     events, interval = int(request.query.get("events", "5")), float(request.query.get("interval", "0.2"))
 
     def stream() -> Iterator[bytes]:
         for number in range(events):
-            time.sleep(interval if number else 0)
+            if "held" in request.query:
+                held.acquire(timeout=PATIENCE)
+            else:
+                time.sleep(interval if number else 0)
             yield b"data: %b\n\n" % json.dumps({"event": number, "at": time.monotonic()}).encode()
 
     return _chunked("text/event-stream", stream())
@@ -194,7 +204,6 @@ _ROUTES: Final[Mapping[str, Callable[[wire.Recorded], Iterator[bytes]]]] = {
     "gzip": _gzip,
     "redirect": _redirect,
     "slow": _slow,
-    "sse": _sse,
     "status": _status,
 }
 

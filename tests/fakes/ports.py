@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Final
 
 _SIZE: Final = 250
-_LOWEST: Final = 10_000
-"""Below are the ports of services that this machine may run."""
+_LOWEST: Final = 11_000
+"""Below are the ports of services that this machine may run, and some that no browser connects to."""
 
 
 def free_port() -> int:
@@ -65,9 +65,10 @@ def _block() -> _Block:
 
 
 def _blocks() -> list[int]:
-    """Where blocks begin that the kernel does not hand out (Linux: ip_local_port_range)."""
+    """Where blocks begin that the kernel does not hand out (Linux: ip_local_port_range); all, where it may do so."""
     low, high = (int(word) for word in Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
-    return [first for first in range(_LOWEST, 65_536 - _SIZE, _SIZE) if first + _SIZE <= low or first > high]
+    firsts = range(_LOWEST, 65_536 - _SIZE, _SIZE)
+    return [first for first in firsts if first + _SIZE <= low or first > high] or list(firsts)
 
 
 def _is_free(port: int) -> bool:

@@ -9,7 +9,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from fakes import terminal
+from fakes.patience import PATIENCE, eventually, is_running, wait
 from fakes.ports import free_port
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
@@ -59,12 +59,9 @@ class Program:
         record = self.directory / "opened"
         return record.read_text().splitlines() if record.exists() else []
 
-    def wait_opened(self, *, count: int = 1, timeout: float = 60) -> str:
+    def wait_opened(self, *, count: int = 1) -> str:
         """Wait until the `count`th URL is opened, and return it."""
-        deadline = time.monotonic() + timeout
-        while len(self.opened) < count:
-            assert time.monotonic() < deadline, f"no browser was opened; so far: {self.opened}"
-            time.sleep(0.02)
+        wait(lambda: len(self.opened) >= count, f"a browser to be opened {count} times")
         return self.opened[count - 1]
 
     def environment(self, env: Mapping[str, str | None] | None = None) -> dict[str, str]:
@@ -92,7 +89,7 @@ class Program:
         *args: str,
         input: str | bytes | None = None,  # noqa: A002  # the word of subprocess.run
         env: Mapping[str, str | None] | None = None,
-        timeout: float = 60,
+        timeout: float = PATIENCE,
         cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run one command to its end, without a terminal; without `input` there is nothing on standard input."""
@@ -159,30 +156,48 @@ class Program:
                     found[int(entry.name)] = line.replace(b"\0", b" ").decode("utf-8", "replace").strip()
         return found
 
+    def files(self) -> dict[Path, bytes]:
+        """Every file of this installation, but those that go while others are read."""
+        found = {}
+        for path in self.directory.rglob("*"):
+            with suppress(FileNotFoundError):
+                if path.is_file():
+                    found[path] = path.read_bytes()
+        return found
+
     def make_due(self) -> None:
         """Let every access token have ended, and none of them while a test is still busy with what comes before."""
         store = self.home / "server" / "store.db"
         with closing(sqlite3.connect(store, timeout=60, isolation_level=None)) as opened:
             opened.execute("UPDATE connections SET expires_at = 1 WHERE expires_at IS NOT NULL")
 
-    def wait_gone(self, *, timeout: float = 60) -> dict[int, str]:
+    def wait_gone(self, *, timeout: float = PATIENCE) -> dict[int, str]:
         """Wait until no process of this installation is left; returns those that are."""
-        deadline = time.monotonic() + timeout
-        while (left := self.processes()) and time.monotonic() < deadline:
-            time.sleep(0.05)
+        left: dict[int, str] = {}
+
+        def is_over() -> bool:
+            """One that ends has lost what it is known by before it lets go of its port."""
+            ending = {pid: line for pid, line in left.items() if is_running(pid)}
+            left.clear()
+            left.update(ending | self.processes())
+            return not left
+
+        eventually(is_over, timeout=timeout)
         return left
 
-    def wait_daemon(self, *, timeout: float = 60) -> int:
+    def wait_daemon(self) -> int:
         """Wait until a daemon runs, and return its pid."""
         state = self.home / "server" / "daemon.json"
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
+        running: list[int] = []
+
+        def is_there() -> bool:
             with suppress(OSError, ValueError):
                 pid = int(json.loads(state.read_bytes())["pid"])
-                os.kill(pid, 0)
-                return pid
-            time.sleep(0.02)
-        raise AssertionError("no daemon runs")
+                running[:] = [pid] if is_running(pid) else []  # one that was killed has left its state behind
+            return bool(running)
+
+        wait(is_there, "a daemon")
+        return running[0]
 
 
 @contextmanager
@@ -191,7 +206,7 @@ def installed(
     *,
     command: Sequence[str] = (sys.executable, str(CHECKOUT / "authsome.py")),
     variables: Mapping[str, str] | None = None,
-    patience: float = 60,
+    patience: float = PATIENCE,
 ) -> Iterator[Program]:
     """An installation below `directory`. When the block ends its daemon is stopped, and no process may be left.
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from subprocess import Popen
 
 from fakes.oidc import OidcServer
+from fakes.patience import PATIENCE
 
 
 def link_of(process: Popen[str]) -> str:
@@ -77,7 +78,7 @@ class Visitor:
         parts = urllib.parse.urlsplit(url)
         address = self.addresses.get(parts.hostname or "", "127.0.0.1")
         connection = http.client.HTTPConnection(
-            address, parts.port or (443 if parts.scheme == "https" else 80), timeout=20
+            address, parts.port or (443 if parts.scheme == "https" else 80), timeout=PATIENCE
         )
         if parts.scheme == "https":
             assert self.trust is not None

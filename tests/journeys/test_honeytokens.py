@@ -1,7 +1,6 @@
 """A honeytoken serves whoever uses it, and raises an alarm: on record, by the user's command, in list and doctor."""
 
 import json
-import time
 
 import pytest
 
@@ -33,10 +32,7 @@ def planted(program: Program, keyed):
 def told(program):
     """What the user's command was told."""
     path = program.directory / "told"
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline, "nobody was told"
-        time.sleep(0.02)
+    adversary.wait(path.exists, "the user to be told")
     text = path.read_text()
     path.unlink()
     return json.loads(text)

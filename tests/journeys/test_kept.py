@@ -7,13 +7,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from fakes import api, definitions
+from fakes.patience import PATIENCE, wait
 from fakes.program import Program
 
 KEY = "kk-0123456789abcdefghijklmnop"
@@ -108,10 +108,7 @@ def test_every_use_has_its_entry(program, asking, logged_in):
     assert _keys(logged_in) == [KEY] * 22
     assert _asked(program) - before < 5, "the daemon was asked all the same"
     asking.end()
-    deadline = time.monotonic() + 60
-    while any((program.home / "proxy" / "spool").iterdir()):
-        assert time.monotonic() < deadline, "what was taken in is still there"
-        time.sleep(0.05)
+    wait(lambda: not any((program.home / "proxy" / "spool").iterdir()), "what was taken in to go")
     assert _entries(program, event="uses_in_doubt") == []
 
 
@@ -232,6 +229,6 @@ def _kill(pid: int) -> None:
     descriptor = os.pidfd_open(pid)
     try:
         signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        assert select.select([descriptor], [], [], 20)[0]
+        assert select.select([descriptor], [], [], PATIENCE)[0]
     finally:
         os.close(descriptor)

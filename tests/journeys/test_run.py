@@ -2,12 +2,12 @@
 
 import shutil
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from fakes import api, oidc
+from fakes.patience import wait
 
 KEY = "kk-0123456789abcdefghijklmnop"
 
@@ -157,10 +157,7 @@ def test_a_run_ends_with_its_child(program):
     """
     for _ in range(2):
         assert program("run", "--", "true").returncode == 0
-    deadline = time.monotonic() + 60
-    while sum(event["event"] == "run_ended" for event in program.json("log")["events"]) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait(lambda: len(program.json("log", "--event", "run_ended")["events"]) == 2, "the end of both runs")
     left = [line for line in program.processes().values() if "daemon serve" not in line]
     assert len(left) == 1
     assert "proxy-worker" in left[0]

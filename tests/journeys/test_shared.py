@@ -14,6 +14,7 @@ import pytest
 from fakes import claim, definitions, network, nginx, oidc
 from fakes.authority import Authority
 from fakes.network import Cable
+from fakes.patience import wait
 from fakes.program import CHECKOUT, Program, installed
 from fakes.visitor import Visitor, link_of
 from security import adversary
@@ -32,8 +33,14 @@ class Shared:
     host: Program
     client: Program
     credentials: Path
-    """What the APIs got, a line for each request."""
+    """What the APIs got, a line for each request, once it was answered."""
     authority: Authority
+
+    def credential(self) -> str:
+        """What they got with the only request that there was."""
+        wait(lambda: self.credentials.read_text().endswith("\n"), "its line in the log")
+        (line,) = self.credentials.read_text().splitlines()
+        return line
 
     def run(self, *words: str) -> str:
         """What a program on the client's machine prints."""
@@ -104,7 +111,7 @@ def test_a_client_on_another_machine(shared: Shared):
     assert shared.client("login", "keyed", "--stdin", input=KEY).returncode == 0
     done = shared.client("run", "--", "curl", "-sS", f"https://{APIS[0]}/v1")
     assert (done.stdout, done.returncode) == ("ok", 0), done.stderr
-    assert shared.credentials.read_text() == f"Bearer {KEY}\n"
+    assert shared.credential() == f"Bearer {KEY}"
     assert "keyed" in shared.host("list", "--connected").stdout
     assert "resolve" in shared.client("log").stdout
     assert not (shared.client.home / "server" / "store.db").exists()
@@ -128,7 +135,7 @@ def test_a_login_from_another_machine(shared: Shared):
     assert browser.url.startswith(f"{URL}/auth/sessions/")
     done = shared.client("run", "--", "curl", "-sS", f"https://{APIS[1]}/v1")
     assert (done.stdout, done.returncode) == ("ok", 0), done.stderr
-    assert re.fullmatch(r"Bearer \S{20,}\n", shared.credentials.read_text())
+    assert re.fullmatch(r"Bearer \S{20,}", shared.credential())
     cookies = [each.key for each in shared.signed_in().cookies.values()]
     assert any(each.startswith(("__Host-", "__Secure-")) for each in cookies), cookies
 

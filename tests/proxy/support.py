@@ -9,7 +9,6 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from authsome.home import Home, make_private_directory, read_config, write_confi
 from authsome.proxy import launch
 from fakes.api import ApiServer
 from fakes.daemon_api import DaemonApi
+from fakes.patience import PATIENCE, eventually, is_running
 
 START_RUN: Final = Path(__file__).with_name("start_run.py")
 TOKEN: Final = "sk-real-4f1d0c9b7a6e5d3c2b1a"
@@ -70,7 +70,7 @@ class Runner:
         return [self.python, str(START_RUN), str(path)]
 
     def __call__(
-        self, *command: str, stdin: bytes = b"", environ: Mapping[str, str] | None = None, timeout: float = 120
+        self, *command: str, stdin: bytes = b"", environ: Mapping[str, str] | None = None, timeout: float = PATIENCE
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a command to its end."""
         return subprocess.run(
@@ -136,7 +136,7 @@ class Runner:
                 yield Proxy(child=child, environ=json.loads(line))
             finally:
                 child.stdin.close()
-                child.wait(timeout=60)
+                child.wait(timeout=PATIENCE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +258,7 @@ class Proxy:
 
     def connect(self) -> Wire:
         """A connection to the proxy itself."""
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return Wire(connection)
 
@@ -276,20 +276,16 @@ class Proxy:
     def end(self) -> None:
         """End the child, as a crash would."""
         self.child.send_signal(signal.SIGKILL)
-        self.child.wait(timeout=60)
+        self.child.wait(timeout=PATIENCE)
 
 
 def is_worker(pid: int) -> bool:
-    """Whether a process is there and is a worker, up to its very end.
-
-    One that ends loses its memory (and command line) first, its sockets next, and becomes a zombie last.
-    """
+    """Whether a process is there and is a worker, up to its very end, when it has no command line any more."""
     try:
         line = Path(f"/proc/{pid}/cmdline").read_bytes()
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return False
-    return b"start_worker" in line or (not line and state not in "ZX")
+    return b"start_worker" in line or (not line and is_running(pid))
 
 
 def listener_pid(port: int) -> int:
@@ -305,17 +301,6 @@ def listener_pid(port: int) -> int:
                         if str(link.readlink()) in {f"socket:[{inode}]" for inode in inodes}:
                             return int(process.name)
     raise LookupError(port)
-
-
-def eventually(condition: object, *, timeout: float = 60) -> bool:
-    """Whether a condition comes true in time."""
-    assert callable(condition)
-    deadline = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def children(pid: int) -> list[int]:

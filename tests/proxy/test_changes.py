@@ -22,13 +22,16 @@ from authsome.proxy.changes import NOBODY, Changes
 @pytest.fixture
 def telling(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[told.Changes]:
     """A daemon of this process's that tells."""
-    os.umask(0o077)
-    state = DaemonState(pid=os.getpid(), url="", version="", build="", archive=None)
-    monkeypatch.setattr(changes.supervisor, "running", lambda _: state)
-    telling = told.Changes()
-    telling.open(Home(home))
-    yield telling
-    telling.close(Home(home))
+    before = os.umask(0o077)  # as the daemon's is
+    try:
+        state = DaemonState(pid=os.getpid(), url="", version="", build="", archive=None)
+        monkeypatch.setattr(changes.supervisor, "running", lambda _: state)
+        telling = told.Changes()
+        telling.open(Home(home))
+        yield telling
+        telling.close(Home(home))
+    finally:
+        os.umask(before)
 
 
 @pytest.fixture

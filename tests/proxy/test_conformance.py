@@ -15,8 +15,9 @@ from fakes import api, daemon_api, wire
 from fakes.api import ApiServer
 from fakes.authority import Authority
 from fakes.daemon_api import DaemonApi
+from fakes.patience import PATIENCE, eventually
 from proxy.conftest import ENGINES
-from proxy.support import HOST, OTHER_HOST, PLACEHOLDER, TOKEN, Proxy, Runner, Wire, eventually
+from proxy.support import HOST, OTHER_HOST, PLACEHOLDER, TOKEN, Proxy, Runner, Wire
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -213,7 +214,7 @@ def test_a_child_that_goes_in_the_middle_of_its_upload(runner: Runner, authority
         wire_.send(f"POST / HTTP/1.1\r\nHost: {HOST}:{server.port}\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
         assert eventually(lambda: server.heads)
         wire_.close()
-        assert eventually(lambda: ended, timeout=6)
+        assert eventually(lambda: ended)
     assert b"0\r\n\r\n" not in ended[0]
 
 
@@ -401,7 +402,7 @@ def test_the_end_of_a_run_ends_all_that_it_had_open(runner: Runner, authority: A
 
 def is_ended(wire_: Wire) -> bool:
     """Whether the other side ends the connection soon."""
-    wire_.socket.settimeout(5)
+    wire_.socket.settimeout(PATIENCE)
     try:
         while wire_.socket.recv(65536):
             pass

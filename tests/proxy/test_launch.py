@@ -13,7 +13,8 @@ import pytest
 
 from authsome.proxy import launch
 from fakes import terminal
-from proxy.support import HOST, TOKEN, Runner, eventually
+from fakes.patience import PATIENCE, eventually
+from proxy.support import HOST, TOKEN, Runner
 
 
 @pytest.mark.parametrize("status", [0, 1, 42, 125, 255])
@@ -66,10 +67,10 @@ def test_a_pipeline_ends_with_the_command(runner: Runner):
     ) as child:
         os.close(writer)
         assert child.wait(timeout=60) == 0
-        ready, _, _ = select.select([reader], [], [], 10)
+        ready, _, _ = select.select([reader], [], [], PATIENCE)
         assert ready
         assert os.read(reader, 100) == b"hello\n"
-        ready, _, _ = select.select([reader], [], [], 10)
+        ready, _, _ = select.select([reader], [], [], PATIENCE)
         assert ready
         assert os.read(reader, 100) == b""
     os.close(reader)
@@ -160,7 +161,7 @@ def test_the_terminal_is_the_commands(runner: Runner):
         "size = tuple(os.get_terminal_size())\n"
         "try:\n"
         "    print(os.isatty(0), os.isatty(1), os.tcgetpgrp(0) == os.getpgrp(), size, flush=True)\n"
-        "    time.sleep(30)\n"
+        "    time.sleep(600)\n"
         "except KeyboardInterrupt:\n"
         "    print('status', u.urlopen(sys.argv[1]).status, flush=True)\n"
         "    sys.exit(3)"
@@ -180,7 +181,7 @@ def test_job_control(runner: Runner):
         "import os, signal, time\n"
         "signal.signal(signal.SIGCONT, lambda *_: os.write(1, b'going on\\n'))\n"
         "os.write(1, b'begun\\n')\n"
-        "time.sleep(30)\n"
+        "time.sleep(600)\n"
     )
     runner.environ["PS1"] = "ready> "
     command = runner.plan("bash", "--norc", "--noprofile", "-i")
@@ -204,9 +205,11 @@ def test_nothing_secret_is_ever_in_argv_or_environment(runner: Runner):
     """While a run starts and works, no process shows the credential or the run's secret, the child included."""
     # SEC-141
     seen: dict[str, bytes] = {}
-    code = "import sys, time, urllib.request as u; u.urlopen(sys.argv[1]).read(); time.sleep(0.3)"
+    code = "import sys, urllib.request as u; u.urlopen(sys.argv[1]).read(); sys.stdin.read()"
     before = set(Path("/proc").iterdir())
+    given = b"HTTPS_PROXY="
     with runner.start(runner.python, "-c", code, runner.server.url("/echo", host=HOST)) as child:
+        own = f"{child.pid} environ"
         while child.poll() is None:
             for process in set(Path("/proc").iterdir()) - before:
                 if process.name.isdigit():
@@ -216,8 +219,10 @@ def test_nothing_secret_is_ever_in_argv_or_environment(runner: Runner):
                             seen[key] = seen.get(key, b"") + process.joinpath(part).read_bytes()
                         except OSError:
                             continue
+            if child.stdin and not child.stdin.closed and runner.server.requests and given in seen.get(own, b""):
+                child.stdin.close()  # it may end now: it was seen at work
             time.sleep(0.005)
-    assert f"HTTPS_PROXY=http://{runner.daemon.run}:".encode() in seen[f"{child.pid} environ"]
+    assert given + f"http://{runner.daemon.run}:".encode() in seen[own]
     for canary in (TOKEN, runner.daemon.secret):
         assert not [key for key, text in seen.items() if canary.encode() in text]
     assert eventually(lambda: not runner.daemon.live)

@@ -13,9 +13,10 @@ import pytest
 from authsome.proxy import apart
 from fakes import daemon_api
 from fakes.authority import Authority
+from fakes.patience import PATIENCE, eventually, is_running
 from proxy import h2_server
 from proxy.h2_client import H2Client
-from proxy.support import HOST, TOKEN, Proxy, Runner, children, eventually, resident
+from proxy.support import HOST, TOKEN, Proxy, Runner, children, resident
 
 MIB = 1024 * 1024
 
@@ -50,7 +51,7 @@ def call(client: H2Client, port: int) -> int:
 
 def has_ended(client: H2Client) -> bool:
     """Whether a connection ends, without a word."""
-    client.wire.socket.settimeout(10)
+    client.wire.socket.settimeout(PATIENCE)
     try:
         return client.wire.socket.recv(65536) == b""
     except ConnectionError:
@@ -58,7 +59,8 @@ def has_ended(client: H2Client) -> bool:
 
 
 def full_engine(proxy: Proxy) -> int:
-    """The process of the worker's full engine."""
+    """The process of the worker's full engine, once one that was ended is gone."""
+    assert eventually(lambda: len(children(proxy.pid)) == 1), children(proxy.pid)
     (pid,) = children(proxy.pid)
     return pid
 
@@ -121,7 +123,7 @@ def test_its_end_ends_its_connections_and_the_next_starts_it_anew(runner: Runner
             assert call(dial(proxy, server2), server2.port) == 200
             assert full_engine(proxy) != pid
             assert wire.request("GET", "/echo", f"Host: {HOST}:{runner.server.port}").status == 200
-        assert "the full engine has ended with status -9" in runner.log()
+        assert eventually(lambda: "the full engine has ended with status -9" in runner.log())
 
 
 @pytest.mark.parametrize("engine", ["full"])
@@ -198,7 +200,7 @@ def test_it_ends_with_its_worker(runner: Runner, server2: h2_server.H2Server, nu
         assert call(client, server2.port) == 200
         pid = full_engine(proxy)
         os.kill(proxy.pid, number)
-        assert eventually(lambda: not Path(f"/proc/{pid}").exists())
+        assert eventually(lambda: not is_running(pid))
         assert has_ended(client)
 
 
@@ -239,7 +241,7 @@ def test_a_process_that_cannot_start_ends_the_connection(runner: Runner, server2
             dial(proxy, server2)
         with proxy.open(HOST, runner.server.port) as wire:
             assert wire.request("GET", "/echo", f"Host: {HOST}:{runner.server.port}").status == 200
-    assert "the full engine failed" in runner.log()
+    assert eventually(lambda: "the full engine failed" in runner.log())
 
 
 def test_it_is_started_from_the_files_that_the_worker_runs_from():

@@ -17,7 +17,7 @@ Pair = tuple[Side, socket.socket]
 def pair() -> Iterator[Pair]:
     """A side in our hands, and the other end."""
     ours, theirs = socket.socketpair()
-    theirs.settimeout(20)
+    theirs.settimeout(60)
     with ours, theirs:
         yield Side(ours), theirs
 

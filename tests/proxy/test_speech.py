@@ -79,7 +79,7 @@ def test_a_program_that_speaks_http1_only_is_told(runner: Runner, authority: Aut
     with SERVERS[server](authority) as port:
         runner.daemon.routes = [daemon_api.route(HOST, port=port)]
         with runner.proxy() as proxy, proxy.open(HOST, port) as wire:
-            wire.socket.settimeout(20)
+            wire.socket.settimeout(60)
             answer = wire.request("GET", "/", f"Host: {HOST}:{port}")
     assert (answer.status, answer.json()["code"]) == (502, "endpoint_unreachable")
     assert HOST in str(answer.json()["detail"])

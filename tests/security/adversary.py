@@ -5,9 +5,7 @@ import hashlib
 import json
 import os
 import socket
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +13,9 @@ from datetime import UTC, datetime
 from authsome.home import decode_key
 from authsome.identity import key, signing
 from authsome.identity.key import IdentityKey
+from fakes import wire
+from fakes.patience import PATIENCE, wait
+from fakes.patience import is_running as alive
 from fakes.program import Program
 
 HEADER = {"alg": "EdDSA", "typ": "pop+jwt"}
@@ -70,7 +71,7 @@ class Answer:
 NO_ANSWER = Answer(0, {}, b"")
 
 
-def exchange(port: int, data: bytes, *, timeout: float = 60) -> Answer:
+def exchange(port: int, data: bytes, *, timeout: float = PATIENCE) -> Answer:
     """Send bytes on a fresh connection and read one answer."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
         with suppress(ConnectionError):  # refused before all was sent
@@ -103,7 +104,7 @@ def ask(
     *headers: tuple[str, str],
     body: bytes = b"",
     host: str | None = None,
-    timeout: float = 30,
+    timeout: float = PATIENCE,
 ) -> Answer:
     """One well-formed request; `host` is what Host says."""
     lines = [("Host", f"127.0.0.1:{port}" if host is None else host), *headers]
@@ -147,12 +148,12 @@ class Caller:
         merged = {**self.claims(method, target, body), **claims}
         return signed(header, {name: value for name, value in merged.items() if value is not MISSING}, self.pair)
 
-    def ask(self, method: str, target: str, body: object = None, *, timeout: float = 30) -> Answer:
+    def ask(self, method: str, target: str, body: object = None, *, timeout: float = PATIENCE) -> Answer:
         """A request with a fresh proof."""
         data = b"" if body is None else json.dumps(body).encode()
         return self.send(self.token(method, target, data), method, target, data, timeout=timeout)
 
-    def send(self, token: str, method: str, target: str, body: bytes = b"", *, timeout: float = 30) -> Answer:
+    def send(self, token: str, method: str, target: str, body: bytes = b"", *, timeout: float = PATIENCE) -> Answer:
         """A request with this token."""
         kind = (("Content-Type", "application/json"),) if body else ()
         proof = ("Authorization", f"PoP {token}")
@@ -200,57 +201,14 @@ class Stranger:
 def stranger(port: int) -> Iterator[Stranger]:
     """Listen where a daemon was, read what comes, answer nothing."""
     heard = Stranger()
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        wait(lambda: _bound(listener, port), "the port")
-        listener.listen()
-
-        def serve() -> None:
-            with suppress(OSError):
-                while True:
-                    connection, _ = listener.accept()
-                    with connection, suppress(OSError):
-                        connection.settimeout(2)
-                        heard.received.append(connection.recv(65536))
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield heard
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-
-
-def _bound(listener: socket.socket, port: int) -> bool:
-    try:
-        listener.bind(("127.0.0.1", port))
-    except OSError:
-        return False
-    return True
+    with wire.listen(lambda connection: heard.received.append(connection.socket.recv(65536)), port=port):
+        yield heard
 
 
 def kill(pid: int) -> None:
     """SIGKILL, and wait until the process is gone (as a zombie it is)."""
     os.kill(pid, 9)
     wait(lambda: not alive(pid), f"process {pid} to end")
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs, and is not just waiting to be reaped."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:  # noqa: PTH123
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait(condition: Callable[[], object], what: str, *, timeout: float = 60) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(0.02)
 
 
 def entries(directory: str) -> list[str]:

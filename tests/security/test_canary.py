@@ -219,9 +219,9 @@ def test_no_secret_is_left_anywhere(program, keyed, define, begin_login):
     assert len(seen) > 10
     assert [found(secrets, part.encode()) for part in journey.said] == [[]] * len(journey.said)
     assert [found(secrets, data) for data in seen] == [[]] * len(seen)
-    files = [path for path in program.directory.rglob("*") if path.is_file() and path != master]
+    files = {path: data for path, data in program.files().items() if path != master}
     assert any(path.name == "store.db-wal" for path in files)
-    assert {str(path): names for path in files if (names := found(secrets, path.read_bytes()))} == {}
+    assert {str(path): names for path, data in files.items() if (names := found(secrets, data))} == {}
     events = {event["event"] for event in program.json("log", "-n", "200")["events"]}
     assert {"login", "refresh", "refresh_failed", "resolve", "export", "run", "logout"} <= events
 
@@ -238,7 +238,7 @@ def test_typing_is_not_echoed(program, keyed):
     """A key typed at the prompt is not shown, nor left in the terminal's title or the clipboard. # SEC-142 # SEC-146"""
     del keyed
     with program.on_terminal("login", "keyed", "--no-browser", "--connection", "typed") as terminal:
-        terminal.expect(":")
+        terminal.expect("API key: ")
         terminal.send_line(KEY)
         assert terminal.wait() == 0
         assert KEY not in terminal.transcript

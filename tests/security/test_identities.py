@@ -165,9 +165,8 @@ def test_the_private_key_stays(daemon, mine):
         done = daemon(command, "--verbose", env={"AUTHSOME_LOG_LEVEL": "debug"})
         assert file.read_text().strip() not in done.stdout + done.stderr
     seed = mine.pair.seed.reveal()
-    for other in daemon.directory.rglob("*"):
-        if other.is_file() and other != file:
-            data = other.read_bytes()
+    for other, data in daemon.files().items():
+        if other != file:
             assert seed not in data, other
             assert file.read_bytes().strip() not in data, other
             assert seed.hex().encode() not in data, other

@@ -9,6 +9,7 @@ import pytest
 
 from browser import chromium
 from fakes import oidc, wire
+from fakes.patience import eventually
 from security.adversary import ask
 
 EVIL = '"><img src=x onerror=alert(1)><script>alert(1)</script>'
@@ -94,7 +95,7 @@ def test_another_site_reads_nothing(page, site, target):
     assert page.evaluate(socket) == "refused"  # SEC-43
     inside = "document.querySelector('#f').contentDocument?.body?.innerText ?? ''"
     assert page.evaluate(f"(() => {{ try {{ return {inside} }} catch {{ return '' }} }})()") == ""
-    assert any("frame" in message.lower() for message in (*page.console, *page.violations))
+    assert eventually(lambda: any("frame" in message.lower() for message in (*page.console, *page.violations)))
 
 
 KINDS = ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data"]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from fakes.patience import PATIENCE
 from security import adversary
 from security.adversary import ask
 from security.conftest import KEY
@@ -140,13 +141,13 @@ def test_a_killed_run_is_dead_within_seconds(program, keyed, start):
 
     def status() -> str:
         command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-x", proxy, "http://127.0.0.1:1/"]
-        return subprocess.run(command, capture_output=True, check=False, timeout=20, text=True).stdout
+        return subprocess.run(command, capture_output=True, check=False, timeout=PATIENCE, text=True).stdout
 
     assert status() == "403"  # the credential is known; that address is not for anybody
     os.kill(child_of(program, "echo"), signal.SIGKILL)
     adversary.wait(lambda: status() == "407", "the run's end")
     url = keyed.url("/", host="api.example.localhost")
-    late = subprocess.run(["curl", "-sk", "-x", proxy, url], capture_output=True, check=False, timeout=20)
+    late = subprocess.run(["curl", "-sk", "-x", proxy, url], capture_output=True, check=False, timeout=PATIENCE)
     assert late.returncode != 0
     assert resolve(program, proxy.removeprefix("http://").partition("@")[0], keyed).status == 401
     assert keyed.requests == []
@@ -155,7 +156,7 @@ def test_a_killed_run_is_dead_within_seconds(program, keyed, start):
 def test_one_daemon_for_a_home(daemon, mine):
     """A second daemon refuses and names the first; a killed one's files do not stop the next. # SEC-122"""
     pid = daemon.wait_daemon()
-    second = daemon("daemon", "serve", timeout=30)
+    second = daemon("daemon", "serve")
     assert (second.returncode, str(pid) in second.stderr) == (9, True)
     assert mine.ask("GET", "/whoami").status == 200
     adversary.kill(pid)
@@ -168,7 +169,7 @@ def test_one_daemon_for_a_home(daemon, mine):
 def test_twenty_commands_and_no_daemon(program):
     """Twenty commands at once in an empty home: one daemon, one identity, no error. # SEC-196"""
     started = [program.start("whoami", "--json") for _ in range(20)]
-    answers = [process.communicate(timeout=120) for process in started]
+    answers = [process.communicate(timeout=PATIENCE) for process in started]
     assert [process.returncode for process in started] == [0] * 20, [err for _, err in answers if err]
     said = [json.loads(out) for out, _ in answers]
     assert len({str(each["identity"]) for each in said}) == 1
@@ -273,6 +274,13 @@ def test_no_core_dumps_and_no_master_key_in_the_environment(program, keyed, star
         assert program("daemon", "stop", env=env).returncode == 0
 
 
+def has_read(connection):
+    """Whether the other side of a connection on loopback has read all that was sent to it (Linux)."""
+    ours, theirs = (f"0100007F:{port:04X}" for _, port in (connection.getsockname(), connection.getpeername()))
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return [row[4].partition(":")[2] for row in rows if row[1:3] == [theirs, ours]] == ["00000000"]
+
+
 def test_stopping_lets_requests_end(daemon, mine):
     """SIGTERM: what is being answered is answered, and the daemon is gone within seconds. # SEC-139"""
     session = mine.ask("POST", "/auth/sessions", {"provider": "openai"}).json()
@@ -280,7 +288,8 @@ def test_stopping_lets_requests_end(daemon, mine):
     with socket.create_connection(("127.0.0.1", daemon.port), timeout=60) as connection:
         proof = f"Authorization: PoP {mine.token('GET', path)}"
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{daemon.port}\r\n{proof}\r\n\r\n".encode())
-        time.sleep(2)  # until it waits
+        adversary.wait(lambda: has_read(connection), "the daemon to read it")
+        time.sleep(1)  # until it waits
         pid = daemon.wait_daemon()
         os.kill(pid, signal.SIGTERM)
         received = b""
@@ -289,7 +298,7 @@ def test_stopping_lets_requests_end(daemon, mine):
     answer = adversary.parse(received)
     assert answer is not None
     assert (answer.status, answer.json()["status"]) == (200, "input")
-    adversary.wait(lambda: not adversary.alive(pid), "the daemon's end", timeout=20)
+    adversary.wait(lambda: not adversary.alive(pid), "the daemon's end")
     assert not (daemon.home / "server" / "daemon.json").exists()
 
 

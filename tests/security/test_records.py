@@ -2,7 +2,6 @@
 
 import resource
 import sqlite3
-import time
 from contextlib import closing
 
 from fakes.ports import free_port
@@ -31,10 +30,8 @@ def test_every_act_is_told(program, keyed):
     program("run", "--", "true")
     adversary.newcomer(program, "nobody").ask("GET", "/whoami")
     mine.ask("POST", "/connections/keyed/default/logout", {})
-    deadline = time.monotonic() + 60
-    while not any(each["event"] == "run_ended" for each in events(mine)):  # told by the worker, once its child is gone
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    # Told by the worker, once its child is gone.
+    adversary.wait(lambda: any(each["event"] == "run_ended" for each in events(mine)), "the run's end")
     told = events(mine)
     assert {"claim", "login", "resolve", "denied", "export", "run", "run_ended", "logout"} <= {
         each["event"] for each in told

@@ -1,7 +1,6 @@
 """Sealers: what belongs to one place opens there and nowhere else."""
 
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -120,7 +119,5 @@ def test_emptying_the_log_does_not_wait_for_who_reads_in_it(store, now):
         assert principals.owner(reader)
         with store.database.transaction() as transaction:
             store.sealers.create_vault(transaction, now=now)
-        before = time.monotonic()
-        assert not store.database.settle_log()
-        assert time.monotonic() - before < 5
+        assert not store.database.settle_log()  # or it would be waiting for this very thread
     assert store.database.settle_log()

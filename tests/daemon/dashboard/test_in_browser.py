@@ -11,6 +11,7 @@ from authsome.daemon.dashboard.bridge import Done, FormField, InputForm
 from authsome.daemon.messages import html_response, problem, redirect
 from authsome.daemon.server import Server
 from authsome.errors import NotFound
+from fakes.patience import eventually
 
 EVIL = '"><img src=x onerror=alert(1)><script>alert(1)</script>'
 
@@ -141,7 +142,7 @@ def test_a_redirect_after_a_form_does_not_leave_us(site, page):
     page.open(site.url + "/input")
     page.fill("#field-client_secret", "x")
     page.press("Enter")
-    assert any("form-action" in violation for violation in _eventually(lambda: page.violations))
+    assert eventually(lambda: any("form-action" in violation for violation in page.violations))
     assert page.url == f"{site.url}/input"
 
 
@@ -153,10 +154,3 @@ def test_giving_up(site, page):
     page.click("button.quiet")
     page.wait_for_text("GitHub was not connected")
     assert [request.path for request in site.posted] == ["/cancel"]
-
-
-def _eventually(read):
-    for _ in range(100):
-        if found := read():
-            return found
-    return read()
