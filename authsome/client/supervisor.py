@@ -9,6 +9,7 @@ Rule 2: one client starts it, under a lock; the others wait for that one.
 import fcntl
 import os
 import select
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -36,7 +37,8 @@ MASTER_KEY_ON_STDIN: Final = "--master-key-stdin"
 _PATIENCE: Final = 0.3  # seconds until a wait is worth a word (a warm start takes 150 ms)
 _START_LIMIT: Final = 30.0  # seconds; Argon2id takes 0.1, an integrity check of a large vault a few
 _STOP_LIMIT: Final = 15.0  # seconds; the daemon drains for at most 5
-_EXIT_LIMIT: Final = 1.0  # seconds, after the last thing that matters was done
+_EXIT_LIMIT: Final = 10.0  # seconds, after the last thing that matters was done
+_UNSEEN_EXIT_LIMIT: Final = 1.0  # where an end that nobody reaps cannot be told from a process that lives
 _POLL: Final = 0.01
 _KEPT: Final = frozenset(
     {
@@ -150,8 +152,21 @@ def stop(home: Home, *, notice: Notice | None = None) -> bool:
 
 
 def _wait_for_exit(pid: int) -> None:
-    """Wait until a process that let go of the home is gone; not for long, as nobody may be there to reap it."""
-    deadline = time.monotonic() + _EXIT_LIMIT
+    """Wait until a process that let go of the home has ended, though nobody may be there to reap it."""
+    if sys.platform == "linux":
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        except OSError:
+            pass  # an old kernel, or a sandbox
+        else:
+            try:
+                select.select([descriptor], [], [], _EXIT_LIMIT)
+            finally:
+                os.close(descriptor)
+            return
+    deadline = time.monotonic() + _UNSEEN_EXIT_LIMIT
     with suppress(ProcessLookupError):
         while time.monotonic() < deadline:
             os.kill(pid, 0)
