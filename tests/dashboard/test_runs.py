@@ -3,6 +3,7 @@
 import pytest
 
 from dashboard.visitor import Visitor, invited
+from fakes.patience import eventually
 
 KEY = "kk-aaaaaaaaaaaaaaaaaaaaaaaa"
 _ASK = 'curl -sS "$0" >/dev/null'
@@ -44,6 +45,31 @@ def test_watching_and_stopping(daemon, running, page, open_dashboard, presentabl
     assert not any(KEY in str(each.headers) for each in server.to("/v1/x")[2:])
     events = daemon.json("log", "--event", "run_ended")["events"]
     assert [("identity" in each, each["principal"][:10]) for each in events][-1] == (False, "principal_")
+
+
+_HOLD_BACK = """
+(() => {
+  const real = window.fetch;
+  window.fetch = (...request) => new Promise(answer => { window.release = () => answer(real(...request)); });
+})()
+"""
+"""Has the page wait for each answer until it is told to `release` it."""
+
+
+def test_nothing_is_taken_away_under_a_finger(running, page, open_dashboard):
+    """What came while somebody began to press the button waits until the button is left; a click is never lost."""
+    process, _ = running
+    open_dashboard(page, "/ui/runs")
+    page.evaluate(_HOLD_BACK)
+    assert eventually(lambda: page.evaluate("'release' in window"))
+    button = "document.querySelector('form[action$=\"/stop\"] button')"
+    page.evaluate(f"window.pressed = {button}; pressed.focus()")
+    assert go_on(process) == "went\n"
+    page.evaluate("window.release(); new Promise(later => setTimeout(later, 500))")
+    assert page.evaluate("pressed.isConnected")
+    page.evaluate("pressed.blur(); setInterval(() => window.release(), 100); undefined")
+    page.wait_for_text("2 requests with a credential: keyed 2")
+    assert not page.evaluate("pressed.isConnected")
 
 
 def test_stopping_without_script(running, page, open_without_script):

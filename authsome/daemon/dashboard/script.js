@@ -4,17 +4,20 @@
 // A link of `authsome ui` opens without a further click; what goes on step by step does so.
 document.querySelector("form[data-submit]")?.requestSubmit();
 
-// What is marked as live is fetched anew while somebody looks; the rest of the page, and the focus, stay.
+// What is marked as live is fetched anew while somebody looks; the rest of the page, and the focus, stay. A button is
+// not taken away under a finger: whoever begins to use what is live while the answer is on its way keeps it.
 const EVERY = 3000; // ms
 const live = document.querySelector("[data-live]");
 
+const isInUse = () => live.contains(document.activeElement) || live.matches(":active");
+
 async function renew() {
-  if (document.hidden || live.contains(document.activeElement)) return;
+  if (document.hidden || isInUse()) return;
   const answer = await fetch(location.href, { redirect: "error" });
   if (!answer.ok) throw new Error("not signed in any more");
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const fresh = page.querySelector("[data-live]");
-  if (fresh && fresh.innerHTML !== live.innerHTML) live.replaceChildren(...fresh.childNodes);
+  if (fresh && !isInUse() && fresh.innerHTML !== live.innerHTML) live.replaceChildren(...fresh.childNodes);
 }
 
 if (live) {
