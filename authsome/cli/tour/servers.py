@@ -23,7 +23,8 @@ LOGIN_HOST = "login.tour.localhost"
 API_HOST = "api.tour.localhost"
 ACCOUNT = "ada"
 CLIENT_ID = "tour-app"
-TOKEN_LIFE = 8  # seconds; a quarter of it is kept as a margin, so a token is used for six
+SHORT_LIFE = 6  # seconds: of a token that is to end during the tour; a quarter of it is kept as a margin
+LONG_LIFE = 3600
 _CODE_LIFE = 60  # seconds
 _BODY_LIMIT = 64 * 1024
 
@@ -40,6 +41,8 @@ class Seen:
     refresh: set[str] = field(default_factory=set, repr=False)
     issued: list[str] = field(default_factory=list, repr=False)
     """Every secret that was ever handed out."""
+    token_life: int = SHORT_LIFE
+    """How many seconds the next access token lives."""
     challenges: int = 0
     grants: list[str] = field(default_factory=list)
     """The grant types of successful token requests, in order."""
@@ -170,7 +173,8 @@ class _OAuth(_Handler):
                 self.answer(400, json.dumps({"error": "invalid_grant"}))
                 return
             access, refresh = ("tour_at_" + secrets.token_urlsafe(24), "tour_rt_" + secrets.token_urlsafe(24))
-            self.seen.access[access] = time.monotonic() + TOKEN_LIFE
+            life = self.seen.token_life
+            self.seen.access[access] = time.monotonic() + life
             self.seen.refresh.add(refresh)
             self.seen.issued += [access, refresh]
             self.seen.grants.append(form["grant_type"])
@@ -178,7 +182,7 @@ class _OAuth(_Handler):
             "access_token": access,
             "refresh_token": refresh,
             "token_type": "Bearer",
-            "expires_in": TOKEN_LIFE,
+            "expires_in": life,
             "account": ACCOUNT,
         }
         self.answer(200, json.dumps(answer))

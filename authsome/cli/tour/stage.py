@@ -103,6 +103,7 @@ def _environment(environ: Mapping[str, str], directory: Path, trusted: Path, pla
         "AUTHSOME_PORT": str(_free_port()),
         "AUTHSOME_CA_BUNDLE": str(trusted),
         "TOUR_API": f"{places.api}/me",
+        "TMPDIR": str(directory),  # which every process keeps, the proxy too: it is what `processes_left` knows them by
     }
 
 
