@@ -27,8 +27,11 @@ _SET_UP: Final = pytest.StashKey[Mapping[str, str]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Leave nothing of the developer's environment to the tests, and an empty home."""
-    # How long an example takes says nothing on a shared machine; `--timeout` ends what hangs.
-    hypothesis.settings.register_profile("authsome", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    # How long an example takes says nothing on a shared machine; `--timeout` ends what hangs. Every run tries the same
+    # examples, lest chance fails it; `--hypothesis-seed=NUMBER` tries others.
+    hypothesis.settings.register_profile(
+        "authsome", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    )
     hypothesis.settings.load_profile("authsome")
     config.stash[_SET_UP] = dict(os.environ)
     for name in set(os.environ) - _KEPT:
