@@ -1,8 +1,12 @@
 """The record of what happened: there before a secret leaves, telling who and where, and never what."""
 
+import http.client
+import json
 import resource
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 
 from fakes.ports import free_port
 from security import adversary
@@ -80,6 +84,44 @@ def test_no_room_for_the_record(program, keyed):
     resource.prlimit(pid, resource.RLIMIT_FSIZE, old)
     assert KEY.encode() in mine.ask("POST", "/proxy/resolve", request_for(keyed)).body
     assert adversary.alive(pid)
+
+
+def test_many_at_once_on_a_slow_disk(program, keyed):  # SEC-186
+    """64 connections, and 3 ms for each sync: every request is answered and on record, with few syncs for all.
+
+    How long they wait is measured: `python3 tests/bench --only scale`.
+    """
+    mine = adversary.owner(program)
+    assert program("daemon", "stop").returncode == 0
+    trace = program.directory / "syncs"
+    slow = ("--seccomp-bpf", "-e", "trace=fsync,fdatasync", "-e", "inject=fsync,fdatasync:delay_enter=3000")
+    traced = replace(program, command=("strace", "-f", "-qq", "-o", str(trace), *slow, *program.command))
+
+    def send(_: int) -> list[int]:
+        with closing(http.client.HTTPConnection("127.0.0.1", program.port, timeout=300)) as connection:
+            return [resolved(connection) for _ in range(20)]
+
+    def resolved(connection: http.client.HTTPConnection) -> int:
+        body = json.dumps(request_for(keyed)).encode()
+        token = mine.token("POST", "/proxy/resolve", body)
+        headers = {"Authorization": f"PoP {token}", "Content-Type": "application/json"}
+        connection.request("POST", "/proxy/resolve", body, headers)
+        answer = connection.getresponse()
+        assert KEY.encode() in answer.read()
+        return answer.status
+
+    with traced.start("daemon", "serve") as process, ThreadPoolExecutor(64) as pool:
+        program.wait_daemon()
+        assert program("whoami").returncode == 0
+        before = len(trace.read_text().splitlines())
+        assert list(pool.map(send, range(64))) == [[200] * 20] * 64
+        assert len(trace.read_text().splitlines()) - before <= 64
+        assert program("log", "verify").returncode == 0
+        assert program("daemon", "stop").returncode == 0
+        process.communicate(timeout=60)
+    assert before > 0
+    with closing(sqlite3.connect(program.home / "server" / "store.db")) as store:
+        assert store.execute("SELECT count(*) FROM audit WHERE event = 'resolve'").fetchone() == (64 * 20,)
 
 
 def test_nobody_is_told_that_we_run(program):

@@ -1,7 +1,9 @@
 """Combining: bodies of many threads in one transaction, each with its own result."""
 
+import itertools
 import sqlite3
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -79,6 +81,42 @@ def test_a_lone_caller_waits_for_nobody(database):
     for number in range(50):
         assert database.combined(remembering(number)) == (number, True)
         assert count(database) == number + 1
+
+
+def test_nobody_is_passed_over_while_commits_are_slow(database):  # SEC-186
+    """Each COMMIT takes until all others queue again: few are made, and each caller is in the next but one."""
+    callers, rounds = 64, 6
+    combiner, connection = database._combiner, database._writer._connection
+    commits: list[str] = []
+    carried: list[int] = []
+    done: list[int] = []
+    turns: dict[int, list[int]] = {caller: [] for caller in range(callers)}
+
+    def slowly(statement: str) -> None:
+        if statement == "COMMIT":
+            commits.append(statement)
+            while len(combiner._queue) + len(carried) < callers - len(done):
+                time.sleep(0.001)
+            carried.clear()
+
+    def call(caller: int) -> None:
+        def body(tx):
+            carried.append(caller)
+            turns[caller].append(len(commits))
+            return replay.remember(tx, 1000, (caller * rounds + len(turns[caller])).to_bytes(16))
+
+        for _ in range(rounds):
+            assert database.combined(body)
+        done.append(caller)
+
+    connection.set_trace_callback(slowly)
+    with ThreadPoolExecutor(callers) as pool:
+        list(pool.map(call, range(callers)))
+    connection.set_trace_callback(None)
+    assert count(database) == callers * rounds
+    assert [len(each) for each in turns.values()] == [rounds] * callers
+    assert len(commits) <= callers * rounds / 16
+    assert max(after - before for each in turns.values() for before, after in itertools.pairwise(each)) <= 3
 
 
 def test_the_lead_is_passed_on_after_an_error(database):

@@ -85,7 +85,7 @@ def test_what_returned_is_committed(writer, tmp_path):
     assert numbers(tmp_path) == [1]
 
 
-def test_bodies_that_queue_share_one_commit(writer, statements, tmp_path):
+def test_bodies_that_queue_share_one_commit(writer, statements, tmp_path):  # SEC-186
     queue = Queue(writer)
     queue.bodies = [lambda transaction, n=n: note(transaction, n) for n in range(20)]
     queue.run()
@@ -95,7 +95,7 @@ def test_bodies_that_queue_share_one_commit(writer, statements, tmp_path):
     assert statements.count("BEGIN IMMEDIATE") == 1
 
 
-def test_a_batch_has_a_limit(writer, statements, tmp_path):
+def test_a_batch_has_a_limit(writer, statements, tmp_path):  # SEC-186
     """So that it ends although the queue never does."""
     queue = Queue(writer)
     queue.bodies = [lambda transaction, n=n: note(transaction, n) for n in range(100)]
