@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from fakes import definitions
 from fakes.patience import PATIENCE
+from fakes.program import installed
 from security import adversary
 from security.adversary import ask
 from security.conftest import KEY
@@ -174,6 +176,19 @@ def test_twenty_commands_and_no_daemon(program):
     said = [json.loads(out) for out, _ in answers]
     assert len({str(each["identity"]) for each in said}) == 1
     assert sum("daemon serve" in line for line in program.processes().values()) == 1
+
+
+def test_a_home_of_any_name_works(tmp_path, authority, api_server):
+    """One so deep that no socket's address holds its path, with blanks and other letters, serves a run. # SEC-121"""
+    variables = {"AUTHSOME_CA_BUNDLE": str(authority.certificate)}
+    with installed(tmp_path / ("\u00e9 \U0001f511 " + "a" * 190), variables=variables) as program:
+        definitions.put(program.home, definitions.keyed(api_server.url("/", host="api.example.localhost")))
+        assert program("login", "keyed", "--stdin", input=KEY).returncode == 0
+        done = program("run", "--", "curl", "-sf", *[api_server.url("/", host="api.example.localhost")] * 2)
+        assert done.returncode == 0, done.stderr
+        assert len(api_server.requests) == 2
+        assert program("daemon", "stop").returncode == 0
+        assert "warning" not in (program.home / "server" / "daemon.log").read_text()
 
 
 def test_modes_whatever_the_umask(program, keyed):
