@@ -26,6 +26,9 @@ from authsome.secret import Secret
 from authsome.vault import audit, devices, entry_links, passwords, principals
 
 LINK_LIFETIME: Final = timedelta(minutes=5)
+FRESH: Final = timedelta(minutes=5)
+"""For so long a session that a link has opened needs no present password to set another: who got the link could get one
+more. Later it may be a browser that somebody has walked away from."""
 DEVICE_LIFETIME: Final = timedelta(days=90)
 SHORTEST: Final = 15  # characters, as NIST SP 800-63B-4 §3.1.1.2 asks where the password is all there is
 LONGEST: Final = 1024  # characters: none is cut, and none is a way to keep the daemon busy
@@ -158,6 +161,11 @@ class Entrance:
         with self._context.database.read() as reader:
             return passwords.get(reader, caller.principal.id) is not None
 
+    def is_fresh(self, session: DashboardSession) -> bool:
+        """Whether a link has opened a session just now: then an identity of its principal's stands for the password."""
+        age = self._context.clock() - session.created_at
+        return session.way is Way.LINK and timedelta(0) <= age < FRESH
+
     def set_password(
         self, caller: Caller, session: DashboardSession, *, email: str, new: Secret[str], present: Secret[str] | None
     ) -> None:
@@ -165,23 +173,28 @@ class Entrance:
 
         Args:
             caller: the principal, in its browser.
-            session: that browser's; where a link opened it, an identity of the principal's vouches for it.
+            session: that browser's.
             email: what to sign in with.
             new: the password from now on.
-            present: the password until now.
+            present: the password until now; needed unless the session `is_fresh`.
 
         Raises:
-            AuthenticationFailed: the present password is wrong.
+            AuthenticationFailed: the present password is wrong, or was changed meanwhile.
             TooManyAttempts: it was wrong too often.
             RequestInvalid: the address is none, or the new password is too weak.
-            NotAllowed: another principal has the address.
+            NotAllowed: another principal has the address, or there is no present password and the session is not fresh.
         """
         principal = caller.principal
         address = normal_email(email)
         check_password(new, address)
         with self._context.database.read() as reader:
             kept = passwords.get(reader, principal.id)
-        if kept is not None and session.way is Way.PASSWORD:
+        by_link = self.is_fresh(session)
+        if kept is None and not by_link:
+            raise NotAllowed(
+                "a first password is set by who has just come by a link", hint="open the dashboard anew: `authsome ui`"
+            )
+        if kept is not None and not by_link:
             bucket = Bucket.of("password", principal.id, free=_OF_ACCOUNT)
             self._count(bucket)
             with self._work():
@@ -193,10 +206,14 @@ class Entrance:
         with self._work():
             prepared = passwords.prepare(new)
         now = self._context.clock()
+        detail = "set" if kept is None else "changed"
+        detail += f" by a link for {session.identity}" if by_link else " by the present one"
         with self._context.database.transaction() as tx:
+            if passwords.get(tx, principal.id) != kept:
+                raise AuthenticationFailed("the password was changed just now", reason="changed meanwhile")
             principals.set_email(tx, principal.id, address)
             passwords.put(tx, principal.id, prepared, now=now)
-            audit.append(tx, self._entry(Event.SET_PASSWORD, principal, "set" if kept is None else "changed"))
+            audit.append(tx, self._entry(Event.SET_PASSWORD, principal, detail))
             self._sessions.end_others(tx, caller, but=session)
 
     # ---- by being new --------------------------------------------------------------------------------------

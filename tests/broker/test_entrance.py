@@ -11,7 +11,7 @@ import pytest
 from authsome.broker import throttle
 from authsome.broker.dashboard_sessions import IDLE
 from authsome.broker.dashboard_sessions import LONGEST as LONGEST_SESSION
-from authsome.broker.entrance import DEVICE_LIFETIME, LINK_LIFETIME
+from authsome.broker.entrance import DEVICE_LIFETIME, FRESH, LINK_LIFETIME
 from authsome.crypto import kdf
 from authsome.crypto.kdf import Parameters
 from authsome.errors import AuthenticationFailed, DaemonBusy, NotAllowed, NotFound, RequestInvalid, TooManyAttempts
@@ -336,7 +336,37 @@ def test_a_new_password_signs_the_others_out(house):
     for _ in range(6):
         outcome(house, WRONG)
     assert outcome(house, new, device=other.device) == "wait"  # its browser is a stranger's by now
-    assert [each.entry.detail for each in house.events(Event.SET_PASSWORD)] == ["set", "changed"]
+    assert [each.entry.detail for each in house.events(Event.SET_PASSWORD)] == [
+        f"set by a link for {house.owner.handle}",
+        "changed by the present one",
+    ]
+
+
+def test_a_link_stands_for_the_password_for_a_moment(house):
+    """Just come by a link, one may have forgotten it; later the present one is asked for, or another link. # SEC-203"""
+    me = Caller(identity=None, principal=house.owner.principal)
+    change, new = house.broker.entrance.set_password, Secret("another good password")
+    opened = house.broker.entrance.enter(house.broker.entrance.offer_link(house.owner).key, HERE)
+    house.clock.advance(FRESH)
+    with pytest.raises(NotAllowed, match="come by a link"):  # it would outlive the browser that somebody left open
+        change(me, opened.session, email=EMAIL, new=GOOD, present=None)
+    mine = account(house)
+    house.clock.advance(FRESH)
+    for present in (None, WRONG):
+        with pytest.raises(AuthenticationFailed):
+            change(me, mine.session, email="eve@example.org", new=new, present=present)
+    change(me, mine.session, email=EMAIL, new=new, present=GOOD)
+    again = account(house, GOOD)
+    assert visit(house, mine) is None
+    assert visit(house, again)
+    house.clock.advance(-FRESH)  # set back
+    with pytest.raises(AuthenticationFailed):
+        change(me, again.session, email=EMAIL, new=new, present=None)
+    assert [each.entry.detail for each in house.events(Event.SET_PASSWORD)] == [
+        f"set by a link for {house.owner.handle}",
+        "changed by the present one",
+        f"changed by a link for {house.owner.handle}",
+    ]
 
 
 def test_an_address_is_one_principals(house):

@@ -349,6 +349,32 @@ def test_a_new_password_signs_others_out(account, daemon):
     assert sign_in(others[0], "another good password").location == "/ui/"
 
 
+def test_a_browser_left_open_sets_no_password(account, daemon):
+    """Some minutes after its link it has to give the present one; without one it is asked to come anew. # SEC-203"""
+
+    def grow_old() -> None:
+        with closing(sqlite3.connect(daemon.home / "server" / "store.db", timeout=60, isolation_level=None)) as store:
+            store.execute("UPDATE dashboard_sessions SET created_at = created_at - 300000000")
+
+    grow_old()
+    change = {"email": "eve@example.org", "password": "another good password"}
+    for present in ({}, {"present": "a wrong password"}):
+        answer = account.submit("/ui/settings", "/ui/settings/password", change | present)
+        assert (answer.status, "present password is wrong" in answer.body) == (403, True)
+    other = Visitor.of(daemon)
+    assert sign_in(other).location == "/ui/"
+    assert other.submit("/ui/settings", "/ui/settings/password", change).status == 403
+    anew = Visitor.of(daemon).enter(daemon)
+    assert 'name="present"' not in anew.get("/ui/settings").body
+    assert anew.submit("/ui/settings", "/ui/settings/password", {**change, "email": EMAIL}).status == 303
+    assert (account.get("/ui/").status, other.get("/ui/").status) == (303, 303)
+    with closing(sqlite3.connect(daemon.home / "server" / "store.db", timeout=60, isolation_level=None)) as store:
+        store.execute("DELETE FROM passwords")
+    grow_old()
+    assert "/ui/settings/password" not in anew.get("/ui/settings").actions
+    assert "authsome ui" in anew.get("/ui/settings").body
+
+
 def test_the_first_account(program, page, presentable):
     """On a daemon that nobody owns, whoever can read its home makes the first account in the browser. # SEC-206"""
     process = program.start("daemon", "serve")

@@ -39,6 +39,8 @@ class Settings:
     """The one of this browser."""
     email: str | None
     has_password: bool
+    is_fresh: bool
+    """Whether a link has opened this browser's just now, which stands for the present password."""
     administered: "Administered | None"
     """What is an admin's to see; None for anybody else."""
     now: datetime
@@ -60,7 +62,9 @@ def content(settings: Settings, token_for: TokenFor, *, email: str | None = None
     rows = (_session(each, settings, token_for) for each in settings.sessions)
     return html.render(
         "settings",
-        password=shell.post(token_for, PASSWORD, _password(settings, email, problem), kind="narrow"),
+        password=shell.post(token_for, PASSWORD, _password(settings, email, problem), kind="narrow")
+        if settings.has_password or settings.is_fresh
+        else pieces.empty("To set one, open the dashboard anew, by its link:", "authsome ui"),
         lead=html.sentence(
             "a new password signs all other browsers out"
             if settings.has_password
@@ -117,7 +121,7 @@ def _provider(entry: Entry, token_for: TokenFor) -> Html:
 
 
 def _password(settings: Settings, email: str | None, problem: str | None) -> Html:
-    asks_present = settings.has_password and settings.present.way is Way.PASSWORD
+    asks_present = not settings.is_fresh
     fields = [
         TextField(
             name="email",
@@ -129,7 +133,13 @@ def _password(settings: Settings, email: str | None, problem: str | None) -> Htm
     ]
     if asks_present:
         fields.append(
-            TextField(name="present", label="Present password", kind="password", autocomplete="current-password")
+            TextField(
+                name="present",
+                label="Present password",
+                kind="password",
+                hint="forgotten? open the dashboard anew: authsome ui",
+                autocomplete="current-password",
+            )
         )
     fields.append(
         TextField(

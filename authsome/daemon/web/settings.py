@@ -78,6 +78,7 @@ class SettingsPages(Pages):
             present=visitor.session,
             email=visitor.caller.principal.email,
             has_password=self._broker.entrance.has_password(visitor.caller),
+            is_fresh=self._broker.entrance.is_fresh(visitor.session),
             administered=self._administered(visitor),
             now=visitor.now,
         )
