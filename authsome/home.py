@@ -62,6 +62,11 @@ class Home(NamedTuple):
         return self.server / "store.db"
 
     @property
+    def seen_logs(self) -> Path:
+        """What this machine has seen of daemons' logs (`client/seen_logs`)."""
+        return self.root / "seen_logs.json"
+
+    @property
     def audit_head(self) -> Path:
         """How far the log has come, outside of the database."""
         return self.server / "audit.head"

@@ -16,6 +16,7 @@ from authsome.identity.did import did_from_public_key
 from authsome.models import log_export
 from authsome.models.audit import Event
 from authsome.models.chain import Checkpoint, Place, Reason
+from authsome.models.notice import Notice
 from authsome.models.principal import Caller
 from authsome.models.retention import retention
 from authsome.vault import audit, chain, checkpoints, pruning
@@ -88,6 +89,7 @@ class AuditLog:
         pruned = pruning.prune(context.database, keep, now=context.clock())
         if pruned.flaw is not None:
             _log.warning("the log is damaged, so nothing of it is removed: %s", pruned.flaw.problem)
+            self._context.notify(Notice.of_log(pruned.flaw.problem))
 
     def _trusts_clock(self) -> bool:
         """Whether the clock has gone evenly for a while: one that was just set, or waits for that, ages nothing."""
@@ -109,6 +111,10 @@ class AuditLog:
     def verify(self, after: int | None) -> Progress:
         """Check the chain, one stride of it, from the entry that was reached before."""
         return chain.verify(self._context.database, after=after)
+
+    def mark_of(self, number: int) -> str | None:
+        """What tells the entry of this number from any other that might have stood there; None: it is gone."""
+        return chain.mark_of(self._context.database, number)
 
     def begin_export(self, caller: Caller, since: datetime | None) -> Export:
         """Write down that the log is exported, and sign it up to there.

@@ -14,7 +14,7 @@ from typing import BinaryIO, NoReturn
 
 from authsome.cli.arguments import Arguments, Parser
 from authsome.cli.context import Context
-from authsome.client import supervisor
+from authsome.client import keys, supervisor
 from authsome.client.supervisor import DaemonState
 from authsome.errors import AuthsomeError, DaemonUnavailable, UsageError
 from authsome.home import MASTER_KEY_BYTES, open_private
@@ -145,7 +145,7 @@ def configure_status(_parser: Parser) -> None:
 
 
 def run_status(_args: Arguments, context: Context) -> int:
-    """Say whether the daemon runs."""
+    """Say whether the daemon runs, and whether it has found its log to be damaged."""
     if not supervisor.may_start(context.settings):
         return _remote_status(context)
     state = supervisor.running(context.settings.home)
@@ -153,15 +153,31 @@ def run_status(_args: Arguments, context: Context) -> int:
         raise DaemonUnavailable(
             "the daemon is not running", hint="it starts by itself when needed; or: authsome daemon start"
         )
-    return _tell(context, state, "runs")
+    damage = _damage(context)
+    _tell(context, state, "runs", log_damaged=damage)
+    _warn(context, damage)
+    return 0
+
+
+def _damage(context: Context) -> str | None:
+    """What the daemon has found wrong with its log; None also where we may not know."""
+    if keys.active(context.settings) is None or context.daemon.lock_state() != "ok":
+        return None
+    try:
+        found = context.daemon.call("GET", "/audit/events?event=log_damaged&limit=1").get("events")
+    except AuthsomeError:  # an identity that nobody has let in
+        return None
+    return str(found[0]["detail"]) if isinstance(found, list) and found else None
 
 
 def _remote_status(context: Context) -> int:
     daemon = context.daemon
     answer = daemon.call("GET", "/health")
+    damage = _damage(context)
     if context.output.as_json:
-        context.output.result({"running": True, "url": daemon.url, **answer})
+        context.output.result({"running": True, "url": daemon.url, **answer, "log_damaged": damage})
     context.output.line(f"the daemon at {daemon.url} answers (version {answer.get('version')})")
+    _warn(context, damage)
     return 0
 
 
@@ -231,7 +247,13 @@ def _local(context: Context) -> None:
         )
 
 
-def _tell(context: Context, state: DaemonState, verb: str) -> int:
+def _warn(context: Context, damage: str | None) -> None:
+    if damage is not None:
+        context.output.line(f"its log is not as it was written: {damage}")
+        context.output.hint("see `authsome log verify`; somebody had the file")
+
+
+def _tell(context: Context, state: DaemonState, verb: str, **more: str | None) -> int:
     if context.output.as_json:
         context.output.result(
             {
@@ -242,6 +264,7 @@ def _tell(context: Context, state: DaemonState, verb: str) -> int:
                 "build": state.build,
                 "home": str(context.settings.home.root),
                 "log": str(context.settings.home.daemon_log),
+                **more,
             }
         )
     context.output.line(f"the daemon {verb}: {state.url}, process {state.pid}, version {state.version}")

@@ -307,24 +307,17 @@ def _notify(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
 
 def _log(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
     """Whether the log is as it was written, and its settings can be read."""
+    from authsome.cli import log_walk  # noqa: PLC0415
+
     retention(read_config(context.settings.home))
     if not _reachable(context):
         yield Grade.WARN, "not looked at", "start the daemon: authsome daemon start"
         return
-    query = ""
-    while True:
-        answer = context.daemon.call("GET", f"/audit/verification{query}", timeout=120)
-        if isinstance(flaw := answer.get("flaw"), dict):
-            yield (
-                Grade.FAIL,
-                str(flaw.get("problem")),
-                "see `authsome log verify`; somebody had the file",
-            )
-            return
-        query = f"?after={answer.get('reached')}"
-        if answer.get("done"):
-            break
-    yield Grade.OK, f"every entry up to {answer.get('last')} is as it was written", None
+    found = log_walk.walk(context, lambda *_: None)
+    if found.flaw is not None:
+        yield Grade.FAIL, found.flaw.problem, found.hint or "see `authsome log verify`; somebody had the file"
+        return
+    yield Grade.OK, f"every entry up to {found.last} is as it was written", None
 
 
 _CHECKS: dict[str, Callable[[Context, bool], Iterator[Row]]] = {

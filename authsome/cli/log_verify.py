@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from authsome.cli import log_walk
 from authsome.cli.arguments import Arguments, Parser
 from authsome.cli.context import Context
-from authsome.errors import LogDamaged, UsageError
+from authsome.client import seen_logs
+from authsome.client.seen_logs import Seen
+from authsome.errors import LogDamaged, StorageFailed, UsageError
 from authsome.identity import did, proof
 from authsome.models import log_export
 from authsome.models.chain import Flaw
@@ -17,6 +20,9 @@ def configure_verify(parser: Parser) -> None:
     """The arguments of `log verify`."""
     parser.option("--file", metavar="EXPORT", help="check an export (`log export`) instead, without the daemon")
     parser.option("--key", metavar="KEY", help="the key that has to have signed it: did:key:…, or a file with that")
+    parser.flag(
+        "--anew", help="do not compare with what this machine has seen of the log, and begin with what is there"
+    )
     parser.examples = ("authsome log verify", "authsome log verify --file audit.ndjson --key did:key:z6Mk…")
 
 
@@ -25,28 +31,44 @@ def run_verify(args: Arguments, context: Context) -> int:
     wanted = _wanted_key(args.optional("key"))
     if (name := args.optional("file")) is not None:
         return _verify_file(Path(name), wanted, context)
-    return _verify_online(wanted, context)
+    return _verify_online(wanted, context, anew=args.flag("anew"))
 
 
-def _verify_online(wanted: str | None, context: Context) -> int:
-    reached: int | None = None
-    checkpoints = 0
-    while True:
-        query = f"?after={reached}" if reached is not None else ""
-        answer = context.daemon.call("GET", f"/audit/verification{query}", timeout=120)
-        begins, reached, last = (_number(answer, name) for name in ("begins_after", "reached", "last"))
-        checkpoints += _number(answer, "checkpoints")
-        flaw = answer.get("flaw")
-        key = str(answer.get("key"))
-        if wanted is not None and key != wanted:
-            return _damaged(context, Flaw(begins + 1, f"this server signs with {key}, not with that key"), 0)
-        if isinstance(flaw, dict):
-            found = Flaw(_number(flaw, "entry"), str(flaw["problem"]))
-            return _damaged(context, found, reached - begins)
-        if answer.get("done"):
-            break
-        context.output.progress(f"checked {reached - begins:,} of {last - begins:,} entries")
-    return _whole(context, entries=reached - begins, first=begins + 1, last=reached, key=key, checkpoints=checkpoints)
+def _verify_online(wanted: str | None, context: Context, *, anew: bool) -> int:
+    def tell(count: int, of: int) -> None:
+        context.output.progress(f"checked {count:,} of {of:,} entries")
+
+    found = log_walk.walk(context, tell, wanted=wanted, anew=anew)
+    if found.flaw is not None:
+        return _damaged(context, found.flaw, found.entries, found.hint)
+    output = context.output
+    try:
+        seen = Seen(key=found.key, entry=found.last, mark=found.mark)
+        seen_logs.remember(context.settings.home, log_walk.name_of(context), seen)
+    except StorageFailed as error:
+        output.hint(f"what was seen of the log could not be kept: {error.message}")
+    if output.as_json:
+        output.result(
+            {
+                "whole": True,
+                "entries": found.entries,
+                "first": found.first,
+                "last": found.last,
+                "before_chain": found.before_chain,
+                "checkpoints": found.checkpoints,
+                "key": found.key,
+                "known": found.is_known,
+            }
+        )
+        return 0
+    _say_whole(context, entries=found.entries, first=found.first, last=found.last)
+    if found.before_chain >= found.first:
+        span = "entry 1 is" if found.before_chain == 1 else f"entries {found.first} to {found.before_chain} are"
+        output.line(f"{span} older than the chain: what was done to them before it began, nobody can tell")
+    output.line(f"signed by {found.key}{', as before' if found.is_known else ''}")
+    if not found.is_known:
+        output.hint("this machine had not seen this log before, and knows it from now on")
+    return 0
 
 
 def _verify_file(path: Path, wanted: str | None, context: Context) -> int:
@@ -70,10 +92,24 @@ def _verify_file(path: Path, wanted: str | None, context: Context) -> int:
     if verdict.flaw is not None:
         return _damaged(context, verdict.flaw, verdict.entries)
     first, key = verdict.header.begins.id + 1, verdict.header.key
-    status = _whole(context, entries=verdict.entries, first=first, last=verdict.last, key=key, checkpoints=1)
+    output = context.output
+    if output.as_json:
+        output.result(
+            {
+                "whole": True,
+                "entries": verdict.entries,
+                "first": first,
+                "last": verdict.last,
+                "checkpoints": 1,
+                "key": key,
+            }
+        )
+        return 0
+    _say_whole(context, entries=verdict.entries, first=first, last=verdict.last)
+    output.line(f"signed by {key}")
     if wanted is None:
-        context.output.hint("the export itself names that key; --key says which one it has to be")
-    return status
+        output.hint("the export itself names that key; --key says which one it has to be")
+    return 0
 
 
 def _lines(file: Iterator[str]) -> Iterator[str]:
@@ -99,23 +135,13 @@ def _wanted_key(text: str | None) -> str | None:
     return text
 
 
-def _whole(  # noqa: PLR0913  # each by name
-    context: Context, *, entries: int, first: int, last: int, key: str, checkpoints: int
-) -> int:
-    output = context.output
-    if output.as_json:
-        output.result(
-            {"whole": True, "entries": entries, "first": first, "last": last, "checkpoints": checkpoints, "key": key}
-        )
-        return 0
+def _say_whole(context: Context, *, entries: int, first: int, last: int) -> None:
     span = f", {first} to {last}" if entries else ""
-    output.line(f"the log is whole: {entries:,} entries{span}")
-    output.line(f"signed by {key}")
-    return 0
+    context.output.line(f"the log is whole: {entries:,} entries{span}")
 
 
-def _damaged(context: Context, flaw: Flaw, good: int) -> int:
-    error = LogDamaged(flaw.problem, hint=f"the {good:,} entries before it are as they were written")
+def _damaged(context: Context, flaw: Flaw, good: int, hint: str | None = None) -> int:
+    error = LogDamaged(flaw.problem, hint=hint or f"the {good:,} entries before it are as they were written")
     if context.output.as_json:
         context.output.result(
             {
@@ -130,8 +156,3 @@ def _damaged(context: Context, flaw: Flaw, good: int) -> int:
     else:
         context.output.error(error)
     return error.exit_status
-
-
-def _number(answer: object, name: str) -> int:
-    value = answer.get(name) if isinstance(answer, dict) else None
-    return value if isinstance(value, int) else 0

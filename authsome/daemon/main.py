@@ -153,6 +153,7 @@ def _build(
         from authsome.daemon.api.system import Nameplate  # noqa: PLC0415
         from authsome.daemon.authentication import Audiences  # noqa: PLC0415
         from authsome.daemon.notify import Notifier  # noqa: PLC0415
+        from authsome.models.notice import Notice  # noqa: PLC0415
 
         catalog = Catalog(bundled=bundled_directory(), custom=settings.home.providers)
         catalog.names()  # reads those of the user's own
@@ -169,6 +170,7 @@ def _build(
     )
     url = settings.base_url or server.url
     broker = Broker(context, settings.home, base_url=url)
+    database.tell_of_damage(lambda problem: context.notify(Notice.of_log(problem)))
     broker.identities.offer_bootstrap()
     with database.read() as reader:
         has_logins = logins.any_left(reader)

@@ -50,7 +50,7 @@ class Notifier:
         self._steady = steady
         self._patience = patience
         self._guard = threading.Lock()
-        self._told: dict[tuple[str, str, str], float] = {}
+        self._told: dict[tuple[str, str | None, str | None], float] = {}
         self._running = 0
 
     def __call__(self, notice: Notice) -> None:
@@ -70,7 +70,7 @@ class Notifier:
             if last is not None and now - last < QUIET.total_seconds():
                 return False
             if self._running >= MOST:
-                _log.warning("%s of %s is not told: other commands are still at it", notice.occasion, notice.provider)
+                _log.warning("%s is not told: other commands are still at it", _of(notice))
                 return False
             if len(self._told) >= _MEMORY:
                 self._told.clear()
@@ -88,9 +88,9 @@ class Notifier:
             if command is not None:
                 self._run(command, notice)
         except AuthsomeError as error:
-            _log.warning("%s of %s is not told: %s", notice.occasion, notice.provider, error.message)
+            _log.warning("%s is not told: %s", _of(notice), error.message)
         except OSError as error:
-            _log.warning("%s of %s is not told: %s", notice.occasion, notice.provider, error.strerror)
+            _log.warning("%s is not told: %s", _of(notice), error.strerror)
         finally:
             self._end()
 
@@ -100,12 +100,7 @@ class Notifier:
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env={
-                **self._environ,
-                "AUTHSOME_EVENT": notice.occasion,
-                "AUTHSOME_PROVIDER": notice.provider,
-                "AUTHSOME_CONNECTION": notice.connection,
-            },
+            env={**self._environ, **_variables(notice)},
             cwd="/",
             start_new_session=True,
         )
@@ -130,3 +125,16 @@ class Notifier:
             "hint": notice.hint,
         }
         return json.dumps(details).encode() + b"\n"
+
+
+def _of(notice: Notice) -> str:
+    return notice.occasion if notice.provider is None else f"{notice.occasion} of {notice.provider}"
+
+
+def _variables(notice: Notice) -> dict[str, str]:
+    told = {
+        "AUTHSOME_EVENT": notice.occasion.value,
+        "AUTHSOME_PROVIDER": notice.provider,
+        "AUTHSOME_CONNECTION": notice.connection,
+    }
+    return {name: value for name, value in told.items() if value is not None}

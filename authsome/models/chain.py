@@ -30,6 +30,7 @@ TEXT_COLUMNS: Final = (
 _ENTRY: Final = b"authsome-audit-entry-1\n"
 _GENESIS: Final = b"authsome-audit-genesis-1\n"
 _CHECKPOINT: Final = b"authsome-audit-checkpoint-1\n"
+_MARK: Final = b"authsome-audit-mark-1\n"
 _NOTHING: Final = b"\xff\xff\xff\xff"
 """Stands for a column without a value: no length, for no text is as long."""
 _NUMBERS: Final = Struct(">qq").pack
@@ -81,6 +82,11 @@ def entry_hash(previous: bytes, number: int, at: int, columns: Columns) -> bytes
             data = text.encode()
             parts += (_LENGTH(len(data)), data)
     return VERSION + hashlib.sha256(b"".join(parts)).digest()
+
+
+def mark(place: Place) -> str:
+    """What tells a place from any other. Anybody may have it: by two hashes in a row an entry could be guessed."""
+    return hashlib.sha256(_MARK + _NUMBERS(place.id, 0) + place.hash).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,15 +21,18 @@ class Occasion(StrEnum):
     """A token has ended and cannot be refreshed just now."""
     HONEYTOKEN = "honeytoken"
     """Somebody used a decoy."""
+    LOG_DAMAGED = "log_damaged"
+    """The log is not as it was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
-    """Something that happened to a connection behind the user's back; never a secret."""
+    """Something that happened behind the user's back; never a secret."""
 
     occasion: Occasion
-    provider: str
-    connection: str
+    provider: str | None
+    """None: it is about no connection."""
+    connection: str | None
     message: str
     hint: str | None
 
@@ -42,6 +45,17 @@ class Notice:
             connection=connection.name,
             message=error.message,
             hint=error.hint,
+        )
+
+    @classmethod
+    def of_log(cls, problem: str) -> "Notice":
+        """What was found wrong with the log."""
+        return cls(
+            occasion=Occasion.LOG_DAMAGED,
+            provider=None,
+            connection=None,
+            message=f"the log is not as it was written: {problem}",
+            hint="see `authsome log verify`; somebody had the file",
         )
 
 

@@ -96,7 +96,7 @@ def end(transaction: Transaction) -> Place:
     if written is not None and found != written:
         transaction.logged(found)  # it is looked at once
         if (flaw := foreign(transaction, written)) is not None:
-            return append(transaction, _damage(transaction, flaw))
+            return append_damage(transaction, flaw, at=_newest(transaction))
     return found
 
 
@@ -186,10 +186,16 @@ def unsealed(notary: Notary, line: Line, seal: object) -> Flaw | None:
     return None
 
 
-def _damage(transaction: Transaction, flaw: Flaw) -> Entry:
-    """What is written down where the log was found to be damaged."""
-    (at,) = transaction.execute("SELECT max(at) FROM (SELECT at FROM audit ORDER BY id DESC LIMIT 1)").fetchone()
-    return Entry(event=Event.LOG_DAMAGED, at=to_moment(at or 0), detail=flaw.problem)
+def append_damage(transaction: Transaction, flaw: Flaw, *, at: datetime) -> Place:
+    """Write down where the log was found to be damaged, and have it told once that is committed."""
+    transaction.damage = flaw.problem
+    return append(transaction, Entry(event=Event.LOG_DAMAGED, at=at, detail=flaw.problem))
+
+
+def _newest(reader: Reader) -> datetime:
+    """The time of the newest entry."""
+    (at,) = reader.execute("SELECT max(at) FROM (SELECT at FROM audit ORDER BY id DESC LIMIT 1)").fetchone()
+    return to_moment(at or 0)
 
 
 def page(

@@ -13,7 +13,7 @@ from authsome.crypto.signing import ServerKey
 from authsome.errors import VaultDamaged
 from authsome.home import Home
 from authsome.models import chain
-from authsome.models.audit import Entry, Event
+from authsome.models.audit import Event
 from authsome.models.chain import Checkpoint, Flaw, Place, Reason, Walk
 from authsome.vault import audit, checkpoints
 from authsome.vault.columns import from_moment
@@ -34,8 +34,12 @@ class Progress:
     """The entry before the first that is there."""
     reached: int
     """The last entry that was found to be right."""
+    mark: str
+    """Its mark; see `chain.mark`."""
     last: int
     """The last entry that there is."""
+    before_chain: int
+    """The last entry that is older than the chain: up to it the entries are as they were found."""
     signed: int
     """How many checkpoints were found to be signed, and true, in this step."""
     is_done: bool
@@ -68,7 +72,7 @@ def begin(database: Database, home: Home, sealers: Sealers, *, now: datetime) ->
         notary.begin(place if row is None else None)
         tx.logged(place)
         if flaw is not None:
-            place = audit.append(tx, Entry(event=Event.LOG_DAMAGED, at=now, detail=flaw.problem))
+            place = audit.append_damage(tx, flaw, at=now)
         newest = checkpoints.last(tx, store)
         if newest is None or newest.ends.id < place.id:
             reason = Reason.BEGIN if newest is None else Reason.START
@@ -112,17 +116,46 @@ def verify(database: Database, *, after: int | None, limit: int = STRIDE) -> Pro
     with database.read() as reader:
         last = audit.last_place(reader).id
         begins = checkpoints.beginning(reader, notary.store)
+        old = checkpoints.before_chain(reader)
         start = begins if after is None or after <= begins.id else audit.place_of(reader, after)
         if start is None:
             gone = Flaw(after or 0, f"entry {after} is missing")
-            return Progress(begins=begins.id, reached=begins.id, last=last, signed=0, is_done=True, flaw=gone)
+            return Progress(
+                begins=begins.id,
+                reached=begins.id,
+                mark=chain.mark(begins),
+                last=last,
+                before_chain=old,
+                signed=0,
+                is_done=True,
+                flaw=gone,
+            )
         walk = Walk(start)
         signed, flaw = _stride(reader, notary, walk, limit, is_first=start == begins)
         reached = walk.place.id
         is_done = flaw is not None or reached >= last
         if flaw is None and is_done:
             flaw = damage or _end_flaw(reader, notary, walk.place, written)
-    return Progress(begins=begins.id, reached=reached, last=last, signed=signed, is_done=is_done, flaw=flaw)
+    return Progress(
+        begins=begins.id,
+        reached=reached,
+        mark=chain.mark(walk.place),
+        last=last,
+        before_chain=old,
+        signed=signed,
+        is_done=is_done,
+        flaw=flaw,
+    )
+
+
+def mark_of(database: Database, number: int) -> str | None:
+    """The mark of an entry; None where it is not there."""
+    notary = database.notary
+    assert notary is not None
+    with database.read() as reader:
+        begins = checkpoints.beginning(reader, notary.store)
+        place = begins if number == begins.id else audit.place_of(reader, number)
+    return None if place is None else chain.mark(place)
 
 
 def _stride(reader: Reader, notary: Notary, walk: Walk, limit: int, *, is_first: bool) -> tuple[int, Flaw | None]:

@@ -78,6 +78,14 @@ def beginning(reader: Reader, store: str) -> Place:
     return gone.ends if gone is not None else genesis(store)
 
 
+def before_chain(reader: Reader) -> int:
+    """The last entry that was there when the chain began; 0 where there was none."""
+    row = reader.execute(
+        "SELECT ends_at FROM audit_checkpoints WHERE reason = ? ORDER BY number LIMIT 1", (Reason.BEGIN.value,)
+    ).fetchone()
+    return 0 if row is None else int(row[0])
+
+
 def of_places(reader: Reader, store: str, after: int, upto: int) -> Iterator[Checkpoint]:
     """Those that end after one entry and not after another, in the order of their ends."""
     return _read(reader, store, "WHERE ends_at > ? AND ends_at <= ? ORDER BY ends_at, number", after, upto)

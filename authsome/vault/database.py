@@ -130,6 +130,16 @@ class Database:
         """
         self._writer.on_change = told
 
+    def tell_of_damage(self, told: Callable[[str], None]) -> None:
+        """From now on, and for what was found before, call this with what is found wrong with the log.
+
+        Args:
+            told: returns soon and raises nothing.
+        """
+        self._writer.on_damage = told
+        if self._writer.damage is not None:
+            told(self._writer.damage)
+
     def announce(self) -> None:
         """Tell that something has changed which answers depend on, and which does not lie here."""
         self._writer.on_change()

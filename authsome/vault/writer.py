@@ -14,7 +14,8 @@ Rules:
 6. What a body that `only_logs` recalls is what it would read: it is forgotten before any other body runs, after a
    failed COMMIT, and when SQLite says that another program has written (`PRAGMA data_version`).
 7. The log's end is what the table says. What is kept of it here is what this process wrote last: by that it is seen
-   when somebody else has written (`Transaction.written`). The notary is told after the COMMIT, with the turn in hand.
+   when somebody else has written (`Transaction.written`). The notary is told after the COMMIT, with the turn in hand,
+   and so is `on_damage`, where the body has written down that the log was damaged.
 """
 
 import sqlite3
@@ -62,7 +63,7 @@ class Reader:
 class Transaction(Reader):
     """Runs SELECTs and writes; what it writes is kept or undone as a whole."""
 
-    __slots__ = ("_known", "has_logged", "notary", "then", "written")
+    __slots__ = ("_known", "damage", "has_logged", "notary", "then", "written")
 
     def __init__(
         self,
@@ -79,6 +80,8 @@ class Transaction(Reader):
         self.written = written
         """The log's end as this process wrote it last; None before it wrote any of it."""
         self.has_logged = False
+        self.damage: str | None = None
+        """What this transaction has found wrong with the log, and written down."""
 
         self.then: Callable[[], None] | None = None
         """What follows the COMMIT in memory, before any other body runs; such a body does not wait for others."""
@@ -105,7 +108,7 @@ class Transaction(Reader):
 class _Batch:
     """The bodies that one COMMIT carries."""
 
-    __slots__ = ("durable", "ended", "failure", "is_change", "members", "written")
+    __slots__ = ("damage", "durable", "ended", "failure", "is_change", "members", "written")
 
     def __init__(self, *, durable: bool) -> None:
         self.durable = durable
@@ -114,6 +117,7 @@ class _Batch:
         self.ended: threading.Event | None = None
         self.failure: Exception | None = None
         self.written: Place | None = None
+        self.damage: str | None = None
 
 
 class Writer:
@@ -134,6 +138,10 @@ class Writer:
         self._closed = False
         self.on_change: Callable[[], None] = _tell_nobody
         """Called with the turn in hand, so it is quick, and raises nothing."""
+        self.on_damage: Callable[[str], None] = self._keep_damage
+        """Told what is wrong with the log; as `on_change`. Until somebody wants to know it is kept."""
+        self.damage: str | None = None
+        """What was found before anybody wanted to know."""
 
     @contextmanager
     def transaction(self, *, durable: bool, only_logs: bool = False) -> Iterator[Transaction]:
@@ -168,6 +176,7 @@ class Writer:
             batch.members += 1
             if body.has_logged:
                 batch.written = body.written
+                batch.damage = body.damage or batch.damage
             if body.then is not None:
                 self._commit()
                 if batch.failure is None:
@@ -270,7 +279,12 @@ class Writer:
                 self._written = batch.written
                 if self.notary is not None:
                     self.notary.note(batch.written)
+            if batch.damage is not None:
+                self.on_damage(batch.damage)
             self._finish(batch)
+
+    def _keep_damage(self, problem: str) -> None:
+        self.damage = problem
 
     def _abandon(self, batch: _Batch, error: BaseException) -> None:
         batch.failure = error if isinstance(error, Exception) else StorageFailed()

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import stat
+import time
 from contextlib import closing
 
 import pytest
@@ -38,12 +39,64 @@ def test_a_log_is_whole_and_says_who_signs_it(logged: Program):
     assert first["whole"] is True
     assert first["entries"] == first["last"] == 5
     assert str(first["key"]).startswith("did:key:z6Mk")
+    assert first["known"] is False
     done = logged("log", "verify")
-    assert done.stdout.splitlines() == ["the log is whole: 5 entries, 1 to 5", f"signed by {first['key']}"]
+    assert done.stdout.splitlines() == ["the log is whole: 5 entries, 1 to 5", f"signed by {first['key']}, as before"]
     assert logged("daemon", "restart").returncode == 0
     assert logged.json("log", "verify", "--key", str(first["key"]))["whole"] is True
     mode = stat.S_IMODE((logged.home / "server" / "audit.head").stat().st_mode)
     assert mode == 0o600
+
+
+def test_a_history_that_was_written_anew_is_not_the_one_that_was_seen(logged: Program):  # SEC-183
+    """Whole in itself, and signed, by another key: who has looked before is told, until he says that it is right."""
+    before = logged.json("log", "verify")
+    assert (before["known"], before["before_chain"]) == (False, 0)
+    assert logged("daemon", "stop").returncode == 0
+    bend(
+        logged,
+        "DROP TRIGGER audit_checkpoints_stay",
+        "DROP TRIGGER audit_checkpoints_remain",
+        "DELETE FROM server_key",
+        "DELETE FROM audit_checkpoints",
+        "UPDATE audit SET hash = NULL, seal = NULL, detail = 'another history'",
+        "UPDATE migrations SET applied_at = 1 + (SELECT max(at) FROM audit)",
+    )
+    (logged.home / "server" / "audit.head").unlink()
+    done = logged("log", "verify")
+    assert (done.returncode, f"has signed with {before['key']}" in done.stderr) == (1, True), done.stderr
+    assert "--anew" in done.stderr
+    assert "has signed with" in logged("doctor").stdout
+    stranger = {"AUTHSOME_HOME": str(logged.directory / "elsewhere"), "AUTHSOME_DAEMON_URL": logged.url}
+    assert logged("log", "verify", env=stranger).returncode != 0  # an identity that nobody has let in sees nothing
+    done = logged("log", "verify", "--anew")
+    assert done.returncode == 0, done.stderr
+    assert "entries 1 to 5 are older than the chain" in done.stdout
+    after = logged.json("log", "verify")
+    assert (after["known"], after["before_chain"]) == (True, 5)
+    assert after["key"] != before["key"]
+    assert logged("log", "verify", "--key", str(before["key"])).returncode == 1
+
+
+def test_a_history_that_was_put_back_is_not_the_one_that_was_seen(logged: Program):  # SEC-183
+    """The database and the file beside it, as they were together: at first its end is missing, then it is another."""
+    assert logged("daemon", "stop").returncode == 0
+    earlier = {path: path.read_bytes() for path in (logged.home / "server").iterdir() if path.name != "daemon.log"}
+    assert logged("export", "openai").returncode == 0
+    seen = logged.json("log", "verify")
+    assert logged("daemon", "stop").returncode == 0
+    for path, data in earlier.items():
+        path.write_bytes(data)
+    for name in ("store.db-wal", "store.db-shm"):
+        (logged.home / "server" / name).unlink(missing_ok=True)
+    done = logged("log", "verify")
+    assert (done.returncode, "missing from the end of the log, as this machine has seen" in done.stderr) == (1, True)
+    assert logged("export", "openai").returncode == 0
+    assert int(str(logged.json("log", "-n", "1")["events"][0]["id"])) == seen["last"]  # type: ignore[index]
+    done = logged("log", "verify")
+    assert (done.returncode, "is not the one that this machine has seen" in done.stderr) == (1, True), done.stderr
+    assert logged("log", "verify", "--anew").returncode == 0
+    assert logged("log", "verify").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -67,6 +120,32 @@ def test_the_first_bad_entry_is_named(logged: Program, statement, entry, running
     assert str(entry) in done.stderr
     answer = json.loads(logged("log", "verify", "--json").stdout)
     assert (answer["whole"], answer["entry"], answer["error"]) == (False, entry, "log_damaged")
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
+def test_damage_is_told_by_itself(logged: Program, running):  # SEC-183
+    """As soon as the daemon sees it: to the user's command, in its status, by doctor."""
+    told = logged.directory / "told"
+    config = logged.home / "config.json"
+    words = ["sh", "-c", f"cat > '{told}.new' && mv '{told}.new' '{told}'"]
+    config.write_text(json.dumps({**json.loads(config.read_text()), "notify": {"log_damaged": words}}))
+    assert logged.json("daemon", "status")["log_damaged"] is None
+    if not running:
+        assert logged("daemon", "stop").returncode == 0
+    bend(logged, "DELETE FROM audit WHERE id > 4")
+    assert logged("export", "openai").returncode == 0
+    deadline = time.monotonic() + 60
+    while not told.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    notice = json.loads(told.read_text())
+    assert (notice["event"], notice["provider"]) == ("log_damaged", None)
+    assert "entry 5 is missing" in notice["message"]
+    assert "entry 5 is missing" in str(logged.json("daemon", "status")["log_damaged"])
+    status = logged("daemon", "status")
+    assert (status.returncode, "not as it was written" in status.stdout) == (0, True)
+    examined = logged("doctor")
+    assert (examined.returncode, "entry 5 is missing" in examined.stdout) == (1, True)
 
 
 def test_an_export_is_checked_without_the_daemon(logged: Program):  # SEC-183

@@ -108,6 +108,21 @@ def test_the_command_is_told_everything_but_secrets(place, notifier, script, tmp
     assert rest[-1].strip() != str(os.getsid(0))
 
 
+def test_a_damaged_log_is_told_without_a_connection(place, notifier, script, tmp_path):  # SEC-183
+    """Also where it happens twice in a moment, once."""
+    told = tmp_path / "told"
+    write_config(place, {"notify": {"log_damaged": [script, str(told)]}})
+    for _ in range(2):
+        notifier(Notice.of_log("entry 3 was changed"))
+    wait_over()
+    first, *rest = told.read_text().splitlines()
+    details = json.loads(first)
+    assert (details["event"], details["provider"], details["connection"]) == ("log_damaged", None, None)
+    assert "entry 3 was changed" in details["message"]
+    assert "AUTHSOME_EVENT=log_damaged" in rest
+    assert not any(line.startswith(("AUTHSOME_PROVIDER=", "AUTHSOME_CONNECTION=")) for line in rest)
+
+
 def test_nothing_is_run_that_is_not_asked_for(place, notifier, script, tmp_path):
     """Neither without the setting nor for another occasion."""
     notifier(notice())

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -155,6 +155,35 @@ def test_a_proof_for_another_daemon(shared: Shared):
         assert answered(audience) == "401"
     assert answered("https://other.example.test") == "401"
     assert answered(f"http://127.0.0.1:{shared.host.port}", host=f"127.0.0.1:{shared.host.port}") == "421"
+
+
+def test_guesses_count_for_whoever_makes_them(shared: Shared):
+    """Behind nginx each address waits for itself, whatever is said there of where it comes from. # SEC-202 # SEC-204"""
+    believing = {**shared.host.variables, "AUTHSOME_TRUSTED_PROXY": "127.0.0.1"}
+    host = replace(shared.host, variables=believing)
+    assert host("daemon", "restart").returncode == 0
+    cable = shared.cable
+    place = f"{URL}/ui/sign-in"
+
+    def guess(number: int, source: str, *forged: str) -> str:
+        """The status of a try to sign in."""
+        jar = str(shared.client.directory / f"jar-{source}")
+        usual = ["curl", "-s", "--cacert", str(shared.authority.certificate), "--interface", source]
+        usual += ["-b", jar, "-c", jar, *(word for each in forged for word in ("-H", f"X-Forwarded-For: {each}"))]
+        (token,) = re.findall(r'name="form_token" value="([^"]+)"', shared.run(*usual, place))
+        fields = {"form_token": token, "email": f"{number}@example.org", "password": "not it at all", "next": "/ui/"}
+        data = [word for name, value in fields.items() for word in ("--data-urlencode", f"{name}={value}")]
+        return shared.run(*usual, "-o", "/dev/null", "-w", "%{http_code}", *data, place)
+
+    answers = []
+    while "429" not in answers:
+        number = len(answers)
+        answers.append(guess(number, cable.there, f"198.51.100.{number}", f"{cable.elsewhere}, 127.0.0.1"))
+        assert number < 40, answers
+    assert answers[:20] == ["403"] * 20
+    assert guess(100, cable.elsewhere) == "403"  # for all that was said in its name
+    claim.sign_in(host, shared.browser())
+    assert f"at {cable.here}" in host("log", "--event", "sign_in").stdout
 
 
 def test_a_listener_on_the_network(tmp_path: Path, authority: Authority):

@@ -41,12 +41,16 @@ class AuditApi(Endpoints):
                 template="/audit/verification",
                 handler=self.verify,
                 access=Access.PROOF,
-                summary="Check the next stretch of the log's chain, `after` the entry that was `reached` before",
-                query={"after": views.INTEGER},
+                summary="Check the next stretch of the log's chain, `after` the entry that was `reached` before;"
+                " `known` is an entry whose mark is asked for, to be compared with the one told when it was `reached`",
+                query={"after": views.INTEGER, "known": views.INTEGER},
                 response=views.shape(
                     {
                         "begins_after": views.INTEGER,
+                        "before_chain": views.INTEGER,
                         "reached": views.INTEGER,
+                        "mark": views.TEXT,
+                        "known_mark": views.OPTIONAL_TEXT,
                         "last": views.INTEGER,
                         "checkpoints": views.INTEGER,
                         "done": views.BOOLEAN,
@@ -121,6 +125,7 @@ class AuditApi(Endpoints):
         """GET /audit/verification."""
         query = call.request.query_fields()
         after = query.integer("after", minimum=0, maximum=_LARGEST)
+        known = query.integer("known", minimum=0, maximum=_LARGEST)
         query.done()
         log = self._broker.audit_log
         if after is None:
@@ -130,7 +135,10 @@ class AuditApi(Endpoints):
         return json_response(
             {
                 "begins_after": progress.begins,
+                "before_chain": progress.before_chain,
                 "reached": progress.reached,
+                "mark": progress.mark,
+                "known_mark": log.mark_of(known) if known is not None else None,
                 "last": progress.last,
                 "checkpoints": progress.signed,
                 "done": progress.is_done,
