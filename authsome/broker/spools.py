@@ -68,11 +68,16 @@ class Spools:
 
     def take_all(self) -> None:
         """Take in what all runs have used until now."""
-        for run, segments in self._found().items():
+        found = self._found()
+        for run, segments in found.items():
             self._take(run, segments)
+        with self._context.database.read() as reader:
+            begun = spools.begun(reader)
+        for run in begun - found.keys():
+            self._miss(run)
 
-    def take(self, run: str, *, count: int | None = None, is_last: bool = False) -> None:
-        """Take in what one run has used until now.
+    def take(self, run: str, *, count: int | None = None, is_last: bool = False) -> bool:
+        """Take in what one run has used until now; whether all of it was there.
 
         Args:
             run: the run's id.
@@ -81,12 +86,13 @@ class Spools:
         """
         self._take(run, self._found().get(run, []))
         if count is None:
-            return
+            return True
         with self._context.database.read() as reader:
             owner, place = _owner(reader, run), spools.place(reader, run)
         if owner is not None and (place.next < count or is_last):
             missing = [f"{_numbered(place.next, count)} missing"] if place.next < count else []
             self._commit(owner, [], missing, replace(place, next=max(place.next, count), is_closed=is_last))
+        return owner is None or place.next >= count
 
     def _found(self) -> dict[str, list[int]]:
         """The files there are: for each run the numbers that they begin with, in order."""
@@ -111,6 +117,18 @@ class Spools:
                 place, is_held = self._take_segment(owner, path, number, place)
                 if is_held:
                     break
+
+    def _miss(self, run: str) -> None:
+        """Say that a file is gone of which there might be more: it is removed by us alone, once it is taken in."""
+        with self._taking:
+            if run in self._found():
+                return
+            with self._context.database.read() as reader:
+                owner, place = _owner(reader, run), spools.place(reader, run)
+            if owner is None or place.is_closed or not place.position:
+                return
+            doubt = "what its proxy had written down is gone"
+            self._commit(owner, [], [doubt], replace(place, segment=place.next, position=0))
 
     def _take_segment(self, owner: _Owner, path: Path, number: int, place: Place) -> tuple[Place, bool]:
         """Take in the rest of a file; remove it, unless somebody still writes to it, which is told."""

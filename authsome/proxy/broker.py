@@ -169,14 +169,19 @@ class Broker:
         if self._shelf is None or not self._shelf.is_open:  # the run is over, and its end has told
             return
         try:
-            self._tell_count()
+            arrived = self._tell_count()
         except AuthsomeError as error:  # it does so by itself, once a minute and when its log is read
             log.info("run %s: %s", self._run, error.message)
+            return
+        if not arrived:  # somebody else has a hand in the files: what they would say comes to the daemon directly
+            self._shelf.stop()
+            log.warning("run %s: uses do not arrive, so each request is asked for", self._run)
 
-    def _tell_count(self, *, is_last: bool = False) -> None:
+    def _tell_count(self, *, is_last: bool = False) -> bool:
+        """Tell the daemon how many uses there are; whether it has found all of them."""
         assert self._shelf is not None
         told = {"count": self._shelf.count(), "is_last": is_last}
-        self._ask("POST", "/proxy/spool", told, _OTHER_SECONDS)
+        return self._ask("POST", "/proxy/spool", told, _OTHER_SECONDS).get("arrived") is not False
 
     def _ask(self, method: str, path: str, question: Mapping[str, object] | None, seconds: float) -> dict[str, object]:
         body = b"" if question is None else json.dumps(question).encode()

@@ -27,6 +27,11 @@ def place(reader: Reader, run: str) -> Place:
     return Place(next=int(row[0]), segment=int(row[1]), position=int(row[2]), is_closed=bool(row[3]))
 
 
+def begun(reader: Reader) -> set[str]:
+    """The runs with a file that was taken in in part, while their proxies have not said that no more will come."""
+    return {str(run) for (run,) in reader.execute("SELECT run FROM spools WHERE position > 0 AND is_closed = 0")}
+
+
 def put(transaction: Transaction, run: str, place: Place) -> None:
     """Note how far they have been; commit it with their entries, so that each is taken in once."""
     transaction.execute(

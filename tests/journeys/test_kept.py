@@ -1,5 +1,6 @@
 """What a proxy keeps of the daemon's answers: what holds when each request is asked for, holds with it."""
 
+import fcntl
 import os
 import re
 import select
@@ -207,11 +208,56 @@ def test_what_somebody_else_writes_is_not_believed(program, asking):
     assert doubt["detail"] == "1 line was not written by its proxy"
     size = _used(asking, spool)
     os.truncate(spool, size)
-    _used(asking, spool)
+    assert asking("/after") == 200
     paths = [str(each["path"]) for each in _entries(program)]
-    doubts = [str(each["detail"]) for each in _entries(program, event="uses_in_doubt")]
-    assert paths[-1] == "/used"
-    assert re.fullmatch(r"use [0-9]+ is missing", doubts[-1])
+    assert paths[-1] == "/after"
+    assert re.fullmatch(r"use [0-9]+ is missing", _doubts(program)[-1])
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "gone"])
+def test_a_spool_that_is_kept_from_the_daemon_is_used_no_more(program, asking, held):
+    """By a file in its place that somebody holds, or by removing it: it is said, and from then on each is asked for.
+
+    # SEC-182 # SEC-183
+    """
+    assert asking("/a") == 200
+    (spool,) = (program.home / "proxy" / "spool").glob("[!.]*")
+    _used(asking, spool)
+    _entries(program)
+    false = spool.with_name(".false")
+    with false.open("wb") as file:
+        false.chmod(0o600)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if held:
+            false.rename(spool)
+        else:
+            spool.unlink()
+        number = 0
+        while not any(each.endswith("missing") for each in _doubts(program)):
+            assert asking(f"/lost/{number}") == 200
+            number += 1
+            assert number < 10_000
+        before = _asked(program)
+        assert [asking(f"/then/{number}") for number in range(5)] == [200] * 5
+        assert _asked(program) - before == 5
+        paths = [each["path"] for each in _entries(program)]
+        assert paths[-5:] == [f"/then/{number}" for number in range(5)]
+
+
+def test_a_proxy_that_was_killed_with_its_spool_removed_is_on_record(program, asking):
+    """Its end alone would say nothing, for nothing is found. # SEC-183"""
+    (spool,) = (program.home / "proxy" / "spool").glob("[!.]*") if asking("/a") == 200 else ()
+    _used(asking, spool)
+    _entries(program)
+    _kill(next(pid for pid, command in program.processes().items() if "proxy-worker" in command))
+    spool.unlink()
+    for _ in range(2):
+        _entries(program)
+    assert [each for each in _doubts(program) if "gone" in each] == ["what its proxy had written down is gone"]
+
+
+def _doubts(program: Program) -> list[str]:
+    return [str(each["detail"]) for each in _entries(program, event="uses_in_doubt")]
 
 
 def _used(asking: Asking, spool: Path) -> int:

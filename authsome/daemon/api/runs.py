@@ -127,7 +127,7 @@ class RunsApi(Endpoints):
                 access=Access.RUN,
                 summary="Take into the log what the run's proxy has written down; how many uses that are altogether",
                 request=views.shape({"count": views.INTEGER}, {"is_last": views.BOOLEAN}),
-                status=204,
+                response=views.shape({"arrived": views.BOOLEAN}),
             ),
             Endpoint(
                 method="POST",
@@ -187,8 +187,7 @@ class RunsApi(Endpoints):
         body = call.request.json()
         count, is_last = body.integer("count", minimum=0, maximum=MOST_USES), body.boolean("is_last")
         body.done()
-        self._broker.spools.take(_run_of(call).id, count=count, is_last=is_last)
-        return Response(status=204)
+        return json_response({"arrived": self._broker.spools.take(_run_of(call).id, count=count, is_last=is_last)})
 
     def routes(self, call: Call) -> Response:
         """GET /proxy/routes."""
