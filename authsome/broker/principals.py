@@ -229,6 +229,7 @@ class Principals:
             audit.append(tx, self._entry(Event.PRINCIPAL_REMOVED, caller, detail))
         context.sealers.forget(found.vault_id)
         context.database.settle_log()  # where the vault's key would stay readable for a while
+        context.database.forget_copies()
         return left
 
     def find(self, reader: Reader, wanted: str) -> Principal:

@@ -12,7 +12,7 @@ from typing import Final
 
 from authsome.broker import record
 from authsome.broker.context import Context
-from authsome.errors import AuthsomeError, NotAllowed, VaultDamaged, VaultUnusable
+from authsome.errors import AuthsomeError, NotAllowed, StorageFailed, VaultDamaged, VaultUnusable
 from authsome.home import Home
 from authsome.models.audit import Entry, Event
 from authsome.models.principal import Caller
@@ -116,6 +116,10 @@ class Rekeying:
         except BaseException:
             self._state = _AT_REST
             raise
+        try:
+            self._context.database.forget_copies()
+        except StorageFailed as error:  # the key is changed all the same
+            _log.warning("rekey: %s", error.message)
         if master_only:
             self._state = _AT_REST
         else:

@@ -153,8 +153,12 @@ def run_status(_args: Arguments, context: Context) -> int:
         raise DaemonUnavailable(
             "the daemon is not running", hint="it starts by itself when needed; or: authsome daemon start"
         )
+    lock = context.daemon.lock_state()
     damage = _damage(context)
-    _tell(context, state, "runs", log_damaged=damage)
+    _tell(context, state, "runs", vault=lock, log_damaged=damage)
+    if lock != "ok":
+        context.output.line("its vault is locked" if lock == "locked" else "its vault has no passphrase yet")
+        context.output.hint("`authsome daemon unlock` asks for it")
     _warn(context, damage)
     return 0
 

@@ -4,7 +4,8 @@ Rules:
 1. Who may unlock it is known without the key: identities lie readable in the database, and only what they store is
    sealed. So the passphrase is asked of an admin's identity, proven as everywhere; and while nobody owns the home, of
    whoever can read its bootstrap secret.
-2. One attempt at a time: each takes 64 MiB and a tenth of a second.
+2. One attempt at a time: each takes 64 MiB and a tenth of a second. After some that were wrong each makes the next
+   wait longer, for the identity that made them; it is counted before the passphrase is looked at.
 3. Nothing is written to the log of events here: that needs the key. A failed attempt is a line in the daemon's log.
 """
 
@@ -14,7 +15,8 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Final
 
-from authsome.broker import bootstrap
+from authsome.broker import bootstrap, throttle
+from authsome.broker.throttle import Bucket
 from authsome.clock import Clock
 from authsome.daemon import gate
 from authsome.daemon.authentication import PROOF_SCHEME, Audiences, credentials, remember
@@ -29,6 +31,7 @@ from authsome.vault.database import Database
 from authsome.vault.vaults import Sealers
 
 UNLOCK: Final = "/daemon/unlock"
+_FREE: Final = 5  # wrong passphrases that cost nothing: people mistype
 LOCKED, NEW = "locked", "new"
 """What /health says: that it has a passphrase, or that it is to get one."""
 
@@ -81,6 +84,7 @@ class Porter:
             VaultLocked: to all but two of them.
             AuthenticationFailed, NotAllowed: whoever asks may not unlock it.
             PassphraseRefused: it is another one.
+            TooManyAttempts: it was another one too often.
         """
         if request.path == gate.HEALTH:
             return gate.health_asked(request, self._build, NEW if self._is_new else LOCKED)
@@ -104,11 +108,16 @@ class Porter:
         with self._attempt:
             caller = self._admit(request, secret, key)
             if not self._is_open:
+                bucket = Bucket.of("unlock", caller.handle or "" if caller else "", free=_FREE)
+                with self._database.transaction(durable=False) as tx:
+                    throttle.count(tx, (bucket,), self._clock())
                 try:
                     sealers = vaults.unlock(self._database, self._settings, clock=self._clock, passphrase=passphrase)
                 except PassphraseRefused:
                     _log.warning("a wrong passphrase was given by %s", caller.handle if caller else "the home's owner")
                     raise
+                with self._database.transaction(durable=False) as tx:
+                    throttle.forgive(tx, bucket, self._clock(), altogether=True)
                 self._is_open, self.caller = True, caller
                 self._leave()  # before anybody hears that it is open, and asks for something
                 self._opened.put(sealers)

@@ -225,6 +225,19 @@ class Database:
             (blocked, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         return not blocked
 
+    def forget_copies(self) -> None:
+        """Remove the copies from before migrations: they hold what was to be destroyed, under keys that were replaced.
+
+        Raises:
+            StorageFailed: they cannot be removed.
+        """
+        try:
+            for copy in self.path.parent.glob(self.path.name + ".before-*"):
+                copy.unlink(missing_ok=True)
+            sync_directory(self.path.parent)
+        except OSError as error:
+            raise _unwritable(self.path.parent, error) from error
+
     def close(self) -> None:
         """Wait for the transactions under way, then close; once is enough."""
         if self._closed:

@@ -189,7 +189,10 @@ def test_who_is_removed_is_gone_at_once(house):
     broker.logins.submit(login, {"api_key": Secret("sk-" + "a1B2" * 12)})
     pending = broker.logins.begin(ada, Wanted(provider="anthropic", variables={}))
     begun = broker.runs.begin(ada, routing.DEFAULT_CHOICE)
+    copy = house.home.server / "store.db.before-3"  # of an upgrade: the vault's key is in it
+    copy.touch(mode=0o600)
     left = broker.principals.remove(house.owner, "ada@example.com")
+    assert not copy.exists()
     assert (left.principal, left.connections, left.identities, left.runs) == (ada.principal, 1, 1, 1)
     assert caller(house, "ada") is None
     with house.context.database.read() as reader, pytest.raises(AuthenticationFailed):

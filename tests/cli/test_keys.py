@@ -3,9 +3,12 @@
 import base64
 import json
 import os
+import sqlite3
+from contextlib import closing
 
 import pytest
 
+from authsome.errors import TooManyAttempts
 from authsome.home import Home, settings_from
 from authsome.vault import rekeying, vaults
 from authsome.vault.database import Database
@@ -56,6 +59,32 @@ def test_rekey_renews_everything_and_the_key_before_opens_nothing(connected):  #
     done = connected("list")
     assert done.returncode == 9
     assert "does not fit" in done.stderr
+
+
+def test_nothing_of_what_was_lies_anywhere_after_a_rekey(connected):  # SEC-117 # SEC-126
+    """No old key, wrapped or plain, and nothing sealed with one: not in the log, nor in free pages, nor in copies."""
+
+    def sealed() -> set[bytes]:
+        with closing(sqlite3.connect(connected.home / "server" / "store.db", timeout=60)) as store:
+            columns = (("secrets", "sealed"), ("vaults", "wrapped_key"), ("server_key", "sealed"), ("logins", "sealed"))
+            found = {row[0] for table, column in columns for row in store.execute(f"SELECT {column} FROM {table}")}
+            found |= {row[0] for row in store.execute("SELECT check_value FROM master_key")}
+        return found - {None}
+
+    for number in range(8):
+        done = connected("login", "openai", "--connection", f"c{number}", "--stdin", input=OPENAI_KEY)
+        assert done.returncode == 0, done.stderr
+    before = {master_key(connected).read_bytes().strip(), *sealed()}
+    assert len(before) > 16
+    copy = connected.home / "server" / "store.db.before-3"
+    copy.write_bytes((connected.home / "server" / "store.db").read_bytes())
+    copy.chmod(0o600)
+    connected.json("admin", "rekey")
+    assert not copy.exists()
+    assert before & sealed() == set()
+    for path in [path for path in connected.home.rglob("*") if path.is_file()]:
+        data = path.read_bytes()
+        assert [each for each in before if each in data] == [], path
 
 
 def test_master_only_leaves_what_is_sealed(connected):  # SEC-117
@@ -174,6 +203,8 @@ def test_doctor_advises_a_rekey_of_old_keys(connected):
 def test_a_locked_daemon_lives_and_gives_nothing(locked):
     health = ask(locked.port, "GET", "/health").json()
     assert health["status"] == "locked"
+    assert locked.json("daemon", "status")["vault"] == "locked"
+    assert "its vault is locked" in locked("daemon", "status").stdout
     for command in (("list",), ("export", "openai"), ("login", "openai", "--stdin"), ("run", "--", "true"), ("log",)):
         done = locked(*command, input=OPENAI_KEY)
         assert done.returncode == (125 if command[0] == "run" else 9), done
@@ -269,6 +300,26 @@ def test_who_may_unlock(locked):
     assert ask(locked.port, "GET", "/health").json()["status"] == "locked"
     assert mine.ask("POST", "/daemon/unlock", body).json() == {"locked": False}
     assert mine.ask("GET", "/whoami").status == 200
+
+
+def test_guessing_the_passphrase_gets_slow(locked):  # SEC-117
+    """After five wrong ones each doubles the wait, for the right one too, and also over a restart."""
+    mine = adversary.owner(locked)
+    answers = [mine.ask("POST", "/daemon/unlock", {"passphrase": f"guess number {number}"}) for number in range(5)]
+    assert [each.code for each in answers] == ["passphrase_refused"] * 5
+    with closing(sqlite3.connect(locked.home / "server" / "store.db", timeout=60, isolation_level=None)) as store:
+        store.execute("UPDATE attempts SET failures = failures + 10")  # a wait that no slow machine outlasts
+    answer = mine.ask("POST", "/daemon/unlock", {"passphrase": PASSPHRASE})
+    assert (answer.status, answer.code) == (429, "too_many_attempts")
+    assert int(answer.headers["retry-after"]) > 60
+    assert locked("daemon", "restart").returncode == 0
+    done = locked("daemon", "unlock", "--stdin", input=PASSPHRASE)
+    assert (done.returncode, "try again" in done.stderr) == (TooManyAttempts.exit_status, True), done.stderr
+    with closing(sqlite3.connect(locked.home / "server" / "store.db", timeout=60, isolation_level=None)) as store:
+        store.execute("UPDATE attempts SET last_at = last_at - 900000000")
+    assert locked("daemon", "unlock", "--stdin", input=PASSPHRASE).returncode == 0
+    with closing(sqlite3.connect(locked.home / "server" / "store.db", timeout=60)) as store:
+        assert store.execute("SELECT count(*) FROM attempts WHERE failures > 0").fetchone() == (0,)
 
 
 def test_the_passphrase_is_nowhere(locked):
