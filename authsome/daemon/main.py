@@ -345,8 +345,8 @@ def _keep(broker: "Broker") -> None:
             claims.purge(tx, now)
             invitations.purge(tx, now)
         broker.dashboard_sessions.purge(now)
+        broker.usage.count_up()  # before entries are let go of that would count
         broker.audit_log.keep()
-        broker.usage.count_up()
         context.sealers.drop_spent()
         while _forget(context, int(now.timestamp()) - proof.MAX_LIFETIME):  # a clock may be set back
             pass
