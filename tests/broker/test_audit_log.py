@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 
+from authsome.daemon import main
 from authsome.home import write_private
 from authsome.models.audit import Entry, Event
-from authsome.vault import audit, chain
+from authsome.vault import audit, chain, usage
 
 MINUTE = timedelta(minutes=1)
 
@@ -77,3 +78,18 @@ def test_an_hour_has_one_checkpoint(kept):  # SEC-183
         passes(kept, MINUTE)
     with kept.context.database.read() as reader:
         assert reader.execute("SELECT count(*) FROM audit_checkpoints").fetchone() == (2,)  # the first began the chain
+
+
+def test_what_goes_was_counted_before(kept):
+    """The daemon's upkeep counts uses from the log before retention takes it away."""
+    write_private(kept.home.config, json.dumps({"log": {"entries": 3}}).encode())
+    vault = kept.owner.vault_id
+    use = Entry(event=Event.RESOLVE, at=kept.clock(), vault_id=vault, provider="openai", connection="default")
+    with kept.context.database.transaction() as tx:
+        for _ in range(10):
+            audit.append(tx, use)
+    main._keep(kept.broker)
+    today = kept.clock().date()
+    with kept.context.database.read() as reader:
+        assert len(audit.page(reader, None)) == 3
+        assert usage.per_day(reader, vault, since=today) == {today: 10}
