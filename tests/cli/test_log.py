@@ -3,12 +3,12 @@
 import json
 import sqlite3
 import stat
-import time
 from contextlib import closing
 
 import pytest
 
 from fakes import collector as collectors
+from fakes import patience
 from fakes.program import Program
 
 KEY = "sk-proj-0123456789abcdefghijABCDEFGHIJ_-k"
@@ -134,10 +134,7 @@ def test_damage_is_told_by_itself(logged: Program, running):  # SEC-183
         assert logged("daemon", "stop").returncode == 0
     bend(logged, "DELETE FROM audit WHERE id > 4")
     assert logged("export", "openai").returncode == 0
-    deadline = time.monotonic() + 60
-    while not told.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    patience.wait(told.exists, "the command")
     notice = json.loads(told.read_text())
     assert (notice["event"], notice["provider"]) == ("log_damaged", None)
     assert "entry 5 is missing" in notice["message"]

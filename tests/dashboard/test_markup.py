@@ -49,7 +49,7 @@ def running(define, program, start, api_server):
     assert program("login", "keyed", "--stdin", "--no-verify", input=KEY).returncode == 0
     assert program("admin", "principals", "invite", "ada@example.org").returncode == 0
     url = api_server.url("/<img src=x>", host="api.example.localhost")
-    run = start("run", "--", "sh", "-c", f"curl -s '{url}' >/dev/null; echo begun; exec sleep 60")
+    run = start("run", "--", "sh", "-c", f"curl -s '{url}' >/dev/null; echo begun; exec sleep 600")
     assert run.stdout is not None
     assert run.stdout.readline() == "begun\n"
 

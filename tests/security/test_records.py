@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 
+from fakes.patience import PATIENCE
 from fakes.ports import free_port
 from security import adversary
 from security.conftest import KEY
@@ -98,7 +99,7 @@ def test_many_at_once_on_a_slow_disk(program, keyed):  # SEC-186
     traced = replace(program, command=("strace", "-f", "-qq", "-o", str(trace), *slow, *program.command))
 
     def send(_: int) -> list[int]:
-        with closing(http.client.HTTPConnection("127.0.0.1", program.port, timeout=300)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", program.port, timeout=PATIENCE)) as connection:
             return [resolved(connection) for _ in range(20)]
 
     def resolved(connection: http.client.HTTPConnection) -> int:
@@ -118,7 +119,7 @@ def test_many_at_once_on_a_slow_disk(program, keyed):  # SEC-186
         assert len(trace.read_text().splitlines()) - before <= 64
         assert program("log", "verify").returncode == 0
         assert program("daemon", "stop").returncode == 0
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE)
     assert before > 0
     with closing(sqlite3.connect(program.home / "server" / "store.db")) as store:
         assert store.execute("SELECT count(*) FROM audit WHERE event = 'resolve'").fetchone() == (64 * 20,)
