@@ -98,7 +98,7 @@ class Broker:
         """Browsers that are signed in."""
         from authsome.broker.dashboard_sessions import DashboardSessions  # noqa: PLC0415
 
-        return DashboardSessions(self.context, self.identities)
+        return DashboardSessions(self.context)
 
     @_Late
     def entrance(self) -> "Entrance":

@@ -7,7 +7,7 @@ overrides the bundled definition under its own name, in a file that belongs to t
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -15,9 +15,10 @@ from typing import Final, Literal
 from authsome.errors import ProviderInvalid, ProviderNotFound
 from authsome.message import clean_line, json_object
 from authsome.models import provider as definition
-from authsome.models import upstream
+from authsome.models import summary, upstream
 from authsome.models.provider import Claim, Provider
 from authsome.models.route import HostPattern, canonical_host
+from authsome.models.summary import Summary
 
 Source = Literal["bundled", "custom", "override"]
 
@@ -38,6 +39,17 @@ class Entry:
     provider: Provider | None
     problem: ProviderInvalid | None
     """Why there is no provider."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    """One definition in a list."""
+
+    name: str
+    source: Source
+    summary: Summary
+    problem: ProviderInvalid | None
+    """Why it cannot be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +112,7 @@ class _Bundled(Mapping[str, Entry]):
         self._paths = {path.stem: path for path in sorted(directory.glob("*.json"))}
         self._entries: dict[str, Entry] = {}
         self._claims: dict[str, tuple[Claim, ...]] = {}
+        self._listed: dict[str, Listed] = {}
 
     def __getitem__(self, name: str) -> Entry:
         if name not in self._entries:
@@ -128,6 +141,20 @@ class _Bundled(Mapping[str, Entry]):
             self._claims[name] = _claims(self._paths[name].read_bytes())
         return self._claims[name]
 
+    def listed(self, name: str) -> Listed:
+        """A definition as a list shows it, without reading the rest of it."""
+        if name not in self._listed:
+            try:
+                found = summary.of_document(_document(self._paths[name].read_bytes(), name))
+            except ProviderInvalid:
+                found = None
+            self._listed[name] = (
+                listed(self[name])
+                if found is None
+                else Listed(name=name, source="bundled", summary=found, problem=None)
+            )
+        return self._listed[name]
+
 
 class Catalog:
     """Every provider there is. Nothing is read before it is asked for; custom files are read again when they change."""
@@ -147,6 +174,23 @@ class Catalog:
         """Every definition, broken ones included, by name."""
         entries = self._current().entries
         return tuple(entries[name] for name in sorted(entries))
+
+    def list_all(self) -> tuple[Listed, ...]:
+        """Every definition as a list shows it, broken ones included, by name."""
+        snapshot = self._current()
+        return tuple(self._listed(snapshot, name) for name in sorted(snapshot.entries))
+
+    def own(self) -> tuple[Entry, ...]:
+        """The definitions that are not bundled, broken ones included, by name."""
+        custom = self._current().custom
+        return tuple(custom[name] for name in sorted(custom))
+
+    def titles(self, names: Collection[str]) -> dict[str, str]:
+        """What people call these providers: their display names, or what they are called here."""
+        snapshot = self._current()
+        return {
+            name: self._listed(snapshot, name).summary.title if name in snapshot.entries else name for name in names
+        }
 
     def entry(self, name: str) -> Entry:
         """One definition, broken or not.
@@ -223,6 +267,10 @@ class Catalog:
             found = index.named[host, port] = _naming(snapshot, index, host, port)
         return found
 
+    def _listed(self, snapshot: _Snapshot, name: str) -> Listed:
+        entry = snapshot.custom.get(name)
+        return self._bundled_entries().listed(name) if entry is None else listed(entry)
+
     def _recent(self) -> _Snapshot:
         """What was known a moment ago: requests come by the thousand a second, edits of a file do not."""
         snapshot = self._snapshot
@@ -277,6 +325,14 @@ def bundled_directory() -> Path:
     package = Path(__file__).resolve().parent.parent
     inside = package / "providers"
     return inside if inside.is_dir() else package.parent / "providers"
+
+
+def listed(entry: Entry) -> Listed:
+    """A definition as a list shows it."""
+    found = (
+        Summary(title=entry.name, description=None, flows=()) if entry.provider is None else summary.of(entry.provider)
+    )
+    return Listed(name=entry.name, source=entry.source, summary=found, problem=entry.problem)
 
 
 def _parse(data: bytes, file: str, read: Callable[[bytes, str], Provider]) -> Provider:

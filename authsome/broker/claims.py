@@ -128,16 +128,15 @@ class Claims:
         with self._context.database.read() as reader:
             return claims.list_open(reader, now=self._context.clock(), limit=limit)
 
-    def candidates(self, principal: Principal) -> list[Principal]:
-        """The principals whom this one may bind an identity to: itself; for an admin, also those of programs."""
+    def candidates(self, principal: Principal, *, limit: int) -> list[Principal]:
+        """Some of those whom a principal may bind an identity to: itself; for an admin, also those of programs."""
         if principal.role is not Role.ADMIN:
             return [principal]
         with self._context.database.read() as reader:
-            others = [each for each in principals.list_all(reader) if each.email is None and each.id != principal.id]
-        return [principal, *(each for each in others if each.role is not Role.ADMIN)]
+            return [principal, *principals.of_programs(reader, limit=limit - 1)]
 
     def confirm(
-        self, principal: Principal, token: Secret[str], limits: Limits = UNLIMITED, *, owner_id: str | None = None
+        self, principal: Principal, token: Secret[str], limits: Limits = UNLIMITED, *, owner: str | None = None
     ) -> Identity:
         """Bind the identity that asked to a principal, within limits.
 
@@ -145,22 +144,20 @@ class Claims:
             principal: who is signed in and answers.
             token: of the question.
             limits: what the identity may not do although its principal may.
-            owner_id: one of `candidates`, where it is not the answering one.
+            owner: id or name of one of `candidates`, where it is not the answering one.
 
         Raises:
             NotFound: there is no open question of this token.
-            NotAllowed: the identity may not be bound to `owner_id` by this one.
+            NotAllowed: the identity may not be bound to `owner` by this one.
         """
-        owner = next((each for each in self.candidates(principal) if each.id == (owner_id or principal.id)), None)
-        if owner is None:
-            raise NotAllowed("an identity cannot be claimed for this principal")
         now = self._context.clock()
         with self._answering() as tx:
+            found = _owner(tx, principal, owner)
             claim = self._open(tx, token)
-            identities.claim(tx, handle=claim.handle, principal_id=owner.id)
+            identities.claim(tx, handle=claim.handle, principal_id=found.id)
             identities.limit(tx, handle=claim.handle, limits=limits)
             claims.delete(tx, claim.handle)
-            entry = _entry(Event.CLAIM, principal, owner, claim=claim, now=now)
+            entry = _entry(Event.CLAIM, principal, found, claim=claim, now=now)
             audit.append(tx, replace(entry, detail=describe(limits)))
             identity = identities.by_handle(tx, claim.handle)
         assert identity is not None
@@ -200,6 +197,16 @@ class Claims:
         ):
             raise NotFound("this link has been used, or is too old", hint="ask again: authsome identity claim")
         return claim
+
+
+def _owner(reader: Reader, principal: Principal, wanted: str | None) -> Principal:
+    """Whom an identity is to be bound to: who answers, or one of the programs' that an admin names."""
+    if wanted in {None, principal.id}:
+        return principal
+    found = principals.of_program(reader, wanted) if principal.role is Role.ADMIN else None
+    if found is None:
+        raise NotAllowed("an identity cannot be claimed for this principal", hint="choose yourself, or a program's")
+    return found
 
 
 def _entry(event: Event, principal: Principal, owner: Principal, *, claim: Claim, now: datetime) -> Entry:

@@ -142,10 +142,10 @@ class Credentials:
         with self._context.database.read() as reader:
             return connections.list_recent(reader, caller.vault_id, limit=limit)
 
-    def of_provider(self, caller: Caller, provider: str) -> list[Connection]:
-        """The caller's connections of one provider."""
+    def names_of(self, caller: Caller, provider: str) -> frozenset[str]:
+        """What the caller's connections of one provider are called."""
         with self._context.database.read() as reader:
-            return connections.list_of(reader, caller.vault_id, provider)
+            return connections.names_of(reader, caller.vault_id, provider)
 
     def count_by_provider(self, caller: Caller) -> Mapping[str, int]:
         """How many connections the caller has of each provider."""

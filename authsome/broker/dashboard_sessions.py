@@ -11,14 +11,13 @@ from typing import Final
 
 from authsome.broker import record, throttle
 from authsome.broker.context import Context
-from authsome.broker.identities import Identities
 from authsome.errors import NotFound
 from authsome.models.audit import Entry, Event
 from authsome.models.principal import Caller, Principal
 from authsome.models.visit import Browser, DashboardSession, Note, Way
 from authsome.secret import Secret
 from authsome.vault import attempts, audit, dashboard_sessions, devices, entry_links, principals, replay
-from authsome.vault.database import Reader, Transaction
+from authsome.vault.database import Transaction
 
 IDLE: Final = timedelta(hours=1)
 LONGEST: Final = timedelta(hours=12)
@@ -44,9 +43,8 @@ class Opened:
 class DashboardSessions:
     """The use cases around sessions."""
 
-    def __init__(self, context: Context, identities: Identities) -> None:
+    def __init__(self, context: Context) -> None:
         self._context = context
-        self._identities = identities
 
     def open(
         self, tx: Transaction, principal: Principal, way: Way, browser: Browser, *, identity: str | None = None
@@ -76,8 +74,8 @@ class DashboardSessions:
         """
         now = self._context.clock()
         with self._context.database.read() as reader:
-            session = dashboard_sessions.by_key(reader, key)
-            if session is None or not self._is_live(reader, session, now):
+            session = dashboard_sessions.by_key(reader, key, now=now, idle=IDLE)
+            if session is None:
                 return None
             principal = principals.by_id(reader, session.principal_id)
         if principal is None:
@@ -87,12 +85,12 @@ class DashboardSessions:
                 dashboard_sessions.touch(tx, session.id, now=now)
         return Visit(session=session, caller=Caller(identity=None, principal=principal))
 
-    def list_all(self, caller: Caller) -> list[DashboardSession]:
-        """The browsers in which the caller's principal is signed in."""
-        now = self._context.clock()
+    def page(self, caller: Caller, *, limit: int, offset: int = 0) -> tuple[list[DashboardSession], int]:
+        """Some of the browsers in which the caller's principal is signed in, and how many there are."""
+        now, whose = self._context.clock(), caller.principal.id
         with self._context.database.read() as reader:
-            found = dashboard_sessions.list_of(reader, caller.principal.id)
-            return [each for each in found if self._is_live(reader, each, now)]
+            found = dashboard_sessions.page(reader, whose, now=now, idle=IDLE, limit=limit, offset=offset)
+            return found, dashboard_sessions.count(reader, whose, now=now, idle=IDLE)
 
     def end(self, caller: Caller, session_id: str) -> None:
         """Sign one of the principal's browsers out, from its next request on.
@@ -131,14 +129,6 @@ class DashboardSessions:
             entry_links.purge(tx, now=now)
             devices.purge(tx, now=now)
             attempts.purge(tx, before=now - throttle.MEMORY)
-
-    def _is_live(self, reader: Reader, session: DashboardSession, now: datetime) -> bool:
-        if session.expires_at <= now or session.seen_at + IDLE <= now:
-            return False
-        if session.identity is None:
-            return True
-        opener = self._identities.caller(reader, session.identity)
-        return opener is not None and opener.limits.is_none and opener.principal.id == session.principal_id
 
     def _entry(self, event: Event, principal: Principal, detail: str) -> Entry:
         return record.by_principal(event, principal, self._context.clock(), detail)

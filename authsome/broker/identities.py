@@ -112,8 +112,7 @@ class Identities:
         Raises:
             NotAllowed: `everybody` is for admins.
         """
-        if everybody and not caller.is_admin:
-            raise NotAllowed("only an admin sees the identities of others")
+        _check_everybody(caller, everybody=everybody)
         found: list[Listed] = []
         with self.context.database.read() as reader:
             for principal in principals.list_all(reader) if everybody else [caller.principal]:
@@ -124,6 +123,26 @@ class Identities:
                     if caller.limits.is_none or each.handle == caller.handle
                 )
         return found
+
+    def page(self, caller: Caller, *, everybody: bool = False, limit: int, offset: int = 0) -> tuple[list[Listed], int]:
+        """Some of the caller's identities, revoked ones too, and how many there are: those that may act first.
+
+        Args:
+            caller: who asks, without limits.
+            everybody: those of all principals, for admins.
+            limit: how many at most.
+            offset: how many come before them.
+
+        Raises:
+            NotAllowed: the caller is limited, or `everybody` is for admins.
+        """
+        caller.require_unlimited()
+        _check_everybody(caller, everybody=everybody)
+        whose = None if everybody else caller.principal.id
+        with self.context.database.read() as reader:
+            found = identities.page(reader, whose, now=self.context.clock(), limit=limit, offset=offset)
+            listed = [Listed(identity=one, principal=owner, last_used_at=used) for one, owner, used in found]
+            return listed, identities.count(reader, whose)
 
     def get(self, caller: Caller, name: str) -> Listed:
         """One identity, a revoked one too, for its principal or an admin; a limited one sees only itself.
@@ -222,6 +241,11 @@ def describe(limits: Limits) -> str:
     if limits.expires_at is not None:
         parts.append(f"until {limits.expires_at:%Y-%m-%dT%H:%M:%SZ}")
     return "; ".join(parts) or "no limits"
+
+
+def _check_everybody(caller: Caller, *, everybody: bool) -> None:
+    if everybody and not caller.is_admin:
+        raise NotAllowed("only an admin sees the identities of others")
 
 
 def _unknown(name: str) -> NotFound:

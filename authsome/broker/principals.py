@@ -5,6 +5,7 @@ connections, logins, runs, identities, and the key that their secrets were seale
 """
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
@@ -55,6 +56,44 @@ class Principals:
         caller.require_admin()
         with self._context.database.read() as reader:
             return principals.list_all(reader)
+
+    def page(self, caller: Caller, *, limit: int, offset: int = 0) -> tuple[list[Principal], int]:
+        """Some principals, and how many there are.
+
+        Raises:
+            NotAllowed: the caller is no admin.
+        """
+        caller.require_admin()
+        with self._context.database.read() as reader:
+            return principals.page(reader, limit=limit, offset=offset), principals.count(reader)
+
+    def count(self, caller: Caller) -> int:
+        """How many principals there are.
+
+        Raises:
+            NotAllowed: the caller is no admin.
+        """
+        caller.require_admin()
+        with self._context.database.read() as reader:
+            return principals.count(reader)
+
+    def named(self, caller: Caller, ids: Collection[str]) -> list[Principal]:
+        """The principals of these ids that the caller may know: all of them for an admin, else itself."""
+        if not caller.is_admin:
+            return [caller.principal]
+        with self._context.database.read() as reader:
+            return principals.of_ids(reader, ids)
+
+    def invitations(self, caller: Caller, *, limit: int) -> tuple[list[Invitation], int]:
+        """Some of the invitations that were not taken up yet, and how many there are.
+
+        Raises:
+            NotAllowed: the caller is no admin.
+        """
+        caller.require_admin()
+        now = self._context.clock()
+        with self._context.database.read() as reader:
+            return invitations.page(reader, now=now, limit=limit), invitations.count(reader, now=now)
 
     def list_invitations(self, caller: Caller) -> list[Invitation]:
         """The invitations that were not taken up yet.

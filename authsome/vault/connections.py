@@ -113,6 +113,8 @@ class Search:
 
     words: str = ""
     """In the provider's name, the connection's or the account's; or the provider is one of `providers`."""
+    provider: str | None = None
+    """Of this one alone."""
     providers: Collection[str] = ()
     wanting: bool | None = None
     """Whether somebody should do something about them; None: all."""
@@ -134,6 +136,12 @@ def count(reader: Reader, vault_id: str, wanted: Search) -> int:
     """How many fit."""
     where, values = _fitting(vault_id, wanted)
     return int(reader.execute(f"SELECT count(*) FROM connections WHERE {where}", values).fetchone()[0])
+
+
+def names_of(reader: Reader, vault_id: str, provider: str) -> frozenset[str]:
+    """What a provider's connections are called."""
+    rows = reader.execute("SELECT name FROM connections WHERE vault_id = ? AND provider = ?", (vault_id, provider))
+    return frozenset(str(name) for (name,) in rows)
 
 
 def count_by_provider(reader: Reader, vault_id: str) -> dict[str, int]:
@@ -303,6 +311,9 @@ def fields(reader: Reader, connection: Connection) -> tuple[str, ...]:
 def _fitting(vault_id: str, wanted: Search) -> tuple[str, tuple[str | int, ...]]:
     """The condition of a search, and its values."""
     conditions, values = ["vault_id = ?"], [vault_id]
+    if wanted.provider is not None:
+        conditions.append("provider = ?")
+        values.append(wanted.provider)
     if wanted.words:
         # instr and not LIKE, in which two characters mean something else
         marks = ", ".join("?" * len(wanted.providers))

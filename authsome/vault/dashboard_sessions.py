@@ -11,6 +11,13 @@ from authsome.vault.columns import from_moment, readable, to_moment
 from authsome.vault.database import Reader, Transaction
 
 _COLUMNS: Final = "id, principal_id, identity, way, browser, address, created_at, seen_at, expires_at, note"
+_LIVE: Final = (
+    "expires_at > ? AND seen_at > ? AND (identity IS NULL OR EXISTS ("
+    "SELECT 1 FROM identities i WHERE i.handle = dashboard_sessions.identity"
+    " AND i.principal_id = dashboard_sessions.principal_id AND i.revoked_at IS NULL"
+    " AND i.connections IS NULL AND i.methods IS NULL AND i.expires_at IS NULL))"
+)
+"""A session is worth no more than the identity whose link opened it: it may act, for the same, without any limit."""
 
 _Row = tuple[str, str, str | None, str, str, str, int, int, int, str | None]
 
@@ -35,20 +42,34 @@ def create(transaction: Transaction, session: DashboardSession, key: Secret[str]
     )
 
 
-def by_key(reader: Reader, key: Secret[str]) -> DashboardSession | None:
-    """The session whose browser holds this key, expired ones too until they are purged."""
+def by_key(reader: Reader, key: Secret[str], *, now: datetime, idle: timedelta) -> DashboardSession | None:
+    """The session whose browser holds this key; None once it has ended, or was not used for so long."""
     row = reader.execute(
-        f"SELECT {_COLUMNS} FROM dashboard_sessions WHERE key_hash = ?", (token.hash_of(key),)
+        f"SELECT {_COLUMNS} FROM dashboard_sessions WHERE key_hash = ? AND {_LIVE}",
+        (token.hash_of(key), from_moment(now), from_moment(now - idle)),
     ).fetchone()
     return None if row is None else _session(row)
 
 
-def list_of(reader: Reader, principal_id: str) -> list[DashboardSession]:
-    """A principal's sessions, the one that was used last first."""
+def page(  # noqa: PLR0913  # each by name
+    reader: Reader, principal_id: str, *, now: datetime, idle: timedelta, limit: int, offset: int = 0
+) -> list[DashboardSession]:
+    """Some of a principal's live sessions, the one that was used last first."""
     rows = reader.execute(
-        f"SELECT {_COLUMNS} FROM dashboard_sessions WHERE principal_id = ? ORDER BY seen_at DESC, id", (principal_id,)
+        f"SELECT {_COLUMNS} FROM dashboard_sessions WHERE principal_id = ? AND {_LIVE}"
+        " ORDER BY seen_at DESC, id LIMIT ? OFFSET ?",
+        (principal_id, from_moment(now), from_moment(now - idle), limit, offset),
     )
     return [_session(row) for row in rows]
+
+
+def count(reader: Reader, principal_id: str, *, now: datetime, idle: timedelta) -> int:
+    """How many live sessions a principal has."""
+    row = reader.execute(
+        f"SELECT count(*) FROM dashboard_sessions WHERE principal_id = ? AND {_LIVE}",
+        (principal_id, from_moment(now), from_moment(now - idle)),
+    ).fetchone()
+    return int(row[0])
 
 
 def touch(transaction: Transaction, session_id: str, *, now: datetime) -> None:

@@ -114,6 +114,34 @@ def of_principal(reader: Reader, principal_id: str) -> list[Identity]:
     return [_identity(row) for row in rows]
 
 
+def page(
+    reader: Reader, principal_id: str | None, *, now: datetime, limit: int, offset: int = 0
+) -> list[tuple[Identity, Principal, datetime | None]]:
+    """Some of a principal's identities, or everybody's, each with its last use: those that may act first.
+
+    Of these, and of the others, the ones that were used last come first.
+    """
+    whose, values = ("", ()) if principal_id is None else (" WHERE i.principal_id = ?", (principal_id,))
+    moment = from_moment(now)
+    rows = reader.execute(
+        f"SELECT {_COLUMNS}, {principals.COLUMNS}, u.at FROM identities i"
+        f" JOIN principals p ON p.id = i.principal_id LEFT JOIN uses u ON u.handle = i.handle{whose}"
+        " ORDER BY (i.revoked_at IS NOT NULL OR coalesce(i.expires_at, ?) <= ?), coalesce(u.at, i.created_at) DESC,"
+        " i.handle LIMIT ? OFFSET ?",
+        (*values, moment + 1, moment, limit, offset),
+    )
+    with readable("an identity's last use"):
+        return [(_identity(row[:_WIDTH]), principals.read(row[_WIDTH:-1]), to_optional_moment(row[-1])) for row in rows]
+
+
+def count(reader: Reader, principal_id: str | None) -> int:
+    """How many identities a principal has, or all of them, revoked ones too."""
+    query = "SELECT count(*) FROM identities WHERE principal_id IS NOT NULL"
+    if principal_id is None:
+        return int(reader.execute(query).fetchone()[0])
+    return int(reader.execute(f"{query} AND principal_id = ?", (principal_id,)).fetchone()[0])
+
+
 def caller(reader: Reader, handle: str) -> tuple[Identity, Principal | None] | None:
     """The identity of that handle and the principal it acts for, in one query; None when it is not registered."""
     row = reader.execute(

@@ -43,6 +43,21 @@ def list_all(reader: Reader) -> list[Invitation]:
     return [_invitation(row) for row in rows]
 
 
+def page(reader: Reader, *, now: datetime, limit: int) -> list[Invitation]:
+    """Some of those that are still good, oldest first."""
+    rows = reader.execute(
+        f"SELECT {_COLUMNS} FROM invitations WHERE expires_at > ? ORDER BY created_at, id LIMIT ?",
+        (from_moment(now), limit),
+    )
+    return [_invitation(row) for row in rows]
+
+
+def count(reader: Reader, *, now: datetime) -> int:
+    """How many are still good."""
+    query = "SELECT count(*) FROM invitations WHERE expires_at > ?"
+    return int(reader.execute(query, (from_moment(now),)).fetchone()[0])
+
+
 def delete(transaction: Transaction, invitation_id: str) -> bool:
     """Withdraw or use up an invitation; False when there is none."""
     return transaction.execute("DELETE FROM invitations WHERE id = ?", (invitation_id,)).rowcount == 1

@@ -1,6 +1,7 @@
 """Principals: who owns a vault."""
 
 import secrets
+from collections.abc import Collection
 from datetime import datetime
 from typing import Final
 
@@ -65,6 +66,35 @@ def of_vault(reader: Reader, vault_id: str) -> Principal | None:
 def list_all(reader: Reader) -> list[Principal]:
     """Every principal, oldest first."""
     return [read(row) for row in reader.execute(f"SELECT {COLUMNS} FROM principals p ORDER BY p.created_at, p.id")]
+
+
+def page(reader: Reader, *, limit: int, offset: int = 0) -> list[Principal]:
+    """Some of them, oldest first."""
+    rows = reader.execute(
+        f"SELECT {COLUMNS} FROM principals p ORDER BY p.created_at, p.id LIMIT ? OFFSET ?", (limit, offset)
+    )
+    return [read(row) for row in rows]
+
+
+def of_ids(reader: Reader, ids: Collection[str]) -> list[Principal]:
+    """Those of these ids that there are."""
+    marks = ", ".join("?" * len(ids))
+    rows = reader.execute(f"SELECT {COLUMNS} FROM principals p WHERE p.id IN ({marks})", tuple(ids))
+    return [read(row) for row in rows]
+
+
+def of_programs(reader: Reader, *, limit: int) -> list[Principal]:
+    """Some of those as which nobody signs in and who are no admins, oldest first."""
+    rows = reader.execute(
+        f"SELECT {COLUMNS} FROM principals p WHERE p.email IS NULL AND p.role = ? ORDER BY p.created_at, p.id LIMIT ?",
+        (Role.USER.value, limit),
+    )
+    return [read(row) for row in rows]
+
+
+def of_program(reader: Reader, wanted: str) -> Principal | None:
+    """The one of these that has this id or this name, which none of them shares."""
+    return _one(reader, "? IN (p.id, p.name) AND p.email IS NULL AND p.role = 'user'", wanted)
 
 
 def count(reader: Reader, role: Role | None = None) -> int:

@@ -16,7 +16,7 @@ HERE = Path(__file__).resolve().parent
 CHECKOUT = HERE.parents[1]
 _ENVIRONMENT = CHECKOUT / ".venv" / "bin" / "python"
 
-NAMES = ("startup", "runs", "daemon", "resolve", "flatness", "proxy", "passing", "lasting", "scale")
+NAMES = ("startup", "runs", "daemon", "resolve", "flatness", "proxy", "passing", "lasting", "scale", "pages")
 
 
 def main() -> int:
@@ -39,6 +39,7 @@ def run(options: argparse.Namespace, chosen: list[str], directory: Path) -> int:
     """Measure what was chosen, with homes below `directory`."""
     import lasting  # noqa: PLC0415
     import ours  # noqa: PLC0415
+    import pages  # noqa: PLC0415
     import passing  # noqa: PLC0415
     import peers  # noqa: PLC0415
     import report  # noqa: PLC0415
@@ -66,6 +67,7 @@ def run(options: argparse.Namespace, chosen: list[str], directory: Path) -> int:
         "flatness": lambda: resolve.measure_flatness(subjects[0]),
         "proxy": lambda: proxy.measure(archive, directory / "proxy", options.rounds),
         "scale": lambda: scale.measure(archive, directory / "scale", options.rounds),
+        "pages": lambda: pages.measure(archive, directory / "pages", options.rounds),
         "passing": lambda: passing.measure(
             archive, directory / "passing", options.rounds, with_peers=not options.no_peers
         ),

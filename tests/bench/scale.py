@@ -7,32 +7,32 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlencode
 
+import homes
 import ours
+from homes import LONG
 from report import Row, Samples
 from resolve import send
 from subject import OURS, Subject
 
-from authsome.home import settings_from
 from authsome.identity import signing
 from authsome.identity.key import IdentityKey, from_seed
 from authsome.models.audit import Entry, Event
 from authsome.secret import Secret
-from authsome.vault import audit, chain, vaults
+from authsome.vault import audit
 from authsome.vault.database import Database
-from authsome.vault.lock import HomeLock
 
-SHORT, LONG = 1_000, 1_000_000
+SHORT = 1_000
 FEW, MANY = 10, 10_000
 _RARE = 60  # entries of each rare kind, the oldest of all
-_BATCH = 1000
 _ASKED = 30  # requests for a page, of each kind and round
 _RESOLVES = 2000
+_SLOW = 2000
 
 _FILTERS: Mapping[str, Mapping[str, str]] = {
     "newest": {},
@@ -62,8 +62,8 @@ def _pages(archive: Path, directory: Path, rounds: int) -> list[Row]:
         subjects = {}
         for count in (SHORT, LONG):
             installation = ours.install(archive, directory / f"log-{count}")
-            with _opened(installation) as database:
-                _fill(database, count)
+            with homes.opened(homes.home_of(installation)) as (database, _):
+                homes.log(database, _entries(count))
             subjects[str(count)] = installation.subject()
         for subject in subjects.values():
             stack.enter_context(subject.running())
@@ -73,7 +73,7 @@ def _pages(archive: Path, directory: Path, rounds: int) -> list[Row]:
                     took[name].add(count, _asked(subject, query))
     for _ in range(rounds):
         for count in (SHORT, LONG):
-            with _opened_at(directory / f"log-{count}" / ".authsome") as database:
+            with homes.opened(directory / f"log-{count}" / ".authsome") as (database, _):
                 took["vault"].add(str(count), _timed(lambda database=database: _vault_page(database)))
     return [_page_row(name, samples) for name, samples in took.items()]
 
@@ -90,7 +90,7 @@ def _page_row(name: str, samples: Samples) -> Row:
     )
 
 
-def _fill(database: Database, count: int) -> None:
+def _entries(count: int) -> Iterator[Entry]:
     """So many entries, nearly all of them requests of one identity to one provider."""
     start = datetime.now(UTC) - timedelta(seconds=count)
     usual = Entry(
@@ -98,18 +98,14 @@ def _fill(database: Database, count: int) -> None:
         proof="AAAAAAAAAAAAAAAAAAAAAA", provider="openai", connection="default", method="POST",
         host="api.openai.com", path="/v1/chat/completions", run="0123456789abcdef",
     )  # fmt: skip
-    for first in range(0, count, _BATCH):
-        with database.transaction(durable=False) as tx:
-            for number in range(first, min(first + _BATCH, count)):
-                entry = usual
-                if number < 4 * _RARE:
-                    entry = (
-                        replace(usual, event=Event.LOGIN_FAILED),
-                        replace(usual, provider="rare"),
-                        replace(usual, identity="rare"),
-                        replace(usual, vault_id="vault_rare"),
-                    )[number % 4]
-                audit.append(tx, replace(entry, at=start + timedelta(seconds=number)))
+    rare = (
+        replace(usual, event=Event.LOGIN_FAILED),
+        replace(usual, provider="rare"),
+        replace(usual, identity="rare"),
+        replace(usual, vault_id="vault_rare"),
+    )
+    for number in range(count):
+        yield replace(rare[number % 4] if number < 4 * _RARE else usual, at=start + timedelta(seconds=number))
 
 
 def _asked(subject: Subject, query: Mapping[str, str]) -> float:
@@ -169,7 +165,7 @@ def _many_connections(archive: Path, directory: Path, rounds: int) -> list[Row]:
             running = []
             for count in (FEW, MANY):
                 installation = ours.install(archive, directory / f"{name.replace(' ', '-')}-{count}")
-                with _opened(installation) as database:
+                with homes.opened(homes.home_of(installation)) as (database, _):
                     _connect(database, count, provider_of)
                 subject = installation.subject()
                 running.append((str(count), subject, stack.enter_context(subject.running()).pid))
@@ -223,10 +219,11 @@ def _slow_disk(archive: Path, directory: Path, rounds: int) -> list[Row]:
     with subject.running() as process:
         send(subject, process.pid, connections=8, requests=400)
         for _ in range(rounds):
-            (block,) = send(subject, process.pid, connections=64, requests=8000)
-            medians.add(OURS, block.median)
-            worst.add(OURS, block.p99)
-            rates.add(OURS, block.rate)
+            # small blocks: the proofs of one that takes longer than a minute are too old at its end
+            for block in send(subject, process.pid, connections=64, requests=_SLOW, blocks=4):
+                medians.add(OURS, block.median)
+                worst.add(OURS, block.p99)
+                rates.add(OURS, block.rate)
     median, p99 = medians.median(OURS), worst.median(OURS)
     return [
         Row(
@@ -236,28 +233,3 @@ def _slow_disk(archive: Path, directory: Path, rounds: int) -> list[Row]:
             met=p99 <= 10 * median,
         )
     ]
-
-
-# ---- a home without its daemon ---------------------------------------------------------------------------------------
-
-
-def _opened(installation: ours.Ours) -> AbstractContextManager[Database]:
-    return _opened_at(installation.directory / ".authsome")
-
-
-@contextmanager
-def _opened_at(home: Path) -> Iterator[Database]:
-    settings = settings_from({"AUTHSOME_HOME": str(home)})
-
-    def now() -> datetime:
-        return datetime.now(UTC)
-
-    with HomeLock.acquire(settings.home) as lock:
-        database = Database.open(lock, clock=now)
-        sealers = vaults.unlock(database, settings, clock=now)
-        chain.begin(database, settings.home, sealers, now=now())
-        try:
-            yield database
-        finally:
-            chain.close(database, now=now())
-            database.close()

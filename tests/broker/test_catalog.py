@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from authsome.broker import catalog as catalogs
 from authsome.broker.catalog import FILE_LIMIT, Catalog, bundled_directory
 from authsome.errors import ProviderInvalid, ProviderNotFound
+from authsome.models import summary
 
 
 def definition(name: str, api_url: object = "api.acme.test", **more: object) -> dict[str, object]:
@@ -380,3 +382,33 @@ def test_hosts_of_templates_are_taken(
     if taken:
         with pytest.raises(ProviderInvalid, match="belongs to the bundled provider shops"):
             catalog.get("acme")
+
+
+def test_bundled_definitions_are_listed_as_they_are():
+    """What a list shows without reading a definition whole is what the definition says."""
+    whole = Catalog(bundled=bundled_directory(), custom=Path("/nonexistent"))
+    quick = Catalog(bundled=bundled_directory(), custom=Path("/nonexistent"))
+    listed = {each.name: each for each in quick.list_all()}
+    for entry in whole.all():
+        assert entry.provider is not None
+        assert summary.of_document(json.loads(entry.path.read_bytes())) == summary.of(entry.provider)
+        assert listed[entry.name] == catalogs.listed(entry)
+    assert [*listed] == [*whole.names()]
+
+
+def test_what_is_not_bundled_is_listed_beside_it(catalog, write):
+    """A definition of one's own and an override by what they say, a broken one by its name and what is wrong."""
+    write("mine", definition("mine", display_name="My own"))
+    write("github", definition("github", ["api.github.test"], display_name="Our GitHub"))
+    write("broken", b"{")
+    listed = {each.name: each for each in catalog.list_all()}
+    assert {name: (each.source, each.summary.title) for name, each in listed.items()} == {
+        "broken": ("custom", "broken"),
+        "github": ("override", "Our GitHub"),
+        "gitlab": ("bundled", "gitlab"),
+        "mine": ("custom", "My own"),
+        "wide": ("bundled", "wide"),
+    }
+    assert "is not JSON" in listed["broken"].problem.message
+    assert [each.name for each in catalog.own()] == ["broken", "github", "mine"]
+    assert catalog.titles(["mine", "wide", "gone"]) == {"mine": "My own", "wide": "wide", "gone": "gone"}

@@ -184,7 +184,8 @@ def test_a_wait_ends_by_its_time_or_the_daemons(house):
     assert house.broker.claims.wait(agent, TEN * 60, stopping) is ClaimState.WAITING
 
 
-def test_for_whom_an_identity_is_claimed(house):
+@pytest.mark.parametrize("by", [lambda principal: principal.id, lambda principal: principal.name])
+def test_for_whom_an_identity_is_claimed(house, by):
     """Everybody for themselves; an admin also for principals of programs, and for no person. # SEC-199"""
     broker, owner = house.broker, house.owner
     robot = broker.principals.add(owner, "robot")
@@ -192,14 +193,18 @@ def test_for_whom_an_identity_is_claimed(house):
     invited = broker.principals.invite(owner, "ada@example.com")
     with house.context.database.transaction() as tx:
         person = broker.principals.accept(tx, invited.token, name="Ada")
-    assert broker.claims.candidates(owner.principal) == [owner.principal, robot]
-    assert broker.claims.candidates(person) == [person]
+    assert broker.claims.candidates(owner.principal, limit=9) == [owner.principal, robot]
+    assert broker.claims.candidates(person, limit=9) == [person]
     asked = broker.claims.ask(newcomer(house))
-    for principal, owner_id in ((owner.principal, person.id), (owner.principal, overseer.id), (person, robot.id)):
+    for principal, wanted in (
+        *((owner.principal, name) for each in (person, overseer) for name in (each.id, each.name)),
+        *((person, name) for name in (robot.id, robot.name)),
+        (owner.principal, "nobody"),
+    ):
         with pytest.raises(NotAllowed):
-            broker.claims.confirm(principal, asked.token, owner_id=owner_id)
+            broker.claims.confirm(principal, asked.token, owner=wanted)
     assert caller(house) is None
-    broker.claims.confirm(owner.principal, asked.token, owner_id=robot.id)
+    broker.claims.confirm(owner.principal, asked.token, owner=by(robot))
     assert caller(house).principal == robot
     assert house.events(Event.CLAIM)[0].entry.vault_id == robot.vault_id
 

@@ -154,10 +154,13 @@ def test_sessions_are_listed_and_ended_by_their_own_principal(house):
     mine, other = account(house), sign_in(house).opened
     me = Caller(identity=None, principal=house.owner.principal)
     sessions = house.broker.dashboard_sessions
-    assert {each.id for each in sessions.list_all(me)} == {mine.session.id, other.session.id}
+    found, number = sessions.page(me, limit=9)
+    assert ({each.id for each in found}, number) == ({mine.session.id, other.session.id}, 2)
+    (first,), (second,) = (sessions.page(me, limit=1, offset=place)[0] for place in (0, 1))
+    assert {first.id, second.id} == {mine.session.id, other.session.id}
     stranger = house.broker.principals.add(house.owner, "stranger")
     them = Caller(identity=None, principal=stranger)
-    assert sessions.list_all(them) == []
+    assert sessions.page(them, limit=9) == ([], 0)
     with pytest.raises(NotFound):
         sessions.end(them, other.session.id)
     sessions.end(me, other.session.id)

@@ -166,3 +166,30 @@ def test_registrations_from_elsewhere_are_counted(house):
         register(None)
     house.clock.advance(timedelta(hours=2))
     register("192.0.2.1")
+
+
+def test_identities_page_by_page(house):
+    """Those that may act come first, the last used before the others; what is another's is an admin's to ask for."""
+    robot = house.broker.principals.add(house.owner, "robot")
+    for handle in ("first", "second", "ended", "revoked"):
+        claimed(
+            house, handle, given=limits.parse(expires_at=house.clock() + timedelta(seconds=1 + (handle != "ended")))
+        )
+        house.clock.advance(timedelta(milliseconds=10))
+        with house.context.database.transaction() as tx:
+            identities.note_use(tx, handle, now=house.clock())
+    claimed(house, "its", robot)
+    house.broker.identities.revoke(house.owner, "revoked")
+    house.clock.advance(timedelta(seconds=1))
+    page = house.broker.identities.page
+    found, number = page(house.owner, limit=9)
+    assert [each.identity.handle for each in found] == ["second", "first", "owner", "revoked", "ended"]
+    assert (number, found[2].last_used_at, found[0].principal) == (5, None, house.owner.principal)
+    assert [each.identity.handle for each in page(house.owner, limit=2, offset=1)[0]] == ["first", "owner"]
+    assert page(house.owner, everybody=True, limit=1)[1] == 6
+    user = Caller(identity=None, principal=robot)
+    assert [each.identity.handle for each in page(user, limit=9)[0]] == ["its"]
+    with pytest.raises(NotAllowed):
+        page(user, everybody=True, limit=9)
+    with pytest.raises(NotAllowed):
+        page(claimed(house, "limited", given=limits.parse(methods=["GET"])), limit=9)

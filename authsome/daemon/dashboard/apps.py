@@ -1,8 +1,9 @@
 """The catalogue's pages: what can be connected, and how; values in, page out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain, count
 from typing import Final
 from urllib.parse import quote
 
@@ -17,6 +18,7 @@ PATH: Final = "/ui/apps"
 ONE: Final = PATH + "/{provider}"
 BY_URL: Final = PATH + "/by-url"
 PAGE: Final = 60  # cards of a page
+SHOWN: Final = 20  # connections on an app's page
 KINDS: Final[Mapping[str, str]] = {"": "All", "oauth": "OAuth", "device_code": "Device code", "api_key": "API key"}
 STATES: Final[Mapping[str, str]] = {"": "All", "connected": "Connected", "custom": "Your own"}
 FLOWS: Final[Mapping[Flow, str]] = {
@@ -66,6 +68,9 @@ class One:
     hosts: Sequence[str]
     scopes: Sequence[str]
     connections: Sequence[Shown]
+    """Some of them."""
+    names: Collection[str]
+    """Of all of them."""
     given: Mapping[str, str]
     """What was filled in before."""
     refused: str | None
@@ -115,7 +120,7 @@ def one(view: One, token_for: TokenFor) -> Html:
     return html.render(
         "app",
         monogram=pieces.monogram(app.title),
-        title=app.title,
+        title=html.clipped(app.title),
         description=html.sentence(app.description),
         docs=html.render(
             "docs_paragraph", link=html.render("docs_link", url=docs, text="Where its keys and clients are made")
@@ -123,15 +128,23 @@ def one(view: One, token_for: TokenFor) -> Html:
         if docs
         else None,
         facts=html.join(html.render("detail", name=name, value=value) for name, value in facts if value),
-        connected=html.render("connected", rows=html.render("rows", rows=rows)) if rows else None,
+        connected=_connected(view, rows) if rows else None,
         connect=_connect(view, token_for) if app.problem is None else shell.problem(app.problem),
     )
 
 
+def _connected(view: One, rows: Html) -> Html:
+    more = None
+    if len(view.names) > len(view.connections):
+        asked = {"q": view.app.name}
+        more = pieces.link(pieces.address(connections.PATH, asked), f"All {len(view.names)}")
+    return html.render("connected", rows=html.render("rows", rows=rows), all_connections=more)
+
+
 def _connect(view: One, token_for: TokenFor) -> Html:
     app, given = view.app, view.given
-    names = {each.connection.name for each in view.connections}
-    free = next(name for name in ("default", *(f"account-{number}" for number in range(2, 1000))) if name not in names)
+    names = chain(["default"], (f"account-{number}" for number in count(2)))
+    free = next(name for name in names if name not in view.names)
     fields = []
     if len(app.flows) > 1:
         shown = {str(flow): FLOWS[flow][0].upper() + FLOWS[flow][1:] for flow in app.flows}
@@ -163,7 +176,7 @@ def _connect(view: One, token_for: TokenFor) -> Html:
             open=Html(" open") if is_open else None,
         )
     )
-    fields.append(html.render("actions", content=shell.button(f"Connect {app.title}")))
+    fields.append(html.render("actions", content=shell.button(f"Connect {html.shortened(app.title)}")))
     form = shell.post(token_for, place(app.name, "connect"), html.join(fields), kind="narrow")
     return html.join([shell.problem(view.refused) or Html(""), form])
 
@@ -182,7 +195,7 @@ def _card(app: App) -> Html:
         "card",
         url=place(app.name),
         monogram=pieces.monogram(app.title, small=True),
-        title=app.title,
+        title=html.clipped(app.title),
         kinds=", ".join(kinds),
         marks=html.join(marks, between=Html(" ")),
     )

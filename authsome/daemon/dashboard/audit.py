@@ -108,7 +108,7 @@ def _entry(recorded: Recorded, view: Log) -> Html:
     entry = recorded.entry
     what = "/".join(each for each in (entry.provider, entry.connection) if each)
     where = " ".join(each for each in (entry.method, f"{entry.host or ''}{entry.path or ''}") if each)
-    details = [html.text(each) for each in (what, where, entry.detail) if each]
+    details = [html.clipped(each, most) for each, most in ((what, 130), (where, 240), (entry.detail, 160)) if each]
     return html.render(
         "entry",
         event=pieces.tag(entry.event, "bad" if entry.event in _BAD else ""),
@@ -120,7 +120,7 @@ def _entry(recorded: Recorded, view: Log) -> Html:
 
 def _who(entry: Entry, view: Log) -> Html:
     if entry.identity:
-        return html.text(entry.identity)
+        return html.clipped(entry.identity, 64)
     if entry.principal:
-        return html.text(view.names.get(entry.principal, entry.principal))
+        return html.clipped(view.names.get(entry.principal, entry.principal), 64)
     return html.text("nobody known" if entry.event is Event.DENIED else "the daemon")

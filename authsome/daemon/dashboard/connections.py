@@ -17,6 +17,7 @@ PATH: Final = "/ui/connections"
 ONE: Final = PATH + "/{provider}/{connection}"
 STATES: Final = {"": "All", "attention": "Needs attention", "good": "Connected"}
 PAGE: Final = 40  # rows of a page
+_MOST_VARIABLES: Final = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ def row(shown: Shown, now: datetime, *, mend: TokenFor | None = None) -> Html:
         "connection_row",
         monogram=pieces.monogram(shown.provider, small=True),
         url=place(connection),
-        provider=shown.provider,
+        provider=html.clipped(shown.provider),
         name=_name(connection),
         health=pieces.health(connection, now),
         facts=_facts(shown, now) if mend is None else _why(connection, now),
@@ -106,7 +107,7 @@ def one(view: One, token_for: TokenFor) -> Html:
     return html.render(
         "connection",
         monogram=pieces.monogram(view.shown.provider),
-        provider=view.shown.provider,
+        provider=html.clipped(view.shown.provider),
         name=_name(connection),
         problem=shell.problem(problem),
         facts=html.join(html.render("detail", name=name, value=value) for name, value in _details(view)),
@@ -123,7 +124,7 @@ def _details(view: One) -> list[tuple[str, Html | str]]:
     is_oauth = connection.kind is Kind.OAUTH2
     found: list[tuple[str, Html | str | None]] = [
         ("State", pieces.health(connection, now)),
-        ("Account", connection.account or "not known"),
+        ("Account", html.clipped(connection.account, 600) if connection.account else "not known"),
         ("Kind", "OAuth" if is_oauth else "API key"),
         ("Default", "yes" if connection.is_default else "no"),
         ("Expires", pieces.expiry(connection, now)),
@@ -135,7 +136,7 @@ def _details(view: One) -> list[tuple[str, Html | str]]:
             times.moment(connection.updated_at, now) if connection.updated_at != connection.created_at else None,
         ),
         ("Sent only to", pieces.codes(view.hosts)),
-        *((name, value) for name, value in connection.variables.items()),
+        *((name, html.clipped(value, 600)) for name, value in list(connection.variables.items())[:_MOST_VARIABLES]),
     ]
     return [(name, value) for name, value in found if value]
 
@@ -146,7 +147,7 @@ def _acts(view: One, token_for: TokenFor) -> list[Html]:
     def form(act: str, text: str, kind: str = "small") -> Html:
         return shell.post(token_for, place(connection, act), shell.button(text, kind))
 
-    provider = view.shown.provider
+    provider = html.shortened(view.shown.provider)
     found = []
     if connection.has_refresh_token:
         text = "Ask the provider for a new access token now."
@@ -176,7 +177,7 @@ def _facts(shown: Shown, now: datetime) -> Html:
     connection = shown.connection
     parts: list[Html] = []
     if connection.account:
-        parts.append(html.text(connection.account))
+        parts.append(html.clipped(connection.account))
     if connection.expires_at is not None:
         parts.append(pieces.expiry(connection, now))
     if shown.last is not None:

@@ -5,7 +5,7 @@ five characters is enough everywhere. A value that a template does not name, or 
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +16,9 @@ Template = tuple[str, ...]
 
 _SLOT: Final = re.compile(r"\{\{([a-z_]+)\}\}")
 _CODE: Final = re.compile(r"`([^`]+)`")
+_MORE: Final = "…"
+_NAME: Final = 60  # characters
+_LONGEST: Final = 600  # characters of a sentence
 
 
 class Html(str):
@@ -48,7 +51,7 @@ def page(title: str, content: Html, *, refresh: str | None = None) -> Html:
 
 def head(title: str) -> Html:
     """What the head of every page holds."""
-    return render("head", title=title)
+    return render("head", title=clipped(title))
 
 
 def join(pieces: Iterable[Html], between: Html = Html("")) -> Html:  # noqa: B008  # it never changes
@@ -61,11 +64,37 @@ def text(value: str) -> Html:
     return Html(escape(value))
 
 
+def clipped(text: str, most: int = 120) -> Html:
+    """Text of which no more is shown than takes so many bytes of a page, whatever characters it is made of."""
+    whole = escape(text)
+    if len(whole.encode()) <= most:
+        return Html(whole)
+    kept = text[:most]
+    while len((shown := escape(kept) + _MORE).encode()) > most:
+        kept = kept[:-1]
+    return Html(shown)
+
+
+def shortened(text: str) -> str:
+    """A name of which only the beginning is said, within a sentence."""
+    return text if len(text) <= _NAME else text[:_NAME] + _MORE
+
+
+def enumerated(words: Sequence[str], most: int = 8) -> Html:
+    """Names, one after the other; beyond so many it is only said how many more there are."""
+    shown = [clipped(word) for word in words[:most]]
+    if len(words) > most:
+        shown.append(Html(f"and {len(words) - most} more"))
+    return join(shown, between=Html(", "))
+
+
 def sentence(text: str | None) -> Html:
     """An error's message or hint as a sentence: first letter large, full stop, `commands` in backticks as code."""
     if not text:
         return Html("")
     shown = text[0].upper() + text[1:]
+    if len(shown) > _LONGEST:
+        shown = shown[:_LONGEST] + _MORE
     if shown[-1] not in ".?!…":
         shown += "."
     return Html(_CODE.sub(r"<code>\1</code>", escape(shown)))

@@ -24,7 +24,9 @@ class Listing:
     """A page of the list."""
 
     identities: Sequence[Listed]
-    """All that fit."""
+    """Those of the page."""
+    total: int
+    """How many there are."""
     whose: str | None
     """The entry of `WHOSE` that was asked for; None for who has no choice."""
     page: int
@@ -54,8 +56,8 @@ def place(handle: str, act: str = "") -> str:
 
 
 def acting(identities: Sequence[Listed], now: datetime) -> list[Listed]:
-    """Those that may act, the last used first."""
-    return sorted((each for each in identities if _may_act(each, now)), key=_last_seen, reverse=True)
+    """Those that may act."""
+    return [each for each in identities if each.identity.revoked_at is None and not each.identity.limits.has_ended(now)]
 
 
 def row(listed: Listed, now: datetime, *, whole: bool = False, whose: bool = False) -> Html:
@@ -71,9 +73,9 @@ def row(listed: Listed, now: datetime, *, whole: bool = False, whose: bool = Fal
         facts.insert(0, html.render("code", text=did.fingerprint(identity.did)))
         facts.insert(1, html.render("worded", word="since", moment=times.moment(identity.created_at, now)))
         if not identity.limits.is_none:
-            facts.append(html.text(describe(identity.limits)))
+            facts.append(html.clipped(describe(identity.limits), 240))
     if whose:
-        facts.insert(0, html.text(f"for {listed.principal.email or listed.principal.name}"))
+        facts.insert(0, html.clipped(f"for {listed.principal.email or listed.principal.name}"))
     return html.render(
         "identity_row",
         url=place(identity.handle),
@@ -86,10 +88,7 @@ def row(listed: Listed, now: datetime, *, whole: bool = False, whose: bool = Fal
 def listing(view: Listing) -> Html:
     """The list, those that may act first; who waits; and how another one comes here."""
     now = view.now
-    former = [each for each in view.identities if not _may_act(each, now)]
-    ordered = [*acting(view.identities, now), *sorted(former, key=_last_seen, reverse=True)]
-    shown = ordered[(view.page - 1) * PAGE : view.page * PAGE]
-    number = len(ordered)
+    number = view.total
     query = {"whose": view.whose or ""}
     return html.render(
         "identities",
@@ -98,9 +97,9 @@ def listing(view: Listing) -> Html:
         else None,
         count=f"{number} identit{'y' if number == 1 else 'ies'}",
         list=html.render(
-            "rows", rows=html.join(row(each, now, whole=True, whose=view.whose == "all") for each in shown)
+            "rows", rows=html.join(row(each, now, whole=True, whose=view.whose == "all") for each in view.identities)
         )
-        if shown
+        if view.identities
         else html.render("nothing", text="No identity may act for you yet."),
         pager=pieces.pager(PATH, query, page=view.page, more=view.page * PAGE < number),
         waiting=None if view.waiting is None else _waiting(view.waiting, now),
@@ -167,14 +166,6 @@ def _waiting(waiting: Sequence[Claim], now: datetime) -> Html:
         else html.render("nothing", text="Nobody waits to be claimed.")
     )
     return html.render("claims_waiting", waiting=shown)
-
-
-def _may_act(listed: Listed, now: datetime) -> bool:
-    return listed.identity.revoked_at is None and not listed.identity.limits.has_ended(now)
-
-
-def _last_seen(listed: Listed) -> datetime:
-    return listed.last_used_at or listed.identity.created_at
 
 
 def _state(listed: Listed, now: datetime) -> Html:

@@ -30,6 +30,7 @@ class Overview:
     days: Sequence[Day]
     runs: Sequence[Run]
     identities: Sequence[Listed]
+    """Some of the principal's, those that may act first."""
     now: datetime
 
 
@@ -49,7 +50,7 @@ def content(view: Overview, token_for: TokenFor) -> Html:
         all_identities=pieces.link(identities.PATH, "All"),
         runs=_rows([runs.brief(each, now) for each in view.runs])
         or pieces.empty("No command is running. Start one:", "authsome run -- COMMAND"),
-        identities=_rows([identities.row(each, now) for each in identities.acting(view.identities, now)[:SHOWN]])
+        identities=_rows([identities.row(each, now) for each in identities.acting(view.identities, now)])
         or pieces.empty("No identity may act for you. Make one:", "authsome identity create"),
     )
 

@@ -13,6 +13,8 @@ from authsome.models.connection import Connection, Status
 TONES: Final = 8  # colours of a monogram in style.css
 SOON: Final = timedelta(days=7)  # what ends by then, and nothing renews it, needs somebody
 
+MOST_CODES: Final = 40  # hosts or scopes, of which a definition may name 256
+
 _WIDTH: Final = 20  # of a day in the chart, in its own units
 _HEIGHT: Final = 100
 _WORDS: Final = {Status.CONNECTED: "connected", Status.EXPIRED: "expired", Status.INVALID: "login needed"}
@@ -94,8 +96,11 @@ def link(address: str, text: str) -> Html:
 
 
 def codes(words: Sequence[str]) -> Html | None:
-    """Names of machines' things, one beside the other."""
-    return html.join((html.render("code", text=word) for word in words), between=Html(" ")) if words else None
+    """Names of machines' things, one beside the other; of many only the first."""
+    shown = [html.render("code", text=html.clipped(word, 160)) for word in words[:MOST_CODES]]
+    if len(words) > MOST_CODES:
+        shown.append(Html(f"and {len(words) - MOST_CODES} more"))
+    return html.join(shown, between=Html(" ")) if shown else None
 
 
 def empty(text: str, command: str) -> Html:

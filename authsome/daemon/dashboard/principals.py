@@ -25,23 +25,26 @@ class Group:
     """What the page shows."""
 
     principals: Sequence[Principal]
-    """All of them."""
+    """Those of the page."""
+    total: int
+    """How many there are."""
     present: Principal
     """Who looks."""
     invitations: Sequence[Invitation]
+    """Some of them."""
+    invited: int
+    """How many there are."""
     page: int
     now: datetime
 
 
 def content(group: Group, token_for: TokenFor, *, email: str = "", problem: str | None = None) -> Html:
     """Principals with what can be done, invitations, and the form for another."""
-    number = len(group.principals)
-    shown = group.principals[(group.page - 1) * PAGE : group.page * PAGE]
-    waiting = [_invitation(each, group.now, token_for) for each in group.invitations[:PAGE]]
-    if len(group.invitations) > PAGE:
-        waiting.append(
-            html.render("row", content=f"and {len(group.invitations) - PAGE} more, which are withdrawn in the terminal")
-        )
+    number = group.total
+    waiting = [_invitation(each, group.now, token_for) for each in group.invitations]
+    if group.invited > len(group.invitations):
+        text = f"and {group.invited - len(group.invitations)} more, which are withdrawn in the terminal"
+        waiting.append(html.render("row", content=text))
     fields = [
         shell.text_field(TextField(name="email", label="E-mail", kind="email", value=email)),
         shell.select("role", "Role", ROLES, Role.USER),
@@ -50,7 +53,7 @@ def content(group: Group, token_for: TokenFor, *, email: str = "", problem: str 
     return html.render(
         "principals",
         count=f"{number} principal{'' if number == 1 else 's'}",
-        list=html.render("boxed", content=html.join(_principal(each, group, token_for) for each in shown)),
+        list=html.render("boxed", content=html.join(_principal(each, group, token_for) for each in group.principals)),
         pager=pieces.pager(PATH, {}, page=group.page, more=group.page * PAGE < number),
         invitations=html.render("rows", rows=html.join(waiting))
         if waiting

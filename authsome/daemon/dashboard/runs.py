@@ -14,8 +14,8 @@ from authsome.models.run import Run
 
 PATH: Final = "/ui/runs"
 STOP: Final = PATH + "/{run}/stop"
-SHOWN: Final = 40  # runs; a page that renews itself has no further ones
-_MOST_NAMED: Final = 8  # connections of a run
+SHOWN: Final = 25  # runs; a page that renews itself has no further ones
+_MOST_NAMED: Final = 4  # connections of a run
 
 Uses = Mapping[tuple[str, str], int]
 """How often each connection was used, by provider and name."""
@@ -35,7 +35,7 @@ class Live:
 
 def brief(run: Run, now: datetime) -> Html:
     """A row for the overview."""
-    only = f"; only {', '.join(sorted(run.only))}" if run.only else None
+    only = html.join([Html("; only "), html.enumerated(sorted(run.only))]) if run.only else None
     return html.render("run_row", identity=run.identity, since=times.moment(run.created_at, now), only=only)
 
 
@@ -61,8 +61,13 @@ def _row(run: Run, view: Live, token_for: TokenFor) -> Html:
         html.render("worded", word="ends at the latest", moment=times.moment(run.expires_at, now))
         if run.expires_at
         else None,
-        html.text(f"only {', '.join(sorted(run.only))}") if run.only else None,
-        html.text(f"with {', '.join(f'{name}={chosen}' for name, chosen in sorted(run.pinned.items()))}")
+        html.join([Html("only "), html.enumerated(sorted(run.only), _MOST_NAMED)]) if run.only else None,
+        html.join(
+            [
+                Html("with "),
+                html.enumerated([f"{name}={chosen}" for name, chosen in sorted(run.pinned.items())], _MOST_NAMED),
+            ]
+        )
         if run.pinned
         else None,
     ]

@@ -15,7 +15,8 @@ from authsome.daemon.dashboard.shell import TextField, TokenFor
 from authsome.models.visit import DashboardSession, Way
 
 PATH = "/ui/settings"
-SHOWN: Final = 25  # definitions, with a form each
+SHOWN: Final = 20  # definitions, with a form each
+SESSIONS: Final = 20  # of a page
 PASSWORD = PATH + "/password"
 PROVIDER_REMOVE = PATH + "/providers/{provider}/remove"
 SESSION_END = PATH + "/sessions/{id}/end"
@@ -35,6 +36,10 @@ class Settings:
     """What the page shows."""
 
     sessions: Sequence[DashboardSession]
+    """Some of them, the last used first."""
+    total: int
+    """How many there are."""
+    page: int
     present: DashboardSession
     """The one of this browser."""
     email: str | None
@@ -71,6 +76,7 @@ def content(settings: Settings, token_for: TokenFor, *, email: str | None = None
             else "with a password you can sign in where the link of `authsome ui` cannot be opened"
         ),
         sessions=html.join(rows),
+        pager=pieces.pager(PATH, {}, page=settings.page, more=settings.page * SESSIONS < settings.total),
         admin=_administered(settings.administered, settings.now, token_for) if settings.administered else None,
     )
 

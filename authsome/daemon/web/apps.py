@@ -1,7 +1,8 @@
 """The catalogue in the dashboard: what can be connected, and the beginning of every login from here."""
 
+from authsome.broker import catalog
 from authsome.broker.broker import Broker
-from authsome.broker.catalog import Entry
+from authsome.broker.catalog import Listed
 from authsome.broker.logins import Wanted
 from authsome.daemon.api.call import Handler as CallHandler
 from authsome.daemon.api.logins import LoginsApi
@@ -10,10 +11,11 @@ from authsome.daemon.dashboard.apps import App
 from authsome.daemon.messages import Response
 from authsome.daemon.router import Endpoint
 from authsome.daemon.web.connections import ConnectionPages
-from authsome.daemon.web.visits import Pages, Visitor, Visits, refused_status, said_of
+from authsome.daemon.web.visits import Pages, Visitor, Visits, refused_status, said_of, searched
 from authsome.errors import AuthsomeError, RequestInvalid
 from authsome.models.connection import DEFAULT_CONNECTION
 from authsome.models.login import Flow
+from authsome.vault.connections import Search
 
 _MOST_PAGES = 1000
 
@@ -39,7 +41,7 @@ class AppPages(Pages):
     def list_all(self, visitor: Visitor) -> Response:
         """GET /ui/apps."""
         asked = visitor.query()
-        query = {name: asked.optional_text(name) or "" for name in ("q", "kind", "state")}
+        query = searched(asked, "q", "kind", "state")
         page = asked.integer("page", minimum=1, maximum=_MOST_PAGES) or 1
         asked.done()
         if query["kind"] not in apps.KINDS or query["state"] not in apps.STATES:
@@ -83,7 +85,7 @@ class AppPages(Pages):
 
     def _listing(self, visitor: Visitor, query: dict[str, str], page: int) -> apps.Listing:
         connected = self._broker.credentials.count_by_provider(visitor.caller)
-        known = [_app(entry, connected.get(entry.name, 0)) for entry in self._broker.context.catalog.all()]
+        known = [_app(each, connected.get(each.name, 0)) for each in self._broker.context.catalog.list_all()]
         fitting = [each for each in known if _fits(each, query)]
         start = (page - 1) * apps.PAGE
         return apps.Listing(
@@ -96,15 +98,19 @@ class AppPages(Pages):
 
     def _page(self, visitor: Visitor, given: dict[str, str], refused: AuthsomeError | None) -> Response:
         entry = self._broker.context.catalog.entry(visitor.values["provider"])
-        found = self._broker.credentials.of_provider(visitor.caller, entry.name)
+        credentials = self._broker.credentials
+        names = credentials.names_of(visitor.caller, entry.name)
+        wanted = Search(provider=entry.name, soon=visitor.now)
+        found, _ = credentials.search(visitor.caller, wanted, limit=apps.SHOWN)
         stored = self._connections.shown(visitor, found)
         provider = entry.provider
         view = apps.One(
-            app=_app(entry, len(stored)),
+            app=_app(catalog.listed(entry), len(names)),
             docs_url=provider.docs_url if provider else None,
             hosts=provider.api_url if provider else (),
             scopes=provider.oauth.scopes if provider and provider.oauth else (),
             connections=stored,
+            names=names,
             given=given,
             refused=said_of(refused) if refused else None,
             now=visitor.now,
@@ -113,16 +119,15 @@ class AppPages(Pages):
         return visitor.page(view.app.title, apps.one(view, visitor.token_for), place=apps.PATH, status=status)
 
 
-def _app(entry: Entry, connected: int) -> App:
-    provider = entry.provider
+def _app(listed: Listed, connected: int) -> App:
     return App(
-        name=entry.name,
-        title=provider.display_name if provider else entry.name,
-        description=provider.description if provider else None,
-        flows=provider.flows if provider else (),
-        source=entry.source,
+        name=listed.name,
+        title=listed.summary.title,
+        description=listed.summary.description,
+        flows=listed.summary.flows,
+        source=listed.source,
         connected=connected,
-        problem=entry.problem.message if entry.problem else None,
+        problem=listed.problem.message if listed.problem else None,
     )
 
 

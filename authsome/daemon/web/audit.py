@@ -8,7 +8,7 @@ from authsome.daemon.api.call import Handler as CallHandler
 from authsome.daemon.dashboard import audit as pages
 from authsome.daemon.messages import Response
 from authsome.daemon.router import Endpoint
-from authsome.daemon.web.visits import Pages, Visitor
+from authsome.daemon.web.visits import Pages, Visitor, searched
 from authsome.errors import RequestInvalid, RequestTooLarge
 from authsome.models import log_export
 from authsome.models.audit import Event
@@ -33,7 +33,7 @@ class AuditPages(Pages):
     def show(self, visitor: Visitor) -> Response:
         """GET /audit."""
         asked = visitor.query()
-        query = {name: asked.optional_text(name) or "" for name in ("event", "provider", "identity", "since")}
+        query = searched(asked, "event", "provider", "identity", "since")
         before = asked.integer("before", minimum=1, maximum=_LARGEST)
         asked.done()
         if query["event"] not in {"", *Event}:
@@ -54,7 +54,8 @@ class AuditPages(Pages):
                 before_id=before,
                 limit=pages.PAGE + 1,
             )
-        known = self._broker.principals.list_all(caller) if caller.is_admin else [caller.principal]
+        shown = {each.entry.principal for each in found if each.entry.principal is not None}
+        known = self._broker.principals.named(caller, shown)
         view = pages.Log(
             entries=found[: pages.PAGE],
             query=query,

@@ -42,7 +42,7 @@ class ClaimPages(Pages):
         except RequestInvalid as error:
             return self._page(visitor, given, error)
         identity = self._broker.claims.confirm(
-            visitor.caller.principal, _token(visitor), allowed, owner_id=given["owner"] or None
+            visitor.caller.principal, _token(visitor), allowed, owner=given["owner"] or None
         )
         return visitor.page("Claimed", claims.answered(identity.handle, describe(allowed)))
 
@@ -60,7 +60,7 @@ class ClaimPages(Pages):
             fingerprint=did.fingerprint(claim.did),
             asked_at=claim.created_at,
             now=visitor.now,
-            owners=self._broker.claims.candidates(visitor.caller.principal),
+            owners=self._broker.claims.candidates(visitor.caller.principal, limit=claims.MOST_OFFERED + 1),
             given=given,
             problem=said_of(refused) if refused else None,
         )

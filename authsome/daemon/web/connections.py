@@ -10,7 +10,7 @@ from authsome.daemon.dashboard import connections, pieces
 from authsome.daemon.dashboard.connections import Shown
 from authsome.daemon.messages import Response
 from authsome.daemon.router import Endpoint
-from authsome.daemon.web.visits import Pages, Visitor, Visits, said_of
+from authsome.daemon.web.visits import Pages, Visitor, Visits, said_of, searched
 from authsome.errors import AuthsomeError, NotFound, RequestInvalid
 from authsome.models.connection import Connection, Kind
 from authsome.models.login import Flow
@@ -43,14 +43,14 @@ class ConnectionPages(Pages):
     def shown(self, visitor: Visitor, found: Collection[Connection]) -> list[Shown]:
         """Connections with their providers' display names and their last uses."""
         last = self._broker.usage.last(visitor.caller, {each.provider for each in found})
-        catalog = self._broker.context.catalog
+        titles = self._broker.context.catalog.titles({each.provider for each in found})
         rows = []
         for each in found:
-            provider, use = catalog.find(each.provider), last.get((each.provider, each.name))
+            use = last.get((each.provider, each.name))
             rows.append(
                 Shown(
                     connection=each,
-                    provider=provider.display_name if provider else each.provider,
+                    provider=titles[each.provider],
                     last=use if use and use.at >= each.created_at else None,
                 )
             )
@@ -59,7 +59,7 @@ class ConnectionPages(Pages):
     def list_all(self, visitor: Visitor) -> Response:
         """GET /ui/connections."""
         asked = visitor.query()
-        query = {name: asked.optional_text(name) or "" for name in ("q", "state")}
+        query = searched(asked, "q", "state")
         page = asked.integer("page", minimum=1, maximum=_MOST_PAGES) or 1
         asked.done()
         if query["state"] not in connections.STATES:
@@ -151,10 +151,8 @@ class ConnectionPages(Pages):
 
     def _titled(self, words: str) -> list[str]:
         """The providers whose display names hold these words."""
-        entries = self._broker.context.catalog.all()
-        return [
-            entry.name for entry in entries if entry.provider and words.lower() in entry.provider.display_name.lower()
-        ]
+        known = self._broker.context.catalog.list_all()
+        return [each.name for each in known if words.lower() in each.summary.title.lower()]
 
     def _named(self, visitor: Visitor) -> Connection:
         provider, name = visitor.values["provider"], visitor.values["connection"]

@@ -37,8 +37,12 @@ class IdentityPages(Pages):
         if whose not in identities.WHOSE:
             raise RequestInvalid("there is no such choice")
         caller, broker = visitor.caller, self._broker
+        found, total = broker.identities.page(
+            caller, everybody=whose == "all", limit=identities.PAGE, offset=(page - 1) * identities.PAGE
+        )
         view = identities.Listing(
-            identities=broker.identities.list_all(caller, everybody=whose == "all"),
+            identities=found,
+            total=total,
             whose=whose if caller.is_admin else None,
             page=page,
             waiting=broker.claims.list_open(caller, limit=MOST_WAITING) if caller.is_admin else None,

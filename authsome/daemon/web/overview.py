@@ -43,7 +43,7 @@ class OverviewPage(Pages):
             number=sum(broker.credentials.count_by_provider(caller).values()),
             days=broker.usage.days(caller, _DAYS),
             runs=broker.runs.list_live(caller, limit=overview.SHOWN),
-            identities=broker.identities.list_all(caller),
+            identities=broker.identities.page(caller, limit=overview.SHOWN)[0],
             now=visitor.now,
         )
         return visitor.page("Overview", overview.content(view, visitor.token_for))

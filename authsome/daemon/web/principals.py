@@ -79,10 +79,15 @@ class PrincipalPages(Pages):
     def _page(
         self, visitor: Visitor, *, page: int = 1, email: str = "", refused: AuthsomeError | None = None
     ) -> Response:
+        known = self._broker.principals
+        found, total = known.page(visitor.caller, limit=principals.PAGE, offset=(page - 1) * principals.PAGE)
+        waiting, invited = known.invitations(visitor.caller, limit=principals.PAGE)
         group = principals.Group(
-            principals=self._broker.principals.list_all(visitor.caller),
+            principals=found,
+            total=total,
             present=visitor.caller.principal,
-            invitations=self._broker.principals.list_invitations(visitor.caller),
+            invitations=waiting,
+            invited=invited,
             page=page,
             now=visitor.now,
         )

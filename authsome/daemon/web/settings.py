@@ -10,6 +10,8 @@ from authsome.daemon.router import Endpoint
 from authsome.daemon.web.visits import Pages, Visitor, Visits, refused_status, said_of
 from authsome.errors import AuthenticationFailed, AuthsomeError
 
+_MOST_PAGES = 1000
+
 
 class SettingsPages(Pages):
     """What a principal sets for itself."""
@@ -30,8 +32,10 @@ class SettingsPages(Pages):
 
     def show(self, visitor: Visitor) -> Response:
         """GET /ui/settings."""
-        visitor.query().done()
-        return self._page(visitor)
+        asked = visitor.query()
+        page = asked.integer("page", minimum=1, maximum=_MOST_PAGES) or 1
+        asked.done()
+        return self._page(visitor, page=page)
 
     def set_password(self, visitor: Visitor) -> Response:
         """POST …/password."""
@@ -68,13 +72,20 @@ class SettingsPages(Pages):
             return None
         return Administered(
             age=broker.rekeying.age(),
-            providers=[each for each in broker.context.catalog.all() if each.source != "bundled"],
-            principals=len(broker.principals.list_all(visitor.caller)),
+            providers=broker.context.catalog.own(),
+            principals=broker.principals.count(visitor.caller),
         )
 
-    def _page(self, visitor: Visitor, *, email: str | None = None, refused: AuthsomeError | None = None) -> Response:
+    def _page(
+        self, visitor: Visitor, *, page: int = 1, email: str | None = None, refused: AuthsomeError | None = None
+    ) -> Response:
+        sessions, total = self._broker.dashboard_sessions.page(
+            visitor.caller, limit=settings.SESSIONS, offset=(page - 1) * settings.SESSIONS
+        )
         values = settings.Settings(
-            sessions=self._broker.dashboard_sessions.list_all(visitor.caller),
+            sessions=sessions,
+            total=total,
+            page=page,
             present=visitor.session,
             email=visitor.caller.principal.email,
             has_password=self._broker.entrance.has_password(visitor.caller),

@@ -32,6 +32,7 @@ HOME: Final = "/ui/"
 SIGN_IN: Final = "/ui/sign-in"
 FORM_TOKEN: Final = "form_token"  # noqa: S105  # a form field's name
 _NOTE: Final = "note"
+_MOST_SEARCHED: Final = 200  # characters
 _COOKIE: Final = "authsome_session"
 _OURS: Final = re.compile(r"/(?:ui/|claim/|audit)[!-\[\]-~]*")
 _BROWSERS: Final = (("Edg/", "Edge"), ("Firefox/", "Firefox"), ("Chrome/", "Chrome"), ("Safari/", "Safari"))
@@ -196,6 +197,11 @@ def said_of(error: AuthsomeError) -> str:
     if error.hint and not isinstance(error, AuthenticationFailed):
         return f"{error.message}: {error.hint}"
     return error.message
+
+
+def searched(asked: Fields, *names: str) -> dict[str, str]:
+    """What a list is searched for, by name; no name of anything is longer than is taken of it."""
+    return {name: (asked.optional_text(name) or "")[:_MOST_SEARCHED] for name in names}
 
 
 def refused_status(error: AuthsomeError | None) -> int:

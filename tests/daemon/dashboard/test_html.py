@@ -1,6 +1,7 @@
 """Templates escape every value, and name exactly the values they are given."""
 
 import re
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -154,3 +155,23 @@ def test_monograms_can_be_read():
     tones = re.findall(r"\.tone-\d \{ background: (#[0-9a-f]{6}); \}", SHEET)
     assert len(tones) == 8
     assert all(contrast("#ffffff", tone) >= 4.5 for tone in tones)
+
+
+@pytest.mark.parametrize("text", ["", "short", "x" * 200, "\"<'&" * 60, "é" * 90, "\N{GRINNING FACE}" * 40])
+def test_what_is_clipped_takes_no_more_bytes_than_it_may(text):
+    """Whatever its characters take in a page; and what fits is whole."""
+    for most in (20, 60, 120):
+        shown = html.clipped(text, most)
+        assert len(shown.encode()) <= most
+        if shown.endswith("…"):
+            assert text.startswith(unescape(shown[:-1]))
+            assert len(html.escaped(text).encode()) > most
+        else:
+            assert unescape(shown) == text
+
+
+def test_long_lists_and_sentences_are_cut():
+    """Of many names it is said how many more there are; no error fills a page."""
+    assert html.enumerated(["a", "<b>"], 2) == "a, &lt;b&gt;"
+    assert html.enumerated(["a", "b", "c", "d"], 2) == "a, b, and 2 more"
+    assert len(html.sentence("x" * 10_000)) < 1000
