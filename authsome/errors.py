@@ -176,6 +176,11 @@ class ProviderInvalid(AuthsomeError):
     http_status = 422
     default_hint = None
 
+    def __init__(self, message: str | None = None, *, hint: str | None = None, field: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.field = field
+        """Where in the definition, as in `oauth.token_url`; empty where it is not about one of its fields."""
+
 
 class ProviderExists(AuthsomeError):
     """a provider of this name exists already."""

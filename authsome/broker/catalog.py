@@ -426,6 +426,7 @@ def _check_claims(custom: Provider, source: str, bundled: _Bundled) -> None:
                     raise ProviderInvalid(
                         f"{source}: api_url: {mine.pattern.host} belongs to the bundled provider {name}",
                         hint=f"to change that provider, name the definition {name}",
+                        field="api_url",
                     )
 
 

@@ -53,7 +53,8 @@ class Section:
     def error(self, key: str, problem: str, *, hint: str | None = None) -> ProviderInvalid:
         """The error for one field, ready to be raised: `github.json: oauth.token_url: must be …`."""
         where = ".".join(part for part in (self._path, key) if part)
-        return ProviderInvalid(": ".join(part for part in (self._source, where, problem) if part), hint=hint)
+        said = ": ".join(part for part in (self._source, where, problem) if part)
+        return ProviderInvalid(said, hint=hint, field=where)
 
     def has(self, key: str) -> bool:
         """Whether the field is there and not null."""

@@ -29,6 +29,7 @@ from authsome.daemon.web.entrance import EntranceApi
 from authsome.daemon.web.identities import IdentityPages
 from authsome.daemon.web.overview import OverviewPage
 from authsome.daemon.web.principals import PrincipalPages
+from authsome.daemon.web.providers import ProviderPages
 from authsome.daemon.web.runs import RunPages
 from authsome.daemon.web.settings import SettingsPages
 from authsome.daemon.web.visits import Visits
@@ -76,6 +77,7 @@ def table(
         *IdentityPages(broker, visits).endpoints(),
         *ClaimPages(broker, visits).endpoints(),
         *PrincipalPages(broker, visits, base_url=base_url).endpoints(),
+        *ProviderPages(broker, visits).endpoints(),
         *SettingsPages(broker, visits, authentication).endpoints(),
         Endpoint(
             method="GET",

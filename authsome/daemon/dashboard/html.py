@@ -88,6 +88,11 @@ def enumerated(words: Sequence[str], most: int = 8) -> Html:
     return join(shown, between=Html(", "))
 
 
+def lines(text: str) -> Html:
+    """What stands in a field of several lines, where quotation marks mean nothing."""
+    return Html(escape(text, quote=False))
+
+
 def sentence(text: str | None) -> Html:
     """An error's message or hint as a sentence: first letter large, full stop, `commands` in backticks as code."""
     if not text:

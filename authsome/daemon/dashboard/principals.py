@@ -14,6 +14,7 @@ from authsome.models.principal import Invitation, Principal, Role
 SETTINGS: Final = "/ui/settings"  # the place that they belong to
 PATH: Final = SETTINGS + "/principals"
 ONE: Final = PATH + "/{principal}"
+ADD: Final = PATH + "/programs"
 INVITE: Final = SETTINGS + "/invitations"
 INVITATION: Final = INVITE + "/{invitation}/withdraw"
 ROLES: Final = {Role.USER.value: "User", Role.ADMIN.value: "Admin"}
@@ -38,17 +39,44 @@ class Group:
     now: datetime
 
 
-def content(group: Group, token_for: TokenFor, *, email: str = "", problem: str | None = None) -> Html:
-    """Principals with what can be done, invitations, and the form for another."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What was filled in before, and why it was not taken: an invitation's, or a program's."""
+
+    email: str = ""
+    invite_role: str = Role.USER
+    email_problem: str | None = None
+    name: str = ""
+    add_role: str = Role.USER
+    name_problem: str | None = None
+
+
+NOTHING: Final = Given()
+
+
+def content(group: Group, token_for: TokenFor, given: Given = NOTHING) -> Html:
+    """Principals with what can be done, invitations, and the forms for others."""
     number = group.total
     waiting = [_invitation(each, group.now, token_for) for each in group.invitations]
     if group.invited > len(group.invitations):
         text = f"and {group.invited - len(group.invitations)} more, which are withdrawn in the terminal"
         waiting.append(html.render("row", content=text))
-    fields = [
-        shell.text_field(TextField(name="email", label="E-mail", kind="email", value=email)),
-        shell.select("role", "Role", ROLES, Role.USER),
+    email = TextField(
+        name="email", label="E-mail", kind="email", value=given.email, problem=given.email_problem,
+    )  # fmt: skip
+    invite = [
+        shell.text_field(email),
+        shell.select("role", "Role", ROLES, given.invite_role),
         html.render("actions", content=shell.button("Invite")),
+    ]
+    name = TextField(
+        name="name", label="Name", value=given.name, hint="such as `ci`; it cannot be changed",
+        problem=given.name_problem,
+    )  # fmt: skip
+    add = [
+        shell.text_field(name),
+        shell.select("role", "Role", ROLES, given.add_role, key="program-role"),
+        html.render("actions", content=shell.button("Add")),
     ]
     return html.render(
         "principals",
@@ -58,8 +86,8 @@ def content(group: Group, token_for: TokenFor, *, email: str = "", problem: str 
         invitations=html.render("rows", rows=html.join(waiting))
         if waiting
         else html.render("nothing", text="Nobody is invited who has not come yet."),
-        problem=shell.problem(problem),
-        invite=shell.post(token_for, INVITE, html.join(fields), kind="narrow"),
+        invite=shell.post(token_for, INVITE, html.join(invite), kind="narrow"),
+        add=shell.post(token_for, ADD, html.join(add), kind="narrow"),
     )
 
 

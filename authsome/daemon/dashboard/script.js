@@ -4,6 +4,15 @@
 // A link of `authsome ui` opens without a further click; what goes on step by step does so.
 document.querySelector("form[data-submit]")?.requestSubmit();
 
+// A file that is chosen is put into the field beside it, to be looked at before it is sent.
+const file = document.querySelector("[data-file]");
+if (file) {
+  file.hidden = false;
+  file.querySelector("input").addEventListener("change", async (event) => {
+    document.getElementById(file.dataset.file).value = await event.target.files[0].text();
+  });
+}
+
 // What is marked as live is fetched anew while somebody looks; the rest of the page, and the focus, stay. A button is
 // not taken away under a finger: whoever begins to use what is live while the answer is on its way keeps it.
 const EVERY = 3000; // ms

@@ -5,20 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final
-from urllib.parse import quote
 
-from authsome.broker.catalog import Entry
 from authsome.broker.rekeying import Age
-from authsome.daemon.dashboard import apps, html, pieces, principals, shell, times
+from authsome.daemon.dashboard import html, pieces, principals, providers, shell, times
 from authsome.daemon.dashboard.html import Html
 from authsome.daemon.dashboard.shell import TextField, TokenFor
 from authsome.models.visit import DashboardSession, Way
 
 PATH = "/ui/settings"
-SHOWN: Final = 20  # definitions, with a form each
 SESSIONS: Final = 20  # of a page
 PASSWORD = PATH + "/password"
-PROVIDER_REMOVE = PATH + "/providers/{provider}/remove"
 SESSION_END = PATH + "/sessions/{id}/end"
 
 _SOURCES: Final[Mapping[str, str]] = MappingProxyType(
@@ -57,8 +53,8 @@ class Administered:
 
     age: Age
     """Of the keys."""
-    providers: Sequence[Entry]
-    """Those that are not bundled."""
+    providers: int
+    """How many are not bundled."""
     principals: int
 
 
@@ -77,11 +73,11 @@ def content(settings: Settings, token_for: TokenFor, *, email: str | None = None
         ),
         sessions=html.join(rows),
         pager=pieces.pager(PATH, {}, page=settings.page, more=settings.page * SESSIONS < settings.total),
-        admin=_administered(settings.administered, settings.now, token_for) if settings.administered else None,
+        admin=_administered(settings.administered, settings.now) if settings.administered else None,
     )
 
 
-def _administered(found: Administered, now: datetime, token_for: TokenFor) -> Html:
+def _administered(found: Administered, now: datetime) -> Html:
     age = found.age
     keys: list[tuple[str, Html | str]] = [
         ("Master key", _SOURCES[age.source]),
@@ -89,40 +85,11 @@ def _administered(found: Administered, now: datetime, token_for: TokenFor) -> Ht
     ]
     if age.vault_key_at is not None:
         keys.append(("Oldest vault key", times.moment(age.vault_key_at, now)))
-    rows = [_provider(each, token_for) for each in found.providers[:SHOWN]]
-    if len(found.providers) > SHOWN:
-        rows.append(html.render("more_providers", number=len(found.providers) - SHOWN))
     return html.render(
         "settings_admin",
         keys=html.join(html.render("detail", name=name, value=value) for name, value in keys),
-        providers=html.render("boxed", content=html.join(rows))
-        if rows
-        else pieces.empty("There is none. Register one from its file:", "authsome register FILE"),
+        providers=pieces.link(providers.PATH, f"See all {found.providers}" if found.providers else "Register one"),
         principals=pieces.link(principals.PATH, f"See all {found.principals}" if found.principals > 1 else "See them"),
-    )
-
-
-def _provider(entry: Entry, token_for: TokenFor) -> Html:
-    is_override = entry.source == "override"
-    text = "The bundled definition is back in its place then. " if is_override else ""
-    action = PROVIDER_REMOVE.format(provider=quote(entry.name, safe=""))
-    row = html.render(
-        "provider_row",
-        url=f"{apps.PATH}/{quote(entry.name, safe='')}",
-        name=entry.name,
-        marks=pieces.tag("cannot be read", "bad") if entry.provider is None else None,
-        facts="in place of the bundled one" if is_override else None,
-    )
-    return html.join(
-        [
-            row,
-            html.render(
-                "act",
-                name=f"Remove {entry.name}",
-                text=f"{text}Its OAuth client is forgotten. What is connected by it has to be logged out before.",
-                form=shell.post(token_for, action, shell.button(f"Remove {entry.name}", "danger small")),
-            ),
-        ]
     )
 
 

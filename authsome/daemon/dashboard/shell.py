@@ -55,6 +55,22 @@ class TextField:
     autocomplete: str = "off"
     required: bool = True
     focus: bool = False
+    problem: str | None = None
+    """Why it was not taken."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextArea:
+    """Several lines."""
+
+    name: str
+    label: str
+    value: str
+    rows: int = 12
+    hint: str | None = None
+    problem: str | None = None
+    is_fixed: bool = False
+    """Whether it is only shown, and sent as it is."""
 
 
 def page(frame: Frame, title: str, content: Html) -> Html:
@@ -119,18 +135,49 @@ def text_field(field: TextField) -> Html:
         autocomplete=field.autocomplete,
         required=Html(" required") if field.required else None,
         focus=Html(" autofocus") if field.focus else None,
-        described=f"hint-{field.name}" if field.hint else None,
-        hint=html.render("hint", name=field.name, text=html.sentence(field.hint)) if field.hint else None,
+        **_beside(field),
     )
 
 
-def select(name: str, label: str, options: Mapping[str, str], chosen: str) -> Html:
-    """A choice: what is sent, and what is shown for it."""
+def text_area(area: TextArea) -> Html:
+    """A field of several lines with its label and hint."""
+    return html.render(
+        "text_area",
+        name=area.name,
+        label=area.label,
+        rows=area.rows,
+        value=html.lines(area.value),
+        required=None if area.is_fixed else Html(" required"),
+        fixed=Html(" readonly") if area.is_fixed else None,
+        **_beside(area),
+    )
+
+
+def select(name: str, label: str, options: Mapping[str, str], chosen: str, *, key: str | None = None) -> Html:
+    """A choice: what is sent, and what is shown for it; with a `key` where a page has two of this name."""
     shown = (
         html.render("option", value=value, text=text, selected=Html(" selected") if value == chosen else None)
         for value, text in options.items()
     )
-    return html.render("select", name=name, label=label, options=html.join(shown))
+    return html.render("select", name=name, key=key or name, label=label, options=html.join(shown))
+
+
+def check_box(name: str, label: str) -> Html:
+    """What has to be agreed to."""
+    return html.render("check_box", name=name, label=label)
+
+
+def _beside(field: TextField | TextArea) -> dict[str, str | None]:
+    """What stands beside a field: why it was not taken, and a hint."""
+    parts = [("problem", field.problem), ("hint", field.hint)]
+    return {
+        "invalid": "true" if field.problem else "false",
+        "described": " ".join(f"{kind}-{field.name}" for kind, text in parts if text),
+        "problem": html.render("field_problem", name=field.name, text=html.sentence(field.problem))
+        if field.problem
+        else None,
+        "hint": html.render("hint", name=field.name, text=html.sentence(field.hint)) if field.hint else None,
+    }
 
 
 def problem(text: str | None) -> Html | None:

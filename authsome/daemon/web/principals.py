@@ -4,6 +4,7 @@ from authsome.broker.broker import Broker
 from authsome.broker.principals import INVITATION_PATH
 from authsome.daemon.api.call import Handler as CallHandler
 from authsome.daemon.dashboard import principals
+from authsome.daemon.dashboard.principals import NOTHING, Given
 from authsome.daemon.messages import Response
 from authsome.daemon.router import Endpoint
 from authsome.daemon.web.visits import Pages, Visitor, Visits, refused_status, said_of
@@ -27,6 +28,7 @@ class PrincipalPages(Pages):
             endpoint("GET", principals.PATH, self.show, "The principals, and who is invited"),
             endpoint("POST", principals.ONE + "/role", self.set_role, "Make one an admin, or a user"),
             endpoint("POST", principals.ONE + "/remove", self.remove, "Remove one with all that is its own"),
+            endpoint("POST", principals.ADD, self.add, "Add a principal for programs"),
             endpoint("POST", principals.INVITE, self.invite, "Invite a person; the answer has the link"),
             endpoint("POST", principals.INVITATION, self.withdraw, "Make an invitation worthless"),
         )
@@ -66,9 +68,25 @@ class PrincipalPages(Pages):
         try:
             made = self._broker.principals.invite(visitor.caller, email, role)
         except AuthsomeError as error:
-            return self._page(visitor, email=email, refused=error)
+            given = Given(email=email, invite_role=role, email_problem=said_of(error))
+            return self._page(visitor, given=given, refused=error)
         url = f"{self._base_url}{INVITATION_PATH}{made.token.reveal()}"
         return visitor.page("Invited", principals.invited(made.invitation.email, url), place=principals.SETTINGS)
+
+    def add(self, visitor: Visitor) -> Response:
+        """POST …/programs."""
+        name, role = visitor.form.optional_text("name") or "", _role(visitor.form.text("role"))
+        visitor.form.done()
+        try:
+            made = self._broker.principals.add(visitor.caller, name, role)
+        except AuthsomeError as error:
+            return self._page(
+                visitor, given=Given(name=name, add_role=role, name_problem=said_of(error)), refused=error
+            )
+        said = (
+            f"the principal {made.name} is added; claim identities for it: `authsome identity claim`, as each of them"
+        )
+        return visitor.onward(principals.PATH, said)
 
     def withdraw(self, visitor: Visitor) -> Response:
         """POST …/withdraw."""
@@ -77,7 +95,7 @@ class PrincipalPages(Pages):
         return visitor.onward(principals.PATH, "that invitation is worth nothing now")
 
     def _page(
-        self, visitor: Visitor, *, page: int = 1, email: str = "", refused: AuthsomeError | None = None
+        self, visitor: Visitor, *, page: int = 1, given: Given = NOTHING, refused: AuthsomeError | None = None
     ) -> Response:
         known = self._broker.principals
         found, total = known.page(visitor.caller, limit=principals.PAGE, offset=(page - 1) * principals.PAGE)
@@ -91,9 +109,7 @@ class PrincipalPages(Pages):
             page=page,
             now=visitor.now,
         )
-        content = principals.content(
-            group, visitor.token_for, email=email, problem=said_of(refused) if refused else None
-        )
+        content = principals.content(group, visitor.token_for, given)
         return visitor.page("Principals", content, place=principals.SETTINGS, status=refused_status(refused))
 
 

@@ -26,7 +26,6 @@ class SettingsPages(Pages):
         return (
             endpoint("GET", settings.PATH, self.show, "The settings"),
             endpoint("POST", settings.PASSWORD, self.set_password, "Set e-mail address and password"),
-            endpoint("POST", settings.PROVIDER_REMOVE, self.remove_provider, "Remove a definition that is not bundled"),
             endpoint("POST", settings.SESSION_END, self.end_session, "Sign another browser out"),
         )
 
@@ -56,23 +55,13 @@ class SettingsPages(Pages):
         self._broker.dashboard_sessions.end(visitor.caller, visitor.values["id"])
         return visitor.onward(settings.PATH, "that browser is signed out")
 
-    def remove_provider(self, visitor: Visitor) -> Response:
-        """POST …/providers/{provider}/remove."""
-        visitor.form.done()
-        try:
-            gone = self._broker.providers.remove(visitor.caller, visitor.values["provider"], forget=False)
-        except AuthsomeError as error:
-            return visitor.onward(settings.PATH, said_of(error), is_good=False)
-        back = ", and the bundled one is back" if gone.restored else ""
-        return visitor.onward(settings.PATH, f"the definition of {gone.name} is removed{back}")
-
     def _administered(self, visitor: Visitor) -> Administered | None:
         broker = self._broker
         if not visitor.caller.is_admin:
             return None
         return Administered(
             age=broker.rekeying.age(),
-            providers=broker.context.catalog.own(),
+            providers=len(broker.context.catalog.own()),
             principals=broker.principals.count(visitor.caller),
         )
 

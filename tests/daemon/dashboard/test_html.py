@@ -83,6 +83,7 @@ def test_templates_keep_their_rule(path):
         assert re.findall(r"\{\{(\w+)\}\}", tag) in (
             [],
             ["required", "focus"],
+            ["required", "fixed"],
             ["current"],
             ["kind"],
             ["selected"],
@@ -141,6 +142,7 @@ SCHEMES = [dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", block)) for block in
         ("good", "good-ground", 4.5),
         ("bad", "bad-ground", 4.5),
         ("bad", "card", 3),
+        ("bad", "ground", 4.5),
         ("edge", "card", 3),
         ("accent", "card", 3),
     ],
