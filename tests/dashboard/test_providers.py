@@ -101,11 +101,12 @@ def test_without_script(daemon, page, open_without_script):
     page.wait_for("#problem-definition")
     assert "Is not JSON at line 1" in page.text("#problem-definition")
     page.fill(
-        "[name=definition]", json.dumps({"schema_version": 1, "name": "acme", "api_url": "a.example", "oath": {}})
+        "[name=definition]",
+        json.dumps({"schema_version": 1, "name": "acme", "api_url": "a.example", "api_key": {}, "oath": {}}),
     )
     page.click(REVIEW)
     page.wait_for_text("oath")
-    assert page.text("#problem-definition").startswith("Oath:")
+    assert "did you mean 'oauth'?" in page.text("#problem-definition")
     assert '"oath": {}' in page.value("[name=definition]")
     page.fill("[name=definition]", COMMENTED % "Acme")
     page.click(REVIEW)

@@ -50,6 +50,7 @@ class Tenant:
             "asset": "style.css",
             "token": "none",
             "session": "none",
+            "digest": "none",
         }
 
     @property
