@@ -7,7 +7,6 @@ import pytest
 from dashboard import seed
 from dashboard.visitor import Visitor, invited
 from fakes import definitions, oidc
-from fakes.patience import processor_seconds
 
 KEY = "kk-aaaaaaaaaaaaaaaaaaaaaaaa"
 EVIL = '"><img src=x onerror=alert(1)><script>alert(1)</script>'
