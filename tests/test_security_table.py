@@ -13,7 +13,6 @@ CASES: Final = range(1, 215)
 CITATION: Final = re.compile(r"\bSEC-(\d+)\b")
 ROW: Final = re.compile(r"\| (\d+) \| ([^|]+) \| ([^|]+) \|")
 TEST: Final = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
-LATER: Final = re.compile(r"later: issue \d+(?:, .+)?")
 LIMIT: Final = re.compile(r"limit: .+")
 
 
@@ -54,10 +53,10 @@ def test_every_case_is_there_once(rows):
 
 
 def test_every_case_is_held_or_says_why_not(rows):
-    """A row names tests, an issue to come, or a limit; nothing else."""
+    """A row names tests, or a limit; nothing else."""
     for number, _, held in rows:
         rest = TEST.sub("", held).replace(",", "").strip()
-        assert (not rest) if TEST.search(held) else (LATER.fullmatch(held) or LIMIT.fullmatch(held)), (number, held)
+        assert (not rest) if TEST.search(held) else LIMIT.fullmatch(held), (number, held)
 
 
 def test_every_named_test_exists_and_cites_its_case(rows, citations):
