@@ -178,6 +178,26 @@ def test_twenty_commands_and_no_daemon(program):
     assert sum("daemon serve" in line for line in program.processes().values()) == 1
 
 
+@pytest.mark.parametrize("place", ["", "server"])
+def test_directories_that_others_could_write(program, place):
+    """A home in which somebody else could exchange files is refused, and so is a link in its place. # SEC-119"""
+    assert program("whoami").returncode == 0
+    assert program("daemon", "stop").returncode == 0
+    directory = program.home / place
+    for mode in (0o777, 0o770, 0o702):
+        directory.chmod(mode)
+        done = program("whoami")
+        assert (done.returncode, "can be written by others" in done.stderr) == (9, True), done.stderr
+    directory.chmod(0o700)
+    real = directory.rename(directory.with_name("real"))
+    directory.symlink_to(real)
+    done = program("whoami")
+    assert (done.returncode, "not a directory of ours" in done.stderr) == (9, True), done.stderr
+    directory.unlink()
+    real.rename(directory)
+    assert program("whoami").returncode == 0
+
+
 def test_a_home_of_any_name_works(tmp_path, authority, api_server):
     """One so deep that no socket's address holds its path, with blanks and other letters, serves a run. # SEC-121"""
     variables = {"AUTHSOME_CA_BUNDLE": str(authority.certificate)}
