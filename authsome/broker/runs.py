@@ -57,7 +57,7 @@ class Runs:
             inside: the run that this one is begun in: it may use no more than that one, and no longer.
 
         Raises:
-            NotAllowed: it would, or that run is over; or nobody but a principal is there to act.
+            NotAllowed: it would, or that run is over or another identity's; or nobody but a principal is there to act.
             ProviderNotFound: a provider named in `choice` does not exist.
             ConnectionNotFound: it exists, but not that connection of it.
         """
@@ -183,6 +183,11 @@ class Runs:
             raise NotAllowed(
                 "the run that this one is begun in is over",
                 hint="begin it outside of that run, or unset AUTHSOME_RUN if you are",
+            )
+        if run.identity != caller.handle:  # whose limits might be wider, now or later
+            raise NotAllowed(
+                f"the run that this one is begun in is of the identity {run.identity}",
+                hint=f"begin it outside of that run, or as {run.identity}",
             )
         return run
 
