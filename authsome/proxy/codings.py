@@ -1,7 +1,7 @@
 """Content codings undone (RFC 9110 §8.4): gzip, deflate, Brotli (RFC 7932), Zstandard (RFC 8878).
 
-Rule 1: a bomb does not fill the memory. What is decoded comes in blocks, and of what can grow without bounds from one
-piece, Brotli and Zstandard, no piece may grow to more than `MOST`.
+Rule 1: a bomb does not fill the memory. What is decoded comes in blocks, one when it is asked for: some bytes of Brotli
+or Zstandard are gigabytes.
 Rule 2: what breaks off, or is not coded as it says, is an error and never a whole body.
 Rule 3: the libraries of Brotli and Zstandard are loaded when the first such body comes. Where there are none, as in the
 built archive, these two codings are unknown; a stub (`stubs.py`) is none.
@@ -15,7 +15,6 @@ from typing import Any, Final, Protocol
 
 from authsome.errors import EndpointUnreachable
 
-MOST: Final = 16 * 1024 * 1024  # bytes that one piece, as it came from the server, may become
 _BLOCK: Final = 64 * 1024  # of decoded bytes at a time
 _WINDOW: Final = 8 * 1024 * 1024  # bytes; what a content coding may ask for at most (RFC 9659 §3)
 _GZIP: Final = frozenset({b"gzip", b"x-gzip"})
@@ -36,7 +35,7 @@ class Decoder(Protocol):
     """Undoes the coding of one body."""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What is in it, in blocks.
+        """What is in it, in blocks; to be had to the end before more is fed.
 
         Raises:
             EndpointUnreachable: it is not coded as it says.
@@ -80,14 +79,6 @@ def _is_installed(name: str) -> bool:
 
 def _not_as_it_says() -> EndpointUnreachable:
     return EndpointUnreachable("the answer is not compressed as it says")
-
-
-def _check_size(size: int) -> None:
-    if size > MOST:
-        raise EndpointUnreachable(
-            f"the answer is compressed so far that a piece of it holds more than {MOST >> 20} MiB",
-            hint='the provider\'s definition can say "scrub": "off"',
-        )
 
 
 def _check_whole(is_whole: bool) -> None:  # noqa: FBT001  # what it checks
@@ -156,7 +147,6 @@ class _Brotli:
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """See `Decoder`."""
-        size = 0
         self._has_begun = self._has_begun or bool(data)
         block = b""
         while data or block or not self._decompressor.can_accept_more_data():
@@ -165,8 +155,6 @@ class _Brotli:
             except self._error as error:
                 raise _not_as_it_says() from error
             data = b""
-            size += len(block)
-            _check_size(size)
             if block:
                 yield block
 
@@ -192,7 +180,6 @@ if sys.version_info < (3, 12):
 
         def feed(self, data: bytes) -> Iterator[bytes]:
             """See `Decoder`."""
-            size = 0
             for at in range(0, len(data), self._STEP):
                 rest = data[at : at + self._STEP]
                 while rest:
@@ -203,8 +190,6 @@ if sys.version_info < (3, 12):
                     except self._error as error:
                         raise _not_as_it_says() from error
                     rest = self._frame.unused_data
-                    size += len(found)
-                    _check_size(size)
                     for start in range(0, len(found), _BLOCK):
                         yield found[start : start + _BLOCK]
 
@@ -229,7 +214,6 @@ else:
 
         def feed(self, data: bytes) -> Iterator[bytes]:
             """See `Decoder`."""
-            size = 0
             while data or (self._frame is not None and not self._frame.eof and not self._frame.needs_input):
                 if self._frame is None or self._frame.eof:
                     self._frame = self._library.ZstdDecompressor(options=self._options)
@@ -238,8 +222,6 @@ else:
                 except self._library.ZstdError as error:
                     raise _not_as_it_says() from error
                 data = self._frame.unused_data if self._frame.eof else b""
-                size += len(block)
-                _check_size(size)
                 if block:
                     yield block
 

@@ -12,7 +12,7 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -258,6 +258,8 @@ class Child(LiveConnectionHandler):
                 await self._guarded(flow, self._response)
             case http_hooks.HttpResponseHook(flow=flow):
                 self._response_trailers(flow)
+            case layers.Room():
+                await self.drain_writers()
             case tls_layers.TlsClienthelloHook(data=hello):
                 self._client_hello(hello)
             case tls_layers.TlsStartClientHook(data=start):
@@ -417,10 +419,13 @@ class Child(LiveConnectionHandler):
         start.ssl_conn.set_connect_state()
 
 
-def _filtered(through: Filter, data: bytes) -> list[bytes]:
-    """What the child gets for a piece of a body; an empty piece is its end."""
+def _filtered(through: Filter, data: bytes) -> Iterator[bytes]:
+    """What the child gets for a piece of a body, in portions; an empty piece is its end."""
     found = through.feed(data) if data else through.finish()
-    return [found] if found else []
+    while found or through.has_more:
+        if found:
+            yield found
+        found = through.feed(b"") if through.has_more else b""
 
 
 def _instead(left: list[bytes], _data: bytes) -> list[bytes]:

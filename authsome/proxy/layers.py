@@ -9,7 +9,7 @@ so `install()` puts ours there; the functional tests fail when a new mitmproxy h
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, cast
@@ -149,6 +149,13 @@ def answer_to(code: object, message: str, address: Sequence[object] | None) -> A
     return answers.problem(EndpointUnreachable(f"{where}{cause}"), target=target, is_closing=True)
 
 
+@dataclass
+class Room(commands.StartHook):  # type: ignore[no-untyped-call]  # what registers its name
+    """Wait until the child has room."""
+
+    flow: http.HTTPFlow
+
+
 class Stream(http_layers.HttpStream):
     """One request and its response."""
 
@@ -175,12 +182,25 @@ class Stream(http_layers.HttpStream):
                 self.flow.response.raw_content = b""
         yield from super().send_response(already_streamed)
 
+    def state_stream_response_body(self, event: events.Event) -> CommandGenerator[None]:
+        """Pass on what is in a piece; where that is much, as the child has room for it."""
+        response = self.flow.response
+        if not isinstance(event, ResponseData) or response is None or not callable(response.stream):
+            yield from super().state_stream_response_body(event)
+            return
+        has_passed = False
+        for portion in cast("Iterable[bytes]", response.stream(event.data)):
+            if has_passed:
+                yield Room(self.flow)
+            yield http_layers.SendHttp(ResponseData(self.stream_id, portion), self.context.client)
+            has_passed = True
+
     def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> CommandGenerator[None]:
         """Before a response breaks off, pass on what was held back of it."""
         response = self.flow.response
         is_streaming = self.server_state == self.state_stream_response_body
         if isinstance(event, ResponseProtocolError) and is_streaming and response is not None:
-            for chunk in cast("list[bytes]", response.stream(b"")) if callable(response.stream) else ():
+            for chunk in cast("Iterable[bytes]", response.stream(b"")) if callable(response.stream) else ():
                 yield http_layers.SendHttp(ResponseData(self.stream_id, chunk), self.context.client)
         yield from super().handle_protocol_error(event)
 

@@ -153,8 +153,15 @@ def _whole_base64(data: bytes) -> tuple[bytes, bytes]:
     return encoded, encoded.translate(_URL_SAFE)
 
 
+_PORTION: Final = 256 * 1024  # bytes of decoded ones that an engine is given at a time
+
+
 class Filter(Protocol):
     """What a body's content goes through."""
+
+    @property
+    def has_more(self) -> bool:
+        """Whether what was fed has more in it than was had: nothing is to be fed until then, but for empty bytes."""
 
     def feed(self, data: bytes) -> bytes:
         """What of it can be passed on now."""
@@ -165,6 +172,8 @@ class Filter(Protocol):
 
 class Scrubber:
     """Replaces secrets in a stream."""
+
+    has_more: Final = False
 
     def __init__(self, needles: Needles) -> None:
         self._needles = needles
@@ -187,6 +196,13 @@ class Decoded:
     def __init__(self, decoder: Decoder, needles: Needles) -> None:
         self._decoder = decoder
         self._scrubber = Scrubber(needles)
+        self._blocks: Iterator[bytes] | None = None
+        """What is still to be decoded of what was fed."""
+
+    @property
+    def has_more(self) -> bool:
+        """See `Filter`."""
+        return self._blocks is not None
 
     def feed(self, data: bytes) -> bytes:
         """See `Filter`.
@@ -194,7 +210,18 @@ class Decoded:
         Raises:
             EndpointUnreachable: it is not coded as it says.
         """
-        return b"".join(self._scrubber.feed(block) for block in self._decoder.feed(data))
+        assert not (data and self.has_more)
+        blocks = self._blocks or self._decoder.feed(data)
+        self._blocks = None
+        found: list[bytes] = []
+        left = _PORTION
+        for block in blocks:
+            found.append(self._scrubber.feed(block))
+            left -= len(block)
+            if left <= 0:
+                self._blocks = blocks
+                break
+        return b"".join(found)
 
     def finish(self) -> bytes:
         """See `Filter`."""
@@ -204,6 +231,8 @@ class Decoded:
 
 class Watched:
     """Passes a coding on untouched that the child did not ask for and may want to keep, and ends it at a secret."""
+
+    has_more: Final = False
 
     def __init__(self, decoder: Decoder, needles: Needles) -> None:
         self._decoder = decoder

@@ -98,12 +98,15 @@ class Transfer:
     def _finish(self) -> Outcome:
         child, server = self._child, self._server
         while not (self._is_answered and (self._upload.is_complete or self._is_upload_lost)):
+            if self._has_more and child.has_room:
+                self._pass_more()
+                continue
             if self._is_answered and self._request.values(b"expect"):
                 return Outcome.ENDED  # the child may send its body or leave it: what comes next cannot be told
             is_uploading = not self._upload.is_complete
             # Behind the body, reading tells that the child has gone; one read ahead of the next request is enough.
             is_child_read = server.has_room or self._is_upload_lost if is_uploading else not child.unread
-            is_server_read = not self._is_answered and child.has_room
+            is_server_read = not self._is_answered and child.has_room and not self._has_more
             try:
                 ready = wait((child, is_child_read), (server, is_server_read))
             except Cut as cut:
@@ -121,7 +124,12 @@ class Transfer:
 
     @property
     def _is_answered(self) -> bool:
-        return self._response is not None and self._download.is_complete
+        return self._response is not None and self._download.is_complete and not self._has_more
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether there is more for the child in what has come already."""
+        return self._filter is not None and self._filter.has_more
 
     def _send_first(self, head: bytes) -> None:
         """Head and what is there of the body in one write, as servers answer late to two (RFC 9293 §3.7.4)."""
@@ -263,12 +271,24 @@ class Transfer:
             self._is_last = self._is_last or bool(data)
             return b""
         content, beyond = self._download.feed(data)
+        self._is_last = self._is_last or bool(beyond)  # nobody asked for that
+        return self._filtered(content)
+
+    def _filtered(self, content: bytes) -> bytes:
+        """What the child gets of content, and of the end of the body if that has come."""
         if self._filter is not None:
             content = self._filter.feed(content)
-        if self._download.is_complete:
-            self._is_last = self._is_last or bool(beyond)  # nobody asked for that
+        if self._download.is_complete and not self._has_more:
             return self._ending(content)
         return http1.chunk(content) if self._is_download_chunked else content
+
+    def _pass_more(self) -> None:
+        """Go on with what has come, now that the child has room."""
+        try:
+            found = self._filtered(b"")
+        except AuthsomeError as error:
+            raise Cut(self._server) from error
+        self._child.send(found)
 
     def _ending(self, content: bytes = b"") -> bytes:
         content += self._filter.finish() if self._filter is not None else b""

@@ -1,5 +1,6 @@
 """What passes through the engine passes as it is, in both directions, without being kept."""
 
+import gzip
 import hashlib
 import json
 import re
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import brotli
 import h2.events
 import pytest
 from mitmproxy.connection import ConnectionState, Server
@@ -19,7 +21,7 @@ from fakes import api, daemon_api, wire
 from fakes.api import ApiServer
 from fakes.authority import Authority
 from fakes.patience import PATIENCE, eventually, settled
-from proxy import h2_server
+from proxy import h2_server, zstd
 from proxy.conftest import ENGINES
 from proxy.h2_client import H2Client
 from proxy.support import HOST, TOKEN, Proxy, Runner, descriptors, peak
@@ -125,6 +127,39 @@ def fetch(proxy: Proxy, server: ApiServer, size: int, *, chunked: bool = False) 
                 left -= len(block)
                 found.update(block)
     assert found.digest() == wanted.digest()
+
+
+PACKERS = {
+    "gzip": lambda size: gzip.compress(bytes(size), 6),
+    "br": lambda size: brotli.compress(bytes(size)),
+    "zstd": lambda size: zstd.compress(bytes(size)),
+}
+
+
+@pytest.mark.parametrize("coding", PACKERS)
+def test_what_a_few_bytes_hold_is_not_kept(runner: Runner, coding: str):
+    """100 MiB, compressed to next to nothing, arrive whole, as a child has room that at first has none."""
+    # SEC-94 SEC-165
+    size = 100 * MIB
+    runner.server.answers["/packed"] = api.Answer(headers=(("Content-Encoding", coding),), body=PACKERS[coding](size))
+    host = f"Host: {HOST}:{runner.server.port}"
+    with runner.proxy() as proxy, proxy.open(HOST, runner.server.port) as wire_:
+        assert wire_.request("GET", "/echo", host).status == 200
+        pid = proxy.pid
+        before = peak(pid)
+        wire_.send(f"GET /packed HTTP/1.1\r\n{host}\r\nAccept-Encoding: {coding}\r\n\r\n")
+        head = b"".join(iter(wire_.reader.readline, b"\r\n"))
+        assert b"chunked" in head
+        assert b"content-encoding" not in head.lower()
+        settled(lambda: peak(pid))  # all of it could be decoded by now
+        found = 0
+        while length := int(wire_.reader.readline(), 16):
+            assert not wire_.reader.read(length + 2).strip(b"\0\r\n")
+            found += length
+        assert wire_.reader.readline() == b"\r\n"
+        assert found == size
+        assert peak(pid) - before < GROWTH
+        assert wire_.request("GET", "/echo", host).status == 200
 
 
 @pytest.mark.parametrize("chunked", [False, True])
