@@ -482,26 +482,31 @@ def test_requests(clients: Runner):
 
 
 HTTP2 = """
-import os, sys, httpx
+import base64, hashlib, os, sys, httpx
 key, bot, url = os.environ["EXAMPLE_API_KEY"], os.environ["BOT_TOKEN"], sys.argv[1]
+document = ('{"k":"%s","t":"a %s"}' % (key, key)).encode()
+digest = "sha-256=:%s:" % base64.b64encode(hashlib.sha256(document).digest()).decode()
+headers = {"x-auth": key, "content-type": "application/json", "content-digest": digest}
 with httpx.Client(http1=False, http2=True) as client:
     for _ in range(2):
-        document = {"k": key, "t": "a " + key}
-        client.post(url + "/bot" + bot + "/x", params={"k": key}, headers={"x-auth": key}, json=document)
+        client.post(url + "/bot" + bot + "/x", params={"k": key}, headers=headers, content=document)
+    print(client.post(url, headers={**headers, "signature": "s=:YQ==:"}, content=document).status_code)
     print(client.post(url + "/plain", content=key, headers={"content-type": "text/plain"}).http_version)
 """
 
 
 def test_http2(clients: Runner, authority: Authority):
-    """Over HTTP/2 on both sides, with whichever engine: the same places, and the body's new length."""
+    """Over HTTP/2 on both sides, with whichever engine: the same places, new length and digest, a refusal."""
     with h2_server.serve(authority.issue(HOST)) as server:
         clients.daemon.routes = [daemon_api.route(HOST, port=server.port)]
         out = clients.output(clients.python, "-c", HTTP2, f"https://{HOST}:{server.port}")
-    assert out == b"HTTP/2\n"
-    wanted = len(f'{{"k":"{TOKEN}","t":"a {PLACEHOLDER}"}}')
+    assert out == b"400\nHTTP/2\n"
+    body = f'{{"k":"{TOKEN}","t":"a {PLACEHOLDER}"}}'
+    wanted = len(body)
     for request in server.requests[:2]:
         assert isinstance(request["headers"], list)
         headers = dict(request["headers"])
         assert headers[":path"] == f"/bot{BOT_TOKEN}/x?k={TOKEN}&own=1"
         assert (headers["x-auth"], headers["content-length"], request["length"]) == (TOKEN, str(wanted), wanted)
+        assert headers["content-digest"] == sha256(body)
     assert server.requests[2]["length"] == len(PLACEHOLDER)
