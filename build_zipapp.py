@@ -393,6 +393,9 @@ def fetch(
         try:
             _download(wanted, python, platform, new, None)
             new.rename(directory)
+        except OSError:
+            if not directory.is_dir():  # else another build has fetched the same meanwhile
+                raise
         finally:
             shutil.rmtree(new, ignore_errors=True)
     return _read_wheels(directory, wanted)

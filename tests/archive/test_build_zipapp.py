@@ -7,15 +7,18 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import tomllib
 import zipfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 import build_zipapp
 from archive.installation import Installation
+from fakes.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 THIS_PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
@@ -237,22 +240,46 @@ def test_wheelhouse(make_tree: Callable[..., Path], installation: Installation, 
     assert component["licenses"] == [{"expression": "MIT"}]
 
 
-def test_second_build_needs_no_pip(
-    make_tree: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What was fetched once is taken from the checkout's cache, after its hash was checked again."""
+@pytest.fixture
+def fetching(make_tree: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A tree whose lock names one wheel, which pip finds below `wheels`."""
     tree = make_tree()
     file = wheel(tmp_path / "wheels")
     (tree / "requirements.lock").write_text(lock(file))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(file.parent))
+    return tree
+
+
+def test_second_build_needs_no_pip(fetching: Path, tmp_path: Path) -> None:
+    """What was fetched once is taken from the checkout's cache, after its hash was checked again."""
+    tree = fetching
     first = build_zipapp.build(tree, tmp_path / "first.pyz", pythons=(THIS_PYTHON,))
-    shutil.rmtree(file.parent)
+    shutil.rmtree(tmp_path / "wheels")
     assert build_zipapp.build(tree, tmp_path / "second.pyz", pythons=(THIS_PYTHON,)) == first
     (kept,) = (tree / ".cache" / "zipapp").rglob("*.whl")
     kept.write_bytes(b"no zip at all")
     with pytest.raises(build_zipapp.BuildFailed, match="has not the hash"):
         build_zipapp.build(tree, tmp_path / "third.pyz", pythons=(THIS_PYTHON,))
+
+
+def test_builds_at_once_fetch_for_each_other(fetching: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever has fetched last uses what is there already, as the tests do that build an archive side by side."""
+    download, all_have_fetched = build_zipapp._download, threading.Barrier(3)
+
+    def fetch(*args: object) -> None:
+        download(*args)  # type: ignore[arg-type]
+        all_have_fetched.wait(PATIENCE)
+
+    monkeypatch.setattr(build_zipapp, "_download", fetch)
+    with ThreadPoolExecutor(3) as pool:
+        built = [
+            pool.submit(build_zipapp.build, fetching, tmp_path / f"{number}.pyz", pythons=(THIS_PYTHON,))
+            for number in range(3)
+        ]
+    assert len({each.result() for each in built}) == 1
+    (kept,) = (fetching / ".cache" / "zipapp").iterdir()
+    assert [path.suffix for path in kept.iterdir()] == [".whl"]
 
 
 def test_tampered_wheel(make_tree: Callable[..., Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
