@@ -21,6 +21,7 @@ import pytest
 from authsome.home import Home, make_private_directory
 from authsome.oauth import pkce
 from fakes import oidc
+from fakes.patience import PATIENCE
 from security import adversary
 
 WORK = Path(__file__).with_name("refresh_at_work.py")
@@ -43,7 +44,7 @@ class Copy:
         """What it has said after that word."""
         return [line.partition(" ")[2] for line in self.lines() if line.startswith(f"{word} ")]
 
-    def wait(self, *words: str, patience: float = 60) -> list[str]:
+    def wait(self, *words: str, patience: float = PATIENCE) -> list[str]:
         """Wait until it says one of these words; what it has said after the first of them."""
         deadline = time.monotonic() + patience
         while not any(self.said(word) for word in words):
@@ -52,7 +53,7 @@ class Copy:
             time.sleep(0.002)
         return self.said(words[0])
 
-    def wait_end(self, patience: float = 60) -> list[str]:
+    def wait_end(self, patience: float = PATIENCE) -> list[str]:
         """Wait until it has ended by itself."""
         deadline = time.monotonic() + patience
         while adversary.alive(self.pid):

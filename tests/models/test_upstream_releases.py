@@ -48,7 +48,7 @@ def release(request: pytest.FixtureRequest, set_up_environment: Mapping[str, str
     if not wheel.exists():
         words = ["download", "-qq", "--no-deps", "--only-binary=:all:", "--python-version=3.13", f"--dest={CACHE}"]
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *words, f"authsome=={version}"]
-        subprocess.run(command, env=dict(set_up_environment), check=True, timeout=120, stdin=subprocess.DEVNULL)
+        subprocess.run(command, env=dict(set_up_environment), check=True, timeout=600, stdin=subprocess.DEVNULL)
     assert hashlib.sha256(wheel.read_bytes()).hexdigest() == digest
     with zipfile.ZipFile(wheel) as archive:
         names = [name for name in archive.namelist() if "/bundled_providers/" in name and ".json" in name]
