@@ -83,7 +83,7 @@ class _Bucket:
 class Proven:
     """The identity behind a proof: checked outside the transaction, and settled in it."""
 
-    __slots__ = ("_authentication", "_checked", "_claimed", "_key", "_request")
+    __slots__ = ("_authentication", "_checked", "_claimed", "_is_signed", "_key", "_request")
 
     def __init__(
         self, authentication: "Authentication", request: Request, claimed: proof.Claimed, key: proof.PublicKey | None
@@ -92,11 +92,16 @@ class Proven:
         self._request = request
         self._claimed = claimed
         self._key = key
+        self._is_signed: bool | None = None
         self._checked: proof.Proof | AuthenticationFailed | None = None
 
+    def check_signature(self) -> None:
+        """Do what takes longest, and needs neither the database nor the interpreter."""
+        self._is_signed = proof.is_signed_with(self._claimed, self._key)
+
     def check(self) -> None:
-        """Do what takes long, and needs neither the database nor, for the most part, the interpreter."""
-        self._checked = self._authentication.check(self._request, self._claimed, self._key)
+        """Do what does not need the database."""
+        self._checked = self._authentication.check(self._request, self._claimed, self._key, is_signed=self._is_signed)
 
     def __call__(self, tx: Transaction) -> Admitted:
         """Spend the proof.
@@ -208,7 +213,12 @@ class Authentication:
         return _admitted(caller, claimed)
 
     def check(
-        self, request: Request, claimed: proof.Claimed, key: proof.PublicKey | None
+        self,
+        request: Request,
+        claimed: proof.Claimed,
+        key: proof.PublicKey | None,
+        *,
+        is_signed: bool | None = None,
     ) -> proof.Proof | AuthenticationFailed:
         """What a proof proves; an error is returned, for the registry has the last word on whose key it is."""
         try:
@@ -220,6 +230,7 @@ class Authentication:
                 target=request.target,
                 body=request.body,
                 now=self._context.clock(),
+                is_signed=is_signed,
             )
         except AuthenticationFailed as error:
             return error

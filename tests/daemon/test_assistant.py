@@ -15,7 +15,33 @@ def test_every_task_is_done_once(count):
     tasks = [lambda number=number: done.append((number, threading.get_ident())) for number in range(count)]
     Assistant().share(tasks)
     assert sorted(number for number, _ in done) == list(range(count))
-    assert len({thread for _, thread in done}) == (0 if not count else 1 if count < WORTH else 2)
+    assert count >= WORTH or {thread for _, thread in done} <= {threading.get_ident()}
+
+
+def test_two_work_at_once():
+    """The assistant begins at the other end of the pile while whoever asked is at its first task."""
+    meeting = threading.Barrier(2, timeout=60)
+    Assistant().share([meeting.wait, *[lambda: None] * (WORTH - 2), meeting.wait])
+
+
+def test_nobody_waits_for_what_is_not_begun():
+    """While the assistant is kept by a task of somebody else's, all is done without it."""
+    assistant = Assistant()
+    held, released = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        held.set()
+        assert released.wait(60)
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(assistant.share, [released.wait, *[lambda: None] * (WORTH - 2), hold])
+        assert held.wait(60)
+        for _ in range(3):
+            done: list[int] = []
+            assistant.share([lambda found=done: found.append(threading.get_ident())] * WORTH)
+            assert done == [threading.get_ident()] * WORTH
+        released.set()
+        other.result(60)
 
 
 def test_many_who_ask_at_once():

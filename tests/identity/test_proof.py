@@ -289,6 +289,18 @@ def test_unknown_identity_takes_the_same_work():
     assert refused(signed(HEADER, {**CLAIMS, "iss": decoy.did}, pair=decoy), public_key=None) == "unknown identity"
 
 
+def test_a_signature_that_was_checked_before():
+    """Its outcome is taken; that of a token that nobody's key or the decoy's has signed makes nobody of its sender."""
+    key_ready = proof.PublicKey.from_bytes(PAIR.public_bytes)
+    claimed = proof.parse(mint())
+    assert proof.is_signed_with(claimed, key_ready)
+    assert not proof.is_signed_with(claimed, proof.PublicKey.from_bytes(key.generate().public_bytes))
+    assert verify(claimed, public_key=key_ready, is_signed=True).handle == "ada"
+    assert refused(claimed, public_key=key_ready, is_signed=False) == "wrong signature"
+    for is_signed in (True, False):
+        assert refused(claimed, public_key=None, is_signed=is_signed) == "unknown identity"
+
+
 @pytest.mark.parametrize("public_key", [b"", bytes(31), bytes(33)])
 def test_a_key_that_is_none(public_key):
     """A registry that holds nonsense refuses; it does not crash."""

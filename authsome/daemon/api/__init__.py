@@ -94,7 +94,10 @@ class Api:
 
     def carry_out(self, begun: Sequence[Joint]) -> list[Response | Callable[[Request], Response]]:
         """The answers to requests that have begun: each one itself, or what makes it and may take long."""
-        self._assistant.share([joint.admit.check for joint in begun if isinstance(joint.admit, Proven)])
+        proven = [joint.admit for joint in begun if isinstance(joint.admit, Proven)]
+        self._assistant.share([each.check_signature for each in proven])
+        for each in proven:
+            each.check()
         outcomes = self._broker.context.database.combined_all([joint.body for joint in begun])
         return [
             joint.answer(outcome) if isinstance(outcome, Resolved) else partial(self._late, joint, outcome)
