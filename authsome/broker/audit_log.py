@@ -131,7 +131,7 @@ class AuditLog:
             if since is not None:
                 begins = _before(tx, begins, from_moment(since))
             detail = f"from entry {begins.id + 1} on"
-            ends = audit.append(tx, replace(record.by_caller(Event.LOG_EXPORTED, caller, now), detail=detail))
+            ends = audit.append(tx, record.by_caller(Event.LOG_EXPORTED, caller, now, detail=detail))
             checkpoint = chain.sign_export(tx, notary, begins, ends, now=now) if caller.is_admin else None
         return Export(store=notary.store, public=notary.public, begins=begins, ends=ends, checkpoint=checkpoint)
 

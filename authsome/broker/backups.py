@@ -1,6 +1,6 @@
 """Backups as an admin asks for them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from authsome import __version__
@@ -34,7 +34,7 @@ class Backups:
         def note(_manifest: Manifest) -> None:
             detail = f"to {path}, for {len(lock.recipients)} recipients" if lock.recipients else f"to {path}"
             with self.context.database.transaction() as tx:
-                audit.append(tx, replace(record.by_caller(Event.BACKUP, caller, now), detail=detail))
+                audit.append(tx, record.by_caller(Event.BACKUP, caller, now, detail=detail))
 
         with self.rekeying.change:
             return backup.write(

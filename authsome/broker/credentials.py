@@ -58,11 +58,13 @@ Admit = Callable[[Transaction], Claimant]
 """Settles in the transaction of the act who wants it: spends the proof, or raises."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Resolved:
-    """A connection and what its credential puts on the request."""
+    """A connection and what its credential puts on the request; one object for all that were resolved alike together.
 
-    caller: Caller
+    It equals nothing but itself.
+    """
+
     connection: Connection
     injected: injection.Injected
     stand_ins: tuple[tuple[str, Secret[str]], ...]
@@ -73,6 +75,8 @@ class Resolved:
     """How long the same question has the same answer, if nothing changes."""
     is_for_any_path: bool
     """Whether a question about another path of that host has, too."""
+    caught: Caller | None = None
+    """Who has used it, where it is a honeytoken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,8 +240,8 @@ class Credentials:
                 self._context.notify(Notice.of(outcome.ended, Occasion.LOGIN_NEEDED, outcome.error))
             raise outcome.error
         assert isinstance(outcome, Resolved)
-        if outcome.connection.is_honeytoken:
-            self._context.notify(honeytokens.used(outcome.connection, outcome.caller))
+        if outcome.caught is not None:
+            self._context.notify(honeytokens.used(outcome.connection, outcome.caught))
         return outcome
 
     def explain(self, caller: Caller, choice: routing.Choice, target: Target) -> Explanation:
@@ -314,25 +318,30 @@ class Credentials:
             if not self._freshness.is_usable(connection, now):
                 ended = connection
                 raise _expired(connection)
-            held = connections.secrets(tx, context.sealers.for_vault(vault_id), connection)
-            export = decision.provider.replaced
-            injected = injection.apply(decision.rules, held, also=export.hidden_names)
-            resolved = Resolved(
-                caller=claimant.caller,
-                connection=connection,
-                injected=injected,
-                stand_ins=export.stand_ins(connection.kind, held, connection.variables),
-                replacement=decision.provider.replace,
-                reusable=_NOT if injected.path else self._reusable(claimant.caller, connection, now),
-                is_for_any_path=decision.is_for_any_path,
-            )
+            reusable = self._reusable(claimant.caller, connection, now)
+            resolved = tx.once((decision, reusable), lambda: self._opened(tx, decision, reusable))
         except AuthsomeError as error:
             audit.append(tx, _request_entry(Event.DENIED, claimant, target, now, detail=error.message))
             return Denied(error=error, ended=ended)
         audit.append(tx, _request_entry(Event.RESOLVE, claimant, target, now, connection=connection))
         if connection.is_honeytoken:
             audit.append(tx, _request_entry(Event.HONEYTOKEN, claimant, target, now, connection=connection))
+            return replace(resolved, caught=claimant.caller)
         return resolved
+
+    def _opened(self, tx: Transaction, decision: routing.Decision, reusable: timedelta) -> Resolved:
+        """What a connection's secrets put on a request."""
+        connection, export = decision.connection, decision.provider.replaced
+        held = connections.secrets(tx, self._context.sealers.for_vault(connection.vault_id), connection)
+        injected = injection.apply(decision.rules, held, also=export.hidden_names)
+        return Resolved(
+            connection=connection,
+            injected=injected,
+            stand_ins=export.stand_ins(connection.kind, held, connection.variables),
+            replacement=decision.provider.replace,
+            reusable=_NOT if injected.path else reusable,
+            is_for_any_path=decision.is_for_any_path,
+        )
 
     def _reusable(self, caller: Caller, connection: Connection, now: datetime) -> timedelta:
         """For how long time alone changes nothing: neither the token ends, nor the caller's own time.
@@ -412,8 +421,10 @@ def _request_entry(  # noqa: PLR0913  # one line of the log
     connection: Connection | None = None,
     detail: str | None = None,
 ) -> Entry:
-    return replace(
-        record.by_caller(event, claimant.caller, now),
+    return record.by_caller(
+        event,
+        claimant.caller,
+        now,
         provider=connection.provider if connection else None,
         connection=connection.name if connection else None,
         method=target.method,

@@ -6,7 +6,7 @@ connections, logins, runs, identities, and the key that their secrets were seale
 
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
@@ -291,7 +291,7 @@ class Principals:
         return (exact or fitting)[0]
 
     def _entry(self, event: Event, caller: Caller, detail: str) -> Entry:
-        return replace(record.by_caller(event, caller, self._context.clock()), detail=detail)
+        return record.by_caller(event, caller, self._context.clock(), detail=detail)
 
     def _joined(self, made: Principal, detail: str) -> Entry:
         detail = f"{_known_as(made)}, {made.role}: {detail}"

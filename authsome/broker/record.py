@@ -1,6 +1,5 @@
 """Entries of the audit log as the use cases write them."""
 
-from dataclasses import replace
 from datetime import datetime
 
 from authsome.models.audit import Entry, Event
@@ -27,7 +26,7 @@ def about(
 
 def about_provider(event: Event, caller: Caller, provider: str, now: datetime, detail: str) -> Entry:
     """Something that a caller did that concerns a provider as a whole."""
-    return replace(by_caller(event, caller, now), provider=provider, detail=detail)
+    return by_caller(event, caller, now, provider=provider, detail=detail)
 
 
 def by_principal(event: Event, principal: Principal, now: datetime, detail: str) -> Entry:
@@ -35,8 +34,20 @@ def by_principal(event: Event, principal: Principal, now: datetime, detail: str)
     return Entry(event=event, at=now, vault_id=principal.vault_id, principal=principal.id, detail=detail)
 
 
-def by_caller(event: Event, caller: Caller, now: datetime) -> Entry:
-    """Something that a caller did; the rest is to be filled in."""
+def by_caller(  # noqa: PLR0913  # one line of the log
+    event: Event,
+    caller: Caller,
+    now: datetime,
+    *,
+    provider: str | None = None,
+    connection: str | None = None,
+    method: str | None = None,
+    host: str | None = None,
+    path: str | None = None,
+    run: str | None = None,
+    detail: str | None = None,
+) -> Entry:
+    """Something that a caller did."""
     return Entry(
         event=event,
         at=now,
@@ -44,4 +55,11 @@ def by_caller(event: Event, caller: Caller, now: datetime) -> Entry:
         principal=caller.principal.id,
         identity=caller.handle,
         proof=caller.proof,
+        provider=provider,
+        connection=connection,
+        method=method,
+        host=host,
+        path=path,
+        run=run,
+        detail=detail,
     )

@@ -182,4 +182,4 @@ class Rekeying:
         self._state = replace(self._state, progress=progress)
 
     def _entry(self, caller: Caller, detail: str) -> Entry:
-        return replace(record.by_caller(Event.REKEY, caller, self._context.clock()), detail=detail)
+        return record.by_caller(Event.REKEY, caller, self._context.clock(), detail=detail)

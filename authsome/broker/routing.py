@@ -81,9 +81,12 @@ def choice_of(run: Run, limits: Limits, *, named: str | None = None) -> Choice:
 DEFAULT_CHOICE: Final = Choice(pinned={})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Decision:
-    """The provider and the connection for one request, and what of the provider's claims it falls under."""
+    """The provider and the connection for one request, and what of the provider's claims it falls under.
+
+    It equals nothing but itself.
+    """
 
     provider: Provider
     connection: Connection

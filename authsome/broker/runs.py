@@ -205,4 +205,4 @@ class Runs:
         return placeholders
 
     def _entry(self, event: Event, run: Run, caller: Caller) -> Entry:
-        return replace(record.by_caller(event, caller, self._context.clock()), run=run.id)
+        return record.by_caller(event, caller, self._context.clock(), run=run.id)

@@ -59,11 +59,20 @@ class Reader:
         """
         return read()
 
+    def once(self, key: Hashable, make: Callable[[], Found]) -> Found:  # noqa: ARG002  # see Transaction
+        """What `make` makes of what is read here; it may be what it made before in this very transaction.
+
+        Args:
+            key: names what it is made of, and stays what it is.
+            make: reads nothing but this database, and writes nothing.
+        """
+        return make()
+
 
 class Transaction(Reader):
     """Runs SELECTs and writes; what it writes is kept or undone as a whole."""
 
-    __slots__ = ("_known", "damage", "has_logged", "notary", "then", "written")
+    __slots__ = ("_known", "_made", "damage", "has_logged", "notary", "then", "written")
 
     def __init__(
         self,
@@ -75,6 +84,7 @@ class Transaction(Reader):
         """Args: the connection; what was read and has not changed, None when this one may change it; see below."""
         super().__init__(connection)
         self._known = known
+        self._made: dict[Hashable, object] = {}
         self.notary = notary
         """Who seals what is logged; None before the store is unlocked."""
         self.written = written
@@ -103,6 +113,14 @@ class Transaction(Reader):
                     self._known.clear()
                 self._known[key] = known
         return cast("Found | None", known)
+
+    def once(self, key: Hashable, make: Callable[[], Found]) -> Found:
+        """As `Reader.once`: made once for all bodies that share this transaction, and forgotten with it."""
+        if self._known is None:
+            return make()
+        if key not in self._made:
+            self._made[key] = make()
+        return cast("Found", self._made[key])
 
 
 class _Batch:

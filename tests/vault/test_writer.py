@@ -276,3 +276,23 @@ def test_readers_are_told_of_what_they_can_see(writer, tmp_path):
     with writer.transaction(durable=False, only_logs=True) as transaction:
         note(transaction, 2)
     assert len(seen) == 2
+
+
+def test_once_lasts_as_long_as_its_transaction(database):
+    """What bodies of one transaction share is made once; the next one, and one that may change it, makes its own."""
+    made: list[str] = []
+
+    def making(name: str):
+        def make() -> str:
+            made.append(name)
+            return name
+
+        return lambda tx: tx.once("key", make)
+
+    for name in ("first", "second"):
+        assert database.combined_all([making(name), making("another")]) == [name, name]
+    assert made == ["first", "second"]
+    with database.transaction() as tx:
+        assert [making(name)(tx) for name in ("third", "fourth")] == ["third", "fourth"]
+    with database.read() as reader:
+        assert [making(name)(reader) for name in ("fifth", "sixth")] == ["fifth", "sixth"]

@@ -7,7 +7,7 @@ from functools import partial
 from authsome.broker.broker import Broker
 from authsome.broker.credentials import Outcome, Resolved
 from authsome.daemon.api.call import Call, Handler
-from authsome.daemon.api.joint import Joint
+from authsome.daemon.api.joint import Joint, Told
 from authsome.daemon.api.runs import RunsApi
 from authsome.daemon.api.system import Nameplate, System
 from authsome.daemon.assistant import Assistant
@@ -99,8 +99,9 @@ class Api:
         for each in proven:
             each.check()
         outcomes = self._broker.context.database.combined_all([joint.body for joint in begun])
+        told: Told = {}
         return [
-            joint.answer(outcome) if isinstance(outcome, Resolved) else partial(self._late, joint, outcome)
+            joint.answer(outcome, told) if isinstance(outcome, Resolved) else partial(self._late, joint, outcome)
             for joint, outcome in zip(begun, outcomes, strict=True)
         ]
 
@@ -113,7 +114,7 @@ class Api:
         try:
             if isinstance(outcome, Exception):
                 raise outcome
-            return joint.answer(outcome)
+            return joint.answer(outcome, {})
         except AuthenticationFailed as error:
             return self._refused(request, error)
 

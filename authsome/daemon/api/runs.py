@@ -7,7 +7,7 @@ from authsome.broker import routing
 from authsome.broker.credentials import Claimant, Outcome, Question, Resolved, Target
 from authsome.daemon.api import views
 from authsome.daemon.api.call import Call, Endpoints, Handler
-from authsome.daemon.api.joint import Joint
+from authsome.daemon.api.joint import Joint, Told
 from authsome.daemon.authentication import Admit, Proven
 from authsome.daemon.fields import Fields
 from authsome.daemon.messages import Response, json_response
@@ -213,8 +213,11 @@ class RunsApi(Endpoints):
         question = _question(call)
         credentials = self._broker.credentials
 
-        def answer(outcome: Outcome) -> Response:
-            return _told(question, credentials.settle(question, outcome))
+        def answer(outcome: Outcome, told: Told) -> Response:
+            resolved = credentials.settle(question, outcome)
+            if resolved not in told or resolved.injected.path:  # which makes one path of another
+                told[resolved] = _told(question, resolved)
+            return told[resolved]
 
         assert call.admit is not None
         return Joint(admit=call.admit, body=credentials.attempt(question), answer=answer)
