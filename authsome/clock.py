@@ -18,9 +18,9 @@ else:
 
 def now() -> "datetime":
     """The current time, aware, in UTC."""
-    from datetime import UTC, datetime  # noqa: PLC0415  # the short road of `run` counts seconds
+    import datetime as dt  # noqa: PLC0415  # the short road of `run` counts seconds; `from` would take thrice as long
 
-    return datetime.now(UTC)
+    return dt.datetime.now(dt.UTC)
 
 
 def steady() -> float:

@@ -59,20 +59,13 @@ def append(transaction: Transaction, entry: Entry) -> Place:
     """
     before = end(transaction)
     at, number = from_moment(entry.at), before.id + 1
-    columns = (
-        entry.event.value,
-        entry.vault_id,
-        _line(entry.principal),
-        _line(entry.identity),
-        _line(entry.proof),
-        _line(entry.provider),
-        _line(entry.connection),
-        _line(entry.method),
-        _line(entry.host),
-        _line(entry.path),
-        _line(entry.run),
-        _line(entry.detail),
-    )
+    texts: tuple[_Cell, ...] = (
+        entry.principal, entry.identity, entry.proof, entry.provider, entry.connection, entry.method, entry.host,
+        entry.path, entry.run, entry.detail,
+    )  # fmt: skip
+    if not _is_line("".join(filter(None, texts))):  # hardly ever, and dearer than to look at all of them at once
+        texts = tuple(map(_line, texts))
+    columns = (entry.event.value, entry.vault_id, *texts)
     place = Place(number, chain.entry_hash(before.hash, number, at, columns))
     notary = transaction.notary
     seal = notary.seal(place.hash) if notary is not None else None
@@ -303,7 +296,11 @@ def _recorded(row: _Row) -> Recorded:
 
 def _line(text: str | None) -> str | None:
     """One line of printable characters: control characters and line ends would forge rows and steer terminals."""
-    if text is None or (len(text) <= _LONGEST and text.isprintable()):
+    if text is None or _is_line(text):
         return text
     cut = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in cut)
+
+
+def _is_line(text: str) -> bool:
+    return len(text) <= _LONGEST and text.isprintable()
