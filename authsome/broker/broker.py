@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from authsome.broker.dashboard_sessions import DashboardSessions
     from authsome.broker.entrance import Entrance
     from authsome.broker.logins import Logins
+    from authsome.broker.news import News
     from authsome.broker.principals import Principals
     from authsome.broker.providers import Providers
     from authsome.broker.revocations import Revocations
@@ -106,6 +107,13 @@ class Broker:
         from authsome.broker.entrance import Entrance  # noqa: PLC0415
 
         return Entrance(self.context, self.identities, self.principals, self.dashboard_sessions)
+
+    @_Late
+    def news(self) -> "News":
+        """What pages are told while somebody looks at them."""
+        from authsome.broker.news import News  # noqa: PLC0415
+
+        return News(self.context, self.dashboard_sessions, self.spools)
 
     @_Late
     def claims(self) -> "Claims":

@@ -17,7 +17,7 @@ from authsome.models.principal import Caller, Principal
 from authsome.models.visit import Browser, DashboardSession, Note, Way
 from authsome.secret import Secret
 from authsome.vault import attempts, audit, dashboard_sessions, devices, entry_links, principals, replay
-from authsome.vault.database import Transaction
+from authsome.vault.database import Reader, Transaction
 
 IDLE: Final = timedelta(hours=1)
 LONGEST: Final = timedelta(hours=12)
@@ -30,6 +30,8 @@ class Visit:
 
     session: DashboardSession
     caller: Caller
+    heard: int
+    """The last entry of the log that it may see: whatever comes after it, the answer to this request may not show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,16 +76,23 @@ class DashboardSessions:
         """
         now = self._context.clock()
         with self._context.database.read() as reader:
-            session = dashboard_sessions.by_key(reader, key, now=now, idle=IDLE)
-            if session is None:
-                return None
-            principal = principals.by_id(reader, session.principal_id)
+            visit = self.find(reader, key, now)
+        if visit is not None and is_used and now - visit.session.seen_at >= _MINUTE:
+            with self._context.database.transaction(durable=False) as tx:
+                dashboard_sessions.touch(tx, visit.session.id, now=now)
+        return visit
+
+    def find(self, reader: Reader, key: Secret[str], now: datetime) -> Visit | None:
+        """The same as one snapshot has it, without a trace."""
+        session = dashboard_sessions.by_key(reader, key, now=now, idle=IDLE)
+        if session is None:
+            return None
+        principal = principals.by_id(reader, session.principal_id)
         if principal is None:
             return None
-        if is_used and now - session.seen_at >= _MINUTE:
-            with self._context.database.transaction(durable=False) as tx:
-                dashboard_sessions.touch(tx, session.id, now=now)
-        return Visit(session=session, caller=Caller(identity=None, principal=principal))
+        caller = Caller(identity=None, principal=principal)
+        heard = audit.last_of(reader, None if caller.is_admin else caller.vault_id)
+        return Visit(session=session, caller=caller, heard=heard)
 
     def page(self, caller: Caller, *, limit: int, offset: int = 0) -> tuple[list[DashboardSession], int]:
         """Some of the browsers in which the caller's principal is signed in, and how many there are."""

@@ -92,6 +92,7 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
         changes = Changes()
         broker.context.database.announce_to(changes.tell)
         changes.open(settings.home)
+        stack.callback(api.close)
         stack.callback(changes.close, settings.home)
         stack.callback(broker.close)
         threading.Thread(target=_upkeep, args=(broker, api, server), name="upkeep", daemon=True).start()
@@ -101,6 +102,7 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
         announced()
         listening.join()
         _log.info("stopping")
+        api.close()
         changes.close(settings.home)  # from now on everybody asks, and is answered or not
         _remove_state(settings)  # before the port is free for others
         if abandoned := server.stop(DRAIN):
@@ -185,7 +187,14 @@ def _build(
         home=str(settings.home.root),
     )
     audiences = Audiences(frozenset(server.origins.values()), server.public)
-    api = Api(broker, audiences=audiences, nameplate=nameplate, stop=server.begin_stop, step_aside=server.step_aside)
+    api = Api(
+        broker,
+        audiences=audiences,
+        nameplate=nameplate,
+        stop=server.begin_stop,
+        step_aside=server.step_aside,
+        most_streams=server.most_streams,
+    )
     return broker, api
 
 

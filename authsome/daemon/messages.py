@@ -7,7 +7,8 @@ nothing that tells Python, a version, a path or a secret.
 import json
 import math
 import re
-from collections.abc import Mapping
+import socket
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from threading import Event
@@ -32,6 +33,9 @@ SCRIPTED_PAGE_POLICY: Final = PAGE_POLICY + "; script-src 'self'; connect-src 's
 """The same for a page of the dashboard, which has a script of ours besides."""
 
 RETRY_AFTER: Final = "1"  # seconds, with every 503: what is busy or refreshing is done soon
+
+Taker = Callable[[socket.socket, Callable[[], None]], None]
+"""Takes a connection whose head is sent, and what closes it; from then on the connection is its own. Raises nothing."""
 
 _GUARDS: Final = (
     "Server: authsome\r\n"
@@ -123,6 +127,8 @@ class Response:
     body: bytes = field(default=b"", repr=False)
     headers: Headers = field(default=(), repr=False)
     policy: str = DATA_POLICY
+    taken_by: Taker | None = field(default=None, repr=False)
+    """What sends the body, in place of `body`, and ends it by closing the connection (RFC 9112 §6.3)."""
 
     def to_bytes(self, *, date: str, keeps_alive: bool, is_secure: bool = False, with_body: bool = True) -> bytes:
         """The whole answer in one piece, so that it leaves in one write.
@@ -145,7 +151,7 @@ class Response:
             lines.append("Connection: close\r\n")
         if self.content_type is not None:
             lines += ("Content-Type: ", self.content_type, "\r\n")
-        if self.status not in _NO_BODY:
+        if self.status not in _NO_BODY and self.taken_by is None:
             lines.append(f"Content-Length: {len(self.body)}\r\n")
         for name, value in self.headers:
             line = f"{name}: {value}"

@@ -105,7 +105,7 @@ def _responses(endpoint: Endpoint[_Handler]) -> dict[str, object]:
     if endpoint.response is not None:
         answer["content"] = {"application/json": {"schema": endpoint.response}}
     elif endpoint.status == 200:
-        answer["content"] = {"text/html": {}}
+        answer["content"] = {endpoint.media: {}}
     responses: dict[str, object] = {str(endpoint.status): answer}
     for status, kinds in sorted(_errors(endpoint).items()):
         described = "; ".join(f"`{kind.code}`: {(kind.__doc__ or '').splitlines()[0].rstrip('.')}" for kind in kinds)

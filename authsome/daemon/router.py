@@ -13,6 +13,7 @@ from typing import Final, Generic, TypeVar
 from authsome.daemon.fields import decode_escapes
 from authsome.errors import AuthsomeError, MethodNotAllowed, NotFound
 
+PAGE: Final = "text/html"
 _ANY: Final = "{}"  # stands for a name in a split template
 SEGMENT_LIMIT: Final = 200  # characters of a name in a path
 
@@ -59,6 +60,8 @@ class Endpoint(Generic[Handler]):
     response: Schema | None = None
     """The JSON body it answers with; None for a page or nothing."""
     status: int = 200
+    media: str = PAGE
+    """What a page is that is none."""
     errors: tuple[type[AuthsomeError], ...] = ()
     """What may go wrong beyond what any endpoint may answer."""
 

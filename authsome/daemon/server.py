@@ -29,7 +29,7 @@ from authsome import clock
 from authsome.daemon import head, messages
 from authsome.daemon.forwarding import Forwarding, is_local
 from authsome.daemon.head import Head, Refused
-from authsome.daemon.messages import Request, Response
+from authsome.daemon.messages import Request, Response, Taker
 from authsome.daemon.peers import Peers
 from authsome.daemon.readiness import MOST, Readiness
 from authsome.daemon.workers import Workers
@@ -255,6 +255,11 @@ class Server(ThreadingMixIn, TCPServer):
         self.server_close()
         return len(abandoned)
 
+    @property
+    def most_streams(self) -> int:
+        """How many connections may be handed over: as many again are left for requests."""
+        return self._cap // 2
+
     def server_close(self) -> None:
         """Close the listener, and let the workers end; once is enough."""
         if self._ready.closed:
@@ -316,6 +321,11 @@ class Server(ThreadingMixIn, TCPServer):
     def end_waiting(self, connection: socket.socket) -> bool:
         """Note that a whole request has come; False if the connection was given up meanwhile."""
         return self._waiting.pop(connection, None) is not None
+
+    def hand_over(self, connection: socket.socket, taker: Taker) -> None:
+        """Let somebody else go on with a connection; it keeps its place until they close it."""
+        self._conversations.pop(connection.fileno(), None)
+        taker(connection, lambda: self.shutdown_request(connection))
 
     def step_aside(self) -> None:
         """Let others serve while the calling thread blocks, if it is one of ours."""
@@ -481,7 +491,10 @@ class Server(ThreadingMixIn, TCPServer):
 class _Conversation:
     """One connection: requests and their answers in turn."""
 
-    __slots__ = ("_is_remote", "_next", "_owed", "_peer", "_received", "_refusal", "_server", "_socket", "_waits_aside")
+    __slots__ = (
+        "_is_remote", "_next", "_owed", "_peer", "_received", "_refusal", "_server", "_socket", "_taker",
+        "_waits_aside",
+    )  # fmt: skip
 
     def __init__(
         self, connection: socket.socket, peer: object, server: Server, refusal: AuthsomeError | None = None
@@ -496,6 +509,7 @@ class _Conversation:
         self._waits_aside = False
         self._next: tuple[Request, bool] | None = None
         self._owed: Response | Handle | None = None
+        self._taker: Taker | None = None
 
     def begin(self, group: Group) -> object | None:
         """The next request, begun, when all of it has come; None when it is for `go_on`. Never blocks."""
@@ -534,6 +548,9 @@ class _Conversation:
                         return
         except Exception:  # noqa: BLE001  # a worker has others to serve
             self._server.handle_error(self._socket, self._peer)
+        if self._taker is not None:
+            self._server.hand_over(self._socket, self._taker)
+            return
         self._server.shutdown_request(self._socket)
 
     def _exchange(self) -> bool:
@@ -553,13 +570,14 @@ class _Conversation:
             return False
         started = time.monotonic()
         response = owed if isinstance(owed, Response) else self._server.answer(request, owed)
-        keeps_alive = keeps_alive and not self._server.stopping.is_set()
+        keeps_alive = keeps_alive and not self._server.stopping.is_set() and response.taken_by is None
         try:
             self._send(response, keeps_alive=keeps_alive, with_body=request.method != "HEAD")
         except ValueError:
             _log.exception("malformed answer")
             self._send(messages.problem(AuthsomeError()), keeps_alive=False, with_body=request.method != "HEAD")
             return False
+        self._taker = response.taken_by
         if _log.isEnabledFor(logging.DEBUG):
             _log.debug("%s %d in %.1f ms", request.method, response.status, (time.monotonic() - started) * 1000)
         return keeps_alive and self._server.begin_waiting(self._socket, self._server.limits.idle)

@@ -156,6 +156,30 @@ def lines_of(  # noqa: PLR0913  # each by name
         yield Line(row[0], row[1], row[2:-1], row[-1])
 
 
+def heads(reader: Reader, *, after: int, vault_id: str | None, limit: int) -> list[tuple[int, str | None, Event]]:
+    """Entries after one, in order: the number of each, whose vault it concerns, and what happened.
+
+    Args:
+        reader: where to read.
+        after: the last one that is known.
+        vault_id: only this vault's; None: every vault's.
+        limit: how many at most.
+    """
+    where, values = ("", ()) if vault_id is None else (" AND vault_id = ?", (vault_id,))
+    rows = reader.execute(
+        f"SELECT id, vault_id, event FROM audit WHERE id > ?{where} ORDER BY id LIMIT ?", (after, *values, limit)
+    )
+    with readable("an audit entry"):
+        return [(number, whose, Event(event)) for number, whose, event in rows]
+
+
+def last_of(reader: Reader, vault_id: str | None) -> int:
+    """The number of the newest entry that concerns a vault, or any; 0 where there is none."""
+    where, values = ("", ()) if vault_id is None else (" WHERE vault_id = ?", (vault_id,))
+    row = reader.execute(f"SELECT max(id) FROM audit{where}", values).fetchone()
+    return int(row[0] or 0)
+
+
 def first_since(reader: Reader, moment: int, *, after: int) -> int | None:
     """The first entry after one that is of a time (in microseconds) or later."""
     row = reader.execute(

@@ -48,6 +48,12 @@ def list_open(reader: Reader, *, now: datetime, limit: int) -> list[Claim]:
     return [_claim(row) for row in rows.fetchall()]
 
 
+def mark(reader: Reader) -> str:
+    """A text that is another one whenever a question was asked, answered or forgotten."""
+    row = reader.execute("SELECT count(*), count(refused_at), max(created_at) FROM claims").fetchone()
+    return " ".join(str(each) for each in row)
+
+
 def delete(transaction: Transaction, handle: str) -> None:
     """Forget an identity's question."""
     transaction.execute("DELETE FROM claims WHERE handle = ?", (handle,))

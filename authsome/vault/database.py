@@ -140,6 +140,14 @@ class Database:
         if self._writer.damage is not None:
             told(self._writer.damage)
 
+    def report_to(self, told: Callable[[], None]) -> None:
+        """From now on call this after each COMMIT that changed or logged anything.
+
+        Args:
+            told: returns soon and raises nothing.
+        """
+        self._writer.on_commit = told
+
     def announce(self) -> None:
         """Tell that something has changed which answers depend on, and which does not lie here."""
         self._writer.on_change()

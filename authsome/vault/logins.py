@@ -82,6 +82,15 @@ def find(reader: Reader, sealers: Sealers, login_id: str) -> Login | None:
     return None if row is None else _open(sealers.for_vault(row[0]), login_id, row[1])
 
 
+def stage(reader: Reader, login_id: str) -> Stage | None:
+    """How far the login of that id has come, without opening it; None when there is none."""
+    row = reader.execute("SELECT stage FROM logins WHERE id = ?", (login_id,)).fetchone()
+    if row is None:
+        return None
+    with readable("a login"):
+        return Stage(row[0])
+
+
 def by_state(reader: Reader, sealers: Sealers, state: str) -> AwaitingCallback | None:
     """The login that awaits the callback with this `state` (RFC 6749 §10.12), or None."""
     row = reader.execute(

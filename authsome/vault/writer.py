@@ -160,6 +160,8 @@ class Writer:
         """Told what is wrong with the log; as `on_change`. Until somebody wants to know it is kept."""
         self.damage: str | None = None
         """What was found before anybody wanted to know."""
+        self.on_commit: Callable[[], None] = _tell_nobody
+        """Called after each COMMIT that changed or logged anything; as `on_change`."""
 
     @contextmanager
     def transaction(self, *, durable: bool, only_logs: bool = False) -> Iterator[Transaction]:
@@ -299,6 +301,8 @@ class Writer:
                     self.notary.note(batch.written)
             if batch.damage is not None:
                 self.on_damage(batch.damage)
+            if batch.is_change or batch.written is not None:
+                self.on_commit()
             self._finish(batch)
 
     def _keep_damage(self, problem: str) -> None:

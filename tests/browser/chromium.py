@@ -174,15 +174,22 @@ class Page:
 
     def click(self, selector: str) -> None:
         """Click in the middle of an element, as a mouse would."""
+        with self.held(selector):
+            pass
+
+    @contextmanager
+    def held(self, selector: str) -> Iterator[None]:
+        """Press in the middle of an element for the length of a block, and let go where that was."""
         self.wait_for(selector)
         place = self._evaluate(
             f"(e => {{ e.scrollIntoView({{block: 'center', behavior: 'instant'}}); const r = e.getBoundingClientRect();"
             f" return [r.x + r.width / 2, r.y + r.height / 2]; }})({_find(selector)})"
         )
         assert isinstance(place, list)
-        for kind in ("mousePressed", "mouseReleased"):
-            event = {"type": kind, "x": place[0], "y": place[1], "button": "left", "clickCount": 1}
-            self._call("Input.dispatchMouseEvent", event)
+        event: Json = {"x": place[0], "y": place[1], "button": "left", "clickCount": 1}
+        self._call("Input.dispatchMouseEvent", {"type": "mousePressed", **event})
+        yield
+        self._call("Input.dispatchMouseEvent", {"type": "mouseReleased", **event})
 
     def press(self, key: str) -> None:
         """Press a key by its name: `Enter`, `Tab`, `Escape`."""
@@ -204,6 +211,10 @@ class Page:
     def wait_for_url(self, prefix: str) -> None:
         """Wait until the page's URL begins with `prefix` and the page is loaded."""
         self._wait(f"location.href.startsWith({json.dumps(prefix)}) && {_WHOLE}", f"a URL {prefix}…")
+
+    def wait_until(self, condition: str) -> None:
+        """Wait until a JavaScript expression is true."""
+        self._wait(condition, condition)
 
     def text(self, selector: str = "body") -> str:
         """The visible text of an element."""
@@ -249,13 +260,14 @@ class Page:
         path.write_bytes(base64.b64decode(str(picture["data"])))
         return path
 
-    def emulate(self, *, width: int | None = None, dark: bool = False) -> None:
-        """Show the page as at this `width` and in this colour scheme from now on."""
+    def emulate(self, *, width: int | None = None, dark: bool = False, calm: bool = False) -> None:
+        """Show the page as at this `width`, in this colour scheme and with `calm` motion from now on."""
         if width:
             metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
             self._call("Emulation.setDeviceMetricsOverride", metrics)
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        self._call("Emulation.setEmulatedMedia", {"features": scheme})
+        motion = [{"name": "prefers-reduced-motion", "value": "reduce" if calm else "no-preference"}]
+        self._call("Emulation.setEmulatedMedia", {"features": [*scheme, *motion]})
 
     # ---- what happened out of sight ------------------------------------------------------------------------
 
@@ -294,6 +306,10 @@ class Page:
     def disable_javascript(self) -> None:
         """Run no script of any page that is opened from now on."""
         self._call("Emulation.setScriptExecutionDisabled", {"value": True})
+
+    def show(self) -> None:
+        """Bring the tab to the front of its window."""
+        self._call("Page.bringToFront")
 
     def close(self) -> None:
         """Close the tab, as a user who gives up."""
@@ -336,10 +352,13 @@ class Profile:
     _connection: _Connection
     _context: str
 
-    def new_page(self) -> Page:
-        """Open an empty tab."""
+    def new_page(self, *, in_window: bool = False) -> Page:
+        """Open an empty tab, which hides the one before it; or in a window of its own, beside the others."""
         call = self._connection.call
-        target = call("Target.createTarget", {"url": "about:blank", "browserContextId": self._context})["targetId"]
+        wanted: Json = {"url": "about:blank", "browserContextId": self._context}
+        if in_window:
+            wanted["newWindow"] = True
+        target = call("Target.createTarget", wanted)["targetId"]
         session = str(call("Target.attachToTarget", {"targetId": target, "flatten": True})["sessionId"])
         events = self._connection.attach(session)
         for domain in ("Page", "Runtime", "Log", "Network", "Audits"):

@@ -22,7 +22,7 @@ def test_who_waits_is_shown(daemon, agent, page, open_dashboard, presentable):
     open_dashboard(page, "/ui/identities")
     assert "1 identity" in page.text()
     assert "authsome identity claim" in page.text()
-    assert fingerprint in page.text("[data-live]")
+    assert fingerprint in page.text("[data-live=claims]")
     assert link not in str(page.evaluate("document.documentElement.outerHTML"))
     presentable(page)
     stranger = invited(daemon, "bob@example.org").get("/ui/identities").body

@@ -144,7 +144,12 @@ def furnished(
     broker.usage.count_up()
     nameplate = Nameplate(url=URL, build="", home=str(home.root))
     api = Api(
-        broker, audiences=Audiences(frozenset({URL}), None), nameplate=nameplate, stop=nothing, step_aside=nothing
+        broker,
+        audiences=Audiences(frozenset({URL}), None),
+        nameplate=nameplate,
+        stop=nothing,
+        step_aside=nothing,
+        most_streams=1,
     )
     return House(api, f"authsome_session={opened.key.reveal()}", statements)
 

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from authsome.broker.broker import Broker
 from authsome.broker.credentials import Outcome, Resolved
@@ -16,6 +17,9 @@ from authsome.daemon.messages import Request, Response, html_response, problem
 from authsome.daemon.router import Access, Match, Router
 from authsome.errors import AuthenticationFailed, NotFound
 
+if TYPE_CHECKING:
+    from authsome.daemon.streams import Streams
+
 SELF_ADMITTING = "/proxy/resolve"
 """The endpoint that admits its caller in its own transaction: the one that is asked thousands of times a second."""
 
@@ -23,7 +27,7 @@ SELF_ADMITTING = "/proxy/resolve"
 class Api:
     """Answers requests: finds the endpoint, authenticates the caller, calls the handler."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # each by name
         self,
         broker: Broker,
         *,
@@ -31,6 +35,7 @@ class Api:
         nameplate: Nameplate,
         stop: Callable[[], None],
         step_aside: Callable[[], None],
+        most_streams: int,
     ) -> None:
         """Take what the endpoints stand on; those of runs are there at once, the others when the first is asked for."""
         self._broker = broker
@@ -42,6 +47,9 @@ class Api:
         self._first = Router((*System(broker, nameplate, stop).endpoints(), *self._runs.endpoints()))
         self._whole: Router[Handler] | None = None
         self._loading = threading.Lock()
+        self._most_streams = most_streams
+        self._streams: Streams | None = None
+        self._is_closed = False
 
     def router(self) -> Router[Handler]:
         """Every endpoint; loaded when it is first asked for."""
@@ -51,15 +59,28 @@ class Api:
         with self._loading:
             if self._whole is None:
                 from authsome.daemon.api.table import table  # noqa: PLC0415  # half of the daemon's modules: see Broker
+                from authsome.daemon.streams import Streams  # noqa: PLC0415
 
+                self._streams = streams = Streams(self._broker.news.look, most=self._most_streams)
+                if self._is_closed:
+                    streams.close()
+                self._broker.context.database.report_to(streams.tell)
                 self._whole = table(
                     self._broker,
                     self._authentication,
+                    streams,
                     base_url=self._base_url,
                     step_aside=self._step_aside,
                     first=self._first.endpoints,
                 )
             return self._whole
+
+    def close(self) -> None:
+        """End what does not end by itself: streams of events; no more begin."""
+        with self._loading:
+            self._is_closed = True
+            if self._streams is not None:
+                self._streams.close()
 
     def handle(self, request: Request) -> Response:
         """The answer to a request.

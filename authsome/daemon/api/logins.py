@@ -11,14 +11,23 @@ from typing import Final, Literal
 from authsome.broker import registration
 from authsome.broker.broker import Broker
 from authsome.broker.logins import CALLBACK_PATH, Wanted
+from authsome.broker.news import Waiter
 from authsome.daemon import cross_origin
 from authsome.daemon.api import views
 from authsome.daemon.api.call import Call, Endpoints, Handler
 from authsome.daemon.cross_origin import Forms
 from authsome.daemon.dashboard import apps, bridge, connections
 from authsome.daemon.dashboard.bridge import DeviceCode, Done, FormField, InputForm
-from authsome.daemon.messages import Request, Response, html_response, json_response, redirect
+from authsome.daemon.messages import (
+    SCRIPTED_PAGE_POLICY,
+    Request,
+    Response,
+    html_response,
+    json_response,
+    redirect,
+)
 from authsome.daemon.router import Access, Endpoint
+from authsome.daemon.streams import CONTENT_TYPE, Streams
 from authsome.errors import (
     AuthsomeError,
     ConnectionExists,
@@ -39,6 +48,7 @@ from authsome.models.login import (
     Flow,
     Login,
     LoginRequest,
+    Stage,
 )
 from authsome.models.provider import Provider
 from authsome.secret import Secret
@@ -52,10 +62,13 @@ _ONE: Final = "/auth/sessions/{id}"
 class LoginsApi(Endpoints):
     """What can be asked of logins."""
 
-    def __init__(self, broker: Broker, forms: Forms, *, base_url: str, step_aside: Callable[[], None]) -> None:
+    def __init__(
+        self, broker: Broker, forms: Forms, streams: Streams, *, base_url: str, step_aside: Callable[[], None]
+    ) -> None:
         """Take the use cases, the daemon's URL, and what lets others be served while this thread waits."""
         super().__init__(broker)
         self._forms = forms
+        self._streams = streams
         self._base_url = base_url
         self._step_aside = step_aside
 
@@ -147,6 +160,16 @@ class LoginsApi(Endpoints):
                 handler=self.page,
                 access=Access.BROWSER,
                 summary="The page of a login by device code: the code, where to enter it, and whether it was",
+            ),
+            Endpoint(
+                method="GET",
+                template=_ONE + "/events",
+                handler=self.events,
+                access=Access.BROWSER,
+                summary="Events for the login's page: one when its stage is no longer `stage`",
+                query={"stage": views.TEXT},
+                media=CONTENT_TYPE,
+                errors=(LoginNotFound,),
             ),
             Endpoint(
                 method="POST",
@@ -247,6 +270,16 @@ class LoginsApi(Endpoints):
         """GET …/input, and …/device: what there is to see depends on the login alone."""
         return _page(lambda: self._show(self._login(call)))
 
+    def events(self, call: Call) -> Response:
+        """GET …/events."""
+        login = self._login(call)
+        query = call.request.query_fields()
+        stage = query.text("stage")
+        query.done()
+        if stage not in set(Stage):
+            raise RequestInvalid("there is no such stage")
+        return self._streams.answer(call.request, Waiter(login=login.request.id, stage=Stage(stage)))
+
     def take_form(self, call: Call) -> Response:
         """POST …/input."""
         return _page(lambda: self._take_form(call))
@@ -294,9 +327,11 @@ class LoginsApi(Endpoints):
                 hosts = _hosts(provider, login.request) if login.request.is_new_provider else ()
                 return html_response(bridge.onward_page(provider.display_name, login.authorization_url, hosts=hosts))
             case AwaitingDevice():
-                return html_response(bridge.device_page(self._device(login, provider)))
+                page = bridge.device_page(self._device(login, provider), events=_events(login))
+                return html_response(page, policy=SCRIPTED_PAGE_POLICY)
             case Exchanging():
-                return html_response(bridge.waiting_page(provider.display_name))
+                page = bridge.waiting_page(provider.display_name, events=_events(login))
+                return html_response(page, policy=SCRIPTED_PAGE_POLICY)
             case Completed():
                 return html_response(bridge.done_page(provider.display_name, _done(login, provider)))
             case Failed():
@@ -414,6 +449,10 @@ def _flow(text: str) -> Flow:
         return Flow(text)
     except ValueError as error:
         raise RequestInvalid(f"there is no flow {text[:32]}", hint=f"one of {', '.join(Flow)}") from error
+
+
+def _events(login: Login) -> str:
+    return f"{_path(login, 'events')}?stage={login.stage}"
 
 
 def _path(login: Login, page: str) -> str:

@@ -21,11 +21,13 @@ from authsome.daemon.cross_origin import Forms
 from authsome.daemon.dashboard import assets
 from authsome.daemon.messages import Response
 from authsome.daemon.router import Access, Endpoint, Router
+from authsome.daemon.streams import Streams
 from authsome.daemon.web.apps import AppPages
 from authsome.daemon.web.audit import AuditPages
 from authsome.daemon.web.claims import ClaimPages
 from authsome.daemon.web.connections import ConnectionPages
 from authsome.daemon.web.entrance import EntranceApi
+from authsome.daemon.web.events import NewsStream
 from authsome.daemon.web.identities import IdentityPages
 from authsome.daemon.web.overview import OverviewPage
 from authsome.daemon.web.principals import PrincipalPages
@@ -36,9 +38,10 @@ from authsome.daemon.web.visits import Visits
 from authsome.errors import NotFound
 
 
-def table(
+def table(  # noqa: PLR0913  # each by name
     broker: Broker,
     authentication: Authentication,
+    streams: Streams,
     *,
     base_url: str,
     step_aside: Callable[[], None],
@@ -49,13 +52,14 @@ def table(
     Args:
         broker: the use cases.
         authentication: who calls.
+        streams: events for browsers.
         base_url: the daemon's URL as browsers know it.
         step_aside: called by a thread that is going to wait.
         first: those that are there already.
     """
     forms = Forms(broker.context.clock, broker.dashboard_sessions.spend_form)
     visits = Visits(broker, forms)
-    logins = LoginsApi(broker, forms, base_url=base_url, step_aside=step_aside)
+    logins = LoginsApi(broker, forms, streams, base_url=base_url, step_aside=step_aside)
     connections = ConnectionPages(broker, visits, logins)
     endpoints: tuple[Endpoint[Handler], ...] = (
         *first,
@@ -79,6 +83,7 @@ def table(
         *PrincipalPages(broker, visits, base_url=base_url).endpoints(),
         *ProviderPages(broker, visits).endpoints(),
         *SettingsPages(broker, visits, authentication).endpoints(),
+        *NewsStream(broker, visits, streams).endpoints(),
         Endpoint(
             method="GET",
             template="/ui/{asset}",

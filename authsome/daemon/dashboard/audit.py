@@ -73,7 +73,7 @@ def content(view: Log, token_for: TokenFor) -> Html:
         "audit",
         fields=html.join(fields),
         scope=html.text("Everything that happened on this daemon." if view.sees_all else "What concerns you."),
-        live=Html(" data-live") if view.is_newest else None,
+        live=html.attribute("data-live", "log" if view.is_newest else None),
         entries=html.render("entries", rows=entries) if entries else html.render("nothing", text="No entry fits."),
         pager=older,
         newest=None if view.is_newest else pieces.link(pieces.address(PATH, query), "Newest"),
@@ -111,6 +111,7 @@ def _entry(recorded: Recorded, view: Log) -> Html:
     details = [html.clipped(each, most) for each, most in ((what, 130), (where, 240), (entry.detail, 160)) if each]
     return html.render(
         "entry",
+        key=str(recorded.id),
         event=pieces.tag(entry.event, "bad" if entry.event in _BAD else ""),
         at=times.moment(entry.at, view.now),
         who=_who(entry, view),

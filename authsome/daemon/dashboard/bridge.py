@@ -131,14 +131,19 @@ def onward_page(provider: str, address: str, *, hosts: Sequence[str] = ()) -> Ht
         url=address,
         host=urlsplit(address).netloc.rpartition("@")[2],
         lead="Sign in at" if hosts else "You are being taken to",
-        promise=_promised(hosts, "Encrypted on this computer, and sent only to:") if hosts else None,
+        promise=_promised(hosts, "Encrypted where Authsome runs, and sent only to:") if hosts else None,
     )
     refresh = None if hosts else f"0; url={address}"
     return html.page(f"Continue to {provider}", content, refresh=refresh)
 
 
-def device_page(code: DeviceCode) -> Html:
-    """The code of a device login, the way to enter it here, and a QR code to do it on a telephone; looks again."""
+def device_page(code: DeviceCode, *, events: str) -> Html:
+    """The code of a device login, the way to enter it here, and a QR code to do it on a telephone.
+
+    Args:
+        code: what there is to show.
+        events: where our script is told to look again; without script the page does so by itself.
+    """
     direct = code.verification_uri_complete or code.verification_uri
     is_link = url.is_link(code.verification_uri) and url.is_link(direct)
     content = html.render(
@@ -148,17 +153,17 @@ def device_page(code: DeviceCode) -> Html:
         place=html.render("docs_link", url=direct, text=code.verification_uri) if is_link else code.verification_uri,
         user_code=code.user_code,
         qr=html.render("qr", image=_qr(direct)) if is_link else None,
-        promise=_promised(code.hosts, "Then encrypted on this computer, and sent only to:") if code.hosts else None,
+        promise=_promised(code.hosts, "Then encrypted where Authsome runs, and sent only to:") if code.hosts else None,
         action=code.cancel_action,
         form_token=code.form_token,
     )
-    return html.page(f"Connect {code.provider}", content, refresh=str(WAIT))
+    return html.page(f"Connect {code.provider}", content, refresh=str(WAIT), events=events)
 
 
-def waiting_page(provider: str) -> Html:
-    """Shown while the code is exchanged; looks again by itself."""
+def waiting_page(provider: str, *, events: str) -> Html:
+    """Shown while the code is exchanged; looks again as the device's page does."""
     content = html.render("waiting", monogram=monogram(provider), provider=provider)
-    return html.page(f"Connecting {provider}", content, refresh=str(WAIT))
+    return html.page(f"Connecting {provider}", content, refresh=str(WAIT), events=events)
 
 
 def done_page(provider: str, done: Done) -> Html:
@@ -242,7 +247,7 @@ def _promise(form: InputForm) -> Html:
         return html.render("promise")
     is_client = form.redirect_uri is not None  # its secret goes to the provider's sign-in, what it yields to the hosts
     promise = "used only to sign in. The login is then sent only to:" if is_client else "sent only to:"
-    return _promised(form.hosts, f"Encrypted on this computer, and {promise}")
+    return _promised(form.hosts, f"Encrypted where Authsome runs, and {promise}")
 
 
 def _promised(hosts: Iterable[str], promise: str) -> Html:

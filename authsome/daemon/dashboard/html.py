@@ -43,10 +43,24 @@ def render(template: str, **values: str | int | None) -> Html:
     return Html("".join(filled))
 
 
-def page(title: str, content: Html, *, refresh: str | None = None) -> Html:
-    """A page that is one card; `refresh` goes on by itself (`SECONDS; url=ADDRESS`, or looks again)."""
+def page(title: str, content: Html, *, refresh: str | None = None, events: str | None = None) -> Html:
+    """A page that is one card.
+
+    Args:
+        title: its title.
+        content: its content.
+        refresh: goes on by itself (`SECONDS; url=ADDRESS`, or looks again).
+        events: where our script is told to look again, in place of `refresh`.
+    """
     again = render("refresh", content=refresh) if refresh else None
-    return render("layout", head=head(title), refresh=again, content=content)
+    if events is not None:
+        again = render("scripted", without=again)
+    return render("layout", head=head(title), refresh=again, events=attribute("data-events", events), content=content)
+
+
+def attribute(name: str, value: str | None) -> Html | None:
+    """An attribute in a tag, or nothing."""
+    return None if value is None else Html(f' {name}="{escape(value)}"')
 
 
 def head(title: str) -> Html:

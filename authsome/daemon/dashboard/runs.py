@@ -36,7 +36,7 @@ class Live:
 def brief(run: Run, now: datetime) -> Html:
     """A row for the overview."""
     only = html.join([Html("; only "), html.enumerated(sorted(run.only))]) if run.only else None
-    return html.render("run_row", identity=run.identity, since=times.moment(run.created_at, now), only=only)
+    return html.render("run_row", key=run.id, identity=run.identity, since=times.moment(run.created_at, now), only=only)
 
 
 def content(view: Live, token_for: TokenFor) -> Html:
@@ -73,12 +73,20 @@ def _row(run: Run, view: Live, token_for: TokenFor) -> Html:
     ]
     return html.render(
         "run_live_row",
+        key=run.id,
         url=identities.place(run.identity),
         identity=run.identity,
         marks=pieces.tag("in another run") if run.inside else None,
         facts=html.join((each for each in facts if each is not None), between=Html(" · ")),
         used=_used(view.uses.get(run.id, {})),
-        stop=shell.post(token_for, STOP.format(run=quote(run.id, safe="")), shell.button("Stop", "danger small")),
+        stop=html.render(
+            "act",
+            name="Stop",
+            text="It gets no further credential, nor do runs that were begun within it.",
+            form=shell.post(
+                token_for, STOP.format(run=quote(run.id, safe="")), shell.button("Stop this run", "danger small")
+            ),
+        ),
     )
 
 

@@ -13,22 +13,130 @@ if (file) {
   });
 }
 
-// What is marked as live is fetched anew while somebody looks; the rest of the page, and the focus, stay. A button is
-// not taken away under a finger: whoever begins to use what is live while the answer is on its way keeps it.
-const EVERY = 3000; // ms
-const live = document.querySelector("[data-live]");
+// Live parts. An event names the topics that have changed; a page that shows one of them fetches itself and takes over
+// what differs. What somebody does with the page stays: focus, what is open, what is half filled in, where it is; and
+// nothing moves under a finger: what came while something is being pressed waits until it was let go.
+const LEAST = 1500; // ms between two looks, however much happens
+const SLOW = 10000; // ms until the next attempt where there are no events
+const MINUTE = 60000; // ms until a look without an event: moments are in words, and some things end by their time
 
-const isInUse = () => live.contains(document.activeElement) || live.matches(":active");
+const parts = [...document.querySelectorAll("[data-live]")];
+const topics = new Set(parts.flatMap((part) => part.dataset.live.split(" ")));
+const isWhole = !document.body.classList.contains("dash"); // a page that waits for one thing, and is then another one
+const events = document.body.dataset.events ? new URL(document.body.dataset.events, location.href) : null;
 
-async function renew() {
-  if (document.hidden || isInUse()) return;
-  const answer = await fetch(location.href, { redirect: "error" });
-  if (!answer.ok) throw new Error("not signed in any more");
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  const fresh = page.querySelector("[data-live]");
-  if (fresh && !isInUse() && fresh.innerHTML !== live.innerHTML) live.replaceChildren(...fresh.childNodes);
+let stream = null;
+let due = 0; // the timer of the next look
+let looked = performance.now();
+let isOver = false;
+
+function open() {
+  if (stream || isOver || document.hidden) return;
+  stream = new EventSource(events);
+  stream.addEventListener("changed", (event) => {
+    if (!isWhole) events.searchParams.set("heard", event.lastEventId);
+    if (isWhole || event.data.split(" ").some((topic) => topics.has(topic))) look();
+  });
+  stream.addEventListener("ended", () => (isWhole ? location.reload() : signedOut()));
+  stream.addEventListener("error", () => {
+    if (stream?.readyState !== EventSource.CLOSED) return; // the browser comes back by itself
+    close();
+    setTimeout(() => (isWhole ? location.reload() : (look(), open())), SLOW);
+  });
 }
 
-if (live) {
-  const timer = setInterval(() => renew().catch(() => clearInterval(timer)), EVERY);
+function close() {
+  stream?.close();
+  stream = null;
+}
+
+function look() {
+  due ||= setTimeout(() => renew().catch(() => setTimeout(look, SLOW)), Math.max(0, looked + LEAST - performance.now()));
+}
+
+async function renew() {
+  due = 0;
+  if (isOver || document.hidden) return;
+  if (isWhole) return location.reload();
+  looked = performance.now();
+  const answer = await fetch(location.href, { redirect: "manual" });
+  if (answer.type === "opaqueredirect") return signedOut();
+  if (answer.status >= 500) throw new Error("later");
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (parts.some((part) => part.matches(":active"))) return look();
+  const fresh = page.querySelectorAll("[data-live]");
+  if (!answer.ok || fresh.length !== parts.length) return end("This page shows what is no longer so.", "Look again", location.href);
+  parts.forEach((part, place) => follow(part, fresh[place]));
+}
+
+function signedOut() {
+  end("This browser is not signed in any more.", "Sign in", "/ui/sign-in");
+}
+
+function end(text, way, address) {
+  if (isOver) return;
+  isOver = true;
+  close();
+  const [note, link] = [document.createElement("p"), document.createElement("a")];
+  note.className = "outcome bad";
+  note.setAttribute("role", "alert");
+  link.href = address;
+  link.textContent = way;
+  note.append(`${text} `, link);
+  document.querySelector("main").prepend(note);
+}
+
+// Rows are known by their keys, so that one which comes or goes leaves the others as they are.
+const isSame = (one, other) => one.nodeName === other.nodeName && one.dataset?.key === other.dataset?.key;
+
+function follow(present, wanted) {
+  let at = present.firstChild;
+  for (const next of wanted.childNodes) {
+    let found = at;
+    while (found && !isSame(found, next)) found = next.dataset?.key ? found.nextSibling : null;
+    if (found) {
+      while (at !== found) at = drop(at);
+      take(found, next);
+      at = found.nextSibling;
+    } else {
+      const made = document.importNode(next, true);
+      if (made.dataset?.key) made.classList.add("fresh");
+      present.insertBefore(made, at);
+    }
+  }
+  while (at) at = drop(at);
+}
+
+function drop(node) {
+  const next = node.nextSibling;
+  node.remove();
+  return next;
+}
+
+function take(present, wanted) {
+  if (present.nodeType !== Node.ELEMENT_NODE) {
+    if (present.data !== wanted.data) present.data = wanted.data;
+    return;
+  }
+  if (present.matches("select, textarea, input:not([type=hidden])")) return; // is being filled in
+  for (const { name, value } of wanted.attributes) {
+    if (present.getAttribute(name) !== value) present.setAttribute(name, value);
+  }
+  for (const { name } of [...present.attributes]) {
+    if (!wanted.hasAttribute(name) && name !== "open" && name !== "class") present.removeAttribute(name);
+  }
+  follow(present, wanted);
+}
+
+if (events && (isWhole || parts.length)) {
+  open();
+  if (!isWhole) setInterval(look, MINUTE);
+  // What nobody sees holds no connection: a browser has six to a server, and pages need them.
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return close();
+    if (performance.now() - looked > MINUTE) look();
+    open();
+  });
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", open);
 }

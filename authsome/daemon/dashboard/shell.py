@@ -39,6 +39,8 @@ class Frame:
     place: str
     """The entry of `PLACES` that the page belongs to."""
     token_for: TokenFor
+    events: str
+    """Where our script is told what has changed since this page was made."""
     note: Note | None = None
 
 
@@ -89,6 +91,7 @@ def page(frame: Frame, title: str, content: Html) -> Html:
         person=principal.email or principal.name,
         role=principal.role,
         sign_out=post(frame.token_for, "/ui/sign-out", button("Sign out", "quiet")),
+        events=frame.events,
         note=_note(frame.note),
         content=content,
     )

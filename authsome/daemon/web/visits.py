@@ -12,7 +12,8 @@ from typing import Final, Literal
 from urllib.parse import quote
 
 from authsome.broker.broker import Broker
-from authsome.broker.dashboard_sessions import LONGEST, DashboardSessions, Opened
+from authsome.broker.dashboard_sessions import LONGEST, DashboardSessions, Opened, Visit
+from authsome.broker.news import News, Told
 from authsome.daemon import cross_origin
 from authsome.daemon.api.call import Call, Endpoints
 from authsome.daemon.api.call import Handler as CallHandler
@@ -22,7 +23,7 @@ from authsome.daemon.dashboard.html import Html
 from authsome.daemon.dashboard.shell import Frame
 from authsome.daemon.fields import Fields
 from authsome.daemon.messages import SCRIPTED_PAGE_POLICY, Request, Response, html_response, redirect, retry_after
-from authsome.daemon.router import Access, Endpoint
+from authsome.daemon.router import PAGE, Access, Endpoint
 from authsome.errors import AuthenticationFailed, AuthsomeError, TooManyAttempts
 from authsome.models.principal import Caller
 from authsome.models.visit import Browser, DashboardSession
@@ -30,6 +31,7 @@ from authsome.secret import Secret
 
 HOME: Final = "/ui/"
 SIGN_IN: Final = "/ui/sign-in"
+EVENTS: Final = "/ui/events"
 FORM_TOKEN: Final = "form_token"  # noqa: S105  # a form field's name
 _NOTE: Final = "note"
 _MOST_SEARCHED: Final = 200  # characters
@@ -54,6 +56,7 @@ class Visitor:
     now: datetime
     form: Fields = field(default_factory=lambda: Fields({}))
     """What was posted, without its token; nothing for GET."""
+    _visit: Visit = field(repr=False)
     _key: Secret[str] = field(repr=False)
     _forms: Forms = field(repr=False)
     _sessions: DashboardSessions = field(repr=False)
@@ -72,6 +75,10 @@ class Visitor:
         """A page of the dashboard."""
         return html_response(shell.page(self._frame(place), title, content), status=status, policy=SCRIPTED_PAGE_POLICY)
 
+    def looks_on(self, news: News, *, heard: int | None) -> Told:
+        """What this browser has missed since an entry of the log, and from where on it is told."""
+        return news.begin(self._visit, self._key, heard=heard)
+
     def onward(self, path: str, said: str | None = None, *, is_good: bool = True) -> Response:
         """Go on to a page of ours, which says what came of the act."""
         if said is None:
@@ -86,6 +93,7 @@ class Visitor:
             principal=self.caller.principal,
             place=place,
             token_for=self.token_for,
+            events=f"{EVENTS}?heard={self._visit.heard}",
             note=note if shown else None,
         )
 
@@ -101,7 +109,7 @@ class Visits:
         self._forms = forms
 
     def endpoint(
-        self, method: Literal["GET", "POST"], template: str, handler: Handler, summary: str
+        self, method: Literal["GET", "POST"], template: str, handler: Handler, summary: str, media: str = PAGE
     ) -> Endpoint[CallHandler]:
         """A row of the table, whose handler is reached by signed-in browsers alone."""
         return Endpoint(
@@ -111,6 +119,7 @@ class Visits:
             access=Access.SESSION,
             summary=summary,
             status=303 if method == "POST" else 200,
+            media=media,
         )
 
     def _serve(self, call: Call, handler: Handler) -> Response:
@@ -128,6 +137,7 @@ class Visits:
             session=visit.session,
             caller=visit.caller,
             now=self._broker.context.clock(),
+            _visit=visit,
             _key=key,
             _forms=self._forms,
             _sessions=self._broker.dashboard_sessions,

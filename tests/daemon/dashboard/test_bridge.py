@@ -29,6 +29,7 @@ CLIENT = replace(
     redirect_uri="http://127.0.0.1:7998/auth/callback/oauth",
 )
 
+EVENTS = "/auth/sessions/login_1/events?stage=device"
 DEVICE = DeviceCode(
     provider="GitHub",
     user_code="WDJB-MJHT",
@@ -54,9 +55,10 @@ PAGES = {
         )
     ),
     "device": lambda text: bridge.device_page(
-        replace(DEVICE, provider=text, user_code=text, verification_uri=text, form_token=text, cancel_action=text)
+        replace(DEVICE, provider=text, user_code=text, verification_uri=text, form_token=text, cancel_action=text),
+        events=text,
     ),
-    "waiting": bridge.waiting_page,
+    "waiting": lambda text: bridge.waiting_page(text, events=text),
     "onward": lambda text: bridge.onward_page(text, "https://provider.example/authorize?a=b"),
     "done": lambda text: bridge.done_page(text, Done(connection=text, account=text, unverified=text, unnamed=text)),
     "failed": lambda text: bridge.failed_page(text, text, text),
@@ -208,16 +210,16 @@ def test_a_form_says_what_it_is_for():
 
 def test_a_device_code():
     """The code, the address as a link and as a QR code that says the same, with the code in it when there is one."""
-    read = Reader(bridge.device_page(DEVICE))
+    read = Reader(bridge.device_page(DEVICE, events=EVENTS))
     assert "WDJB-MJHT" in read.text
     assert [link["href"] for link in read.all("a")] == ["https://github.example/device"]
     ((_, drawing),) = [(tag, attributes) for tag, attributes in read.tags if tag == "svg"]
     assert set(drawing) <= {"class", "viewbox"}
     direct = "https://github.example/device?user_code=WDJB-MJHT"
-    complete = bridge.device_page(replace(DEVICE, verification_uri_complete=direct))
+    complete = bridge.device_page(replace(DEVICE, verification_uri_complete=direct), events=EVENTS)
     assert [link["href"] for link in Reader(complete).all("a")] == [direct]
-    assert qr_of(complete) != qr_of(bridge.device_page(DEVICE))
-    assert qr_of(complete) == qr_of(bridge.device_page(replace(DEVICE, verification_uri=direct)))
+    assert qr_of(complete) != qr_of(bridge.device_page(DEVICE, events=EVENTS))
+    assert qr_of(complete) == qr_of(bridge.device_page(replace(DEVICE, verification_uri=direct), events=EVENTS))
     assert "style=" not in complete
 
 
@@ -231,13 +233,13 @@ def test_an_address_that_is_none_is_only_text(address):
     """What a provider says of where to go becomes a link, or a QR code, only if it is an address of the web."""
     # SEC-39 SEC-74
     for page in (
-        bridge.device_page(replace(DEVICE, verification_uri=address)),
-        bridge.device_page(replace(DEVICE, verification_uri_complete=address)),
+        bridge.device_page(replace(DEVICE, verification_uri=address), events=EVENTS),
+        bridge.device_page(replace(DEVICE, verification_uri_complete=address), events=EVENTS),
     ):
         read = Reader(page)
         assert read.all("a") == []
         assert read.all("svg") == []
-    assert address in Reader(bridge.device_page(replace(DEVICE, verification_uri=address))).text
+    assert address in Reader(bridge.device_page(replace(DEVICE, verification_uri=address), events=EVENTS)).text
 
 
 def test_going_on_to_the_provider():
@@ -260,9 +262,9 @@ def test_going_on_to_a_provider_that_nobody_knew():
     assert read.all("a") == [{"class": "button", "href": "https://auth.acme.example/authorize", "rel": "noreferrer"}]
     assert "sent only to" in read.text
     assert all(host in read.text for host in (*hosts, "auth.acme.example"))
-    device = Reader(bridge.device_page(replace(DEVICE, hosts=hosts))).text
+    device = Reader(bridge.device_page(replace(DEVICE, hosts=hosts), events=EVENTS)).text
     assert all(host in device for host in hosts)
-    assert "sent only to" not in Reader(bridge.device_page(DEVICE)).text
+    assert "sent only to" not in Reader(bridge.device_page(DEVICE, events=EVENTS)).text
 
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "data:,x", "//x", "https:x", "https://", "https://x y", ""])

@@ -89,6 +89,7 @@ def test_templates_keep_their_rule(path):
             ["selected"],
             ["open"],
             ["live"],
+            ["events"],
             ["kind", "submits"],
             ["submits"],
         )

@@ -8,7 +8,14 @@ import pytest
 
 from authsome.daemon.dashboard import assets, bridge
 from authsome.daemon.dashboard.bridge import Done, FormField, InputForm
-from authsome.daemon.messages import html_response, problem, redirect
+from authsome.daemon.messages import (
+    PAGE_POLICY,
+    SCRIPTED_PAGE_POLICY,
+    Response,
+    html_response,
+    problem,
+    redirect,
+)
 from authsome.daemon.server import Server
 from authsome.errors import NotFound
 from fakes.patience import eventually
@@ -41,8 +48,11 @@ class Site:
         if request.method == "POST":
             self.posted.append(request)
             return self.answer_to_post
+        if request.path == "/events":
+            return Response(status=200, content_type="text/event-stream", body=b"retry: 60000\n\n")
         page = self.pages.get(request.path)
-        return html_response(page) if page else problem(NotFound())
+        policy = SCRIPTED_PAGE_POLICY if request.path == "/waiting" else PAGE_POLICY
+        return html_response(page, policy=policy) if page else problem(NotFound())
 
     def arrive(self, request):
         """Answer as a provider."""
@@ -93,7 +103,7 @@ def test_pages_work_under_their_policy(site, page, text):
         "/failed": bridge.failed_page(text, text, text),
         "/error": bridge.error_page(500, text, text),
         "/expired": bridge.expired_page(),
-        "/waiting": bridge.waiting_page(text),
+        "/waiting": bridge.waiting_page(text, events="/events"),
     }
     for path in site.pages:
         page.open(site.url + path)
