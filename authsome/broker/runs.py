@@ -46,7 +46,13 @@ class Runs:
         self._identities = identities
 
     def begin(
-        self, caller: Caller, choice: routing.Choice, *, lifetime: timedelta | None = None, inside: str | None = None
+        self,
+        caller: Caller,
+        choice: routing.Choice,
+        *,
+        lifetime: timedelta | None = None,
+        inside: str | None = None,
+        command: str | None = None,
     ) -> Begun:
         """Begin a run for the caller.
 
@@ -55,6 +61,7 @@ class Runs:
             choice: what its routes are narrowed to.
             lifetime: how long the run may get credentials; None for as long as the child lives, or `LONGEST`.
             inside: the run that this one is begun in: it may use no more than that one, and no longer.
+            command: the child's program, by its name alone (`is_command`).
 
         Raises:
             NotAllowed: it would, or that run is over or another identity's; or nobody but a principal is there to act.
@@ -88,13 +95,14 @@ class Runs:
             expires_at=latest,
             ended_at=None,
             inside=inside,
+            command=command,
         )
         with context.database.transaction(durable=False) as tx:
             runs.purge(tx, before=now - RETENTION)
             runs.create(tx, run)
             routes = routing.table(tx, context.catalog, caller.vault_id, choice)
             environment = self._environment(tx, caller, choice)
-            audit.append(tx, self._entry(Event.RUN, run, caller))
+            audit.append(tx, replace(self._entry(Event.RUN, run, caller), detail=command))
         return Begun(run=run, secret=Secret(secret), routes=routes, environment=environment)
 
     def check_choice(self, reader: Reader | Transaction, caller: Caller, choice: routing.Choice) -> None:

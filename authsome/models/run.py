@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,3 +23,14 @@ class Run:
     ended_at: datetime | None
     inside: str | None = None
     """The run that it was begun in, with which it ends."""
+    command: str | None = None
+    """The child's program by its name alone: arguments may hold secrets. None: whoever began the run has not said."""
+
+
+LONGEST_COMMAND: Final = 64
+"""Characters of a command's name."""
+
+
+def is_command(text: str) -> bool:
+    """Whether a text may be a command's name: short, printable, no path."""
+    return 0 < len(text) <= LONGEST_COMMAND and text.isprintable() and "/" not in text

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _FORMAT: "Final" = 1  # of assignments; a worker of another is another worker
 _PATH_LIMIT: "Final" = 100  # bytes of a Unix socket's path: 103 on macOS, 107 on Linux
+_LONGEST_NAME: "Final" = 64  # characters of a command's name that the daemon takes
 _ANSWER_LIMIT: "Final" = 4 * 1024 * 1024
 _SECONDS: "Final" = 30.0
 _NODE_PRELOAD: "Final" = "node_preload.cjs"
@@ -75,7 +76,15 @@ class Wish:
     def question(self) -> "dict[str, object]":
         """What the daemon is asked."""
         asked: dict[str, object] = {"connections": self.connections, "only": list(self.only), "seconds": self.seconds}
+        if name := _shown(self.command[0]):
+            asked["command"] = name
         return {**asked, "inside": self.inside} if self.inside else asked
+
+
+def _shown(command: str) -> str:
+    """A command by its name alone, as the daemon shows it: never its arguments, which may hold secrets."""
+    name = os.path.basename(command)[:_LONGEST_NAME]
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in name)
 
 
 def run(words: "Sequence[str]", environ: "Mapping[str, str]") -> None:

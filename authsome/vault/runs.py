@@ -18,16 +18,16 @@ from authsome.vault.columns import (
 from authsome.vault.database import Reader, Transaction
 
 _COLUMNS: Final = (
-    "id, secret_hash, vault_id, identity, pinned, only_providers, created_at, expires_at, ended_at, inside"
+    "id, secret_hash, vault_id, identity, pinned, only_providers, created_at, expires_at, ended_at, inside, command"
 )
 
-_Row = tuple[str, bytes, str, str, str, str, int, int | None, int | None, str | None]
+_Row = tuple[str, bytes, str, str, str, str, int, int | None, int | None, str | None, str | None]
 
 
 def create(transaction: Transaction, run: Run) -> None:
     """Store a new run."""
     transaction.execute(
-        f"INSERT INTO runs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        f"INSERT INTO runs ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             run.id,
             run.secret_hash,
@@ -39,6 +39,7 @@ def create(transaction: Transaction, run: Run) -> None:
             from_optional_moment(run.expires_at),
             from_optional_moment(run.ended_at),
             run.inside,
+            run.command,
         ),
     )
 
@@ -98,7 +99,7 @@ def purge(transaction: Transaction, *, before: datetime) -> int:
 
 def _run(row: _Row) -> Run:
     with readable("a run"):
-        run_id, secret_hash, vault_id, identity, pinned, only, created_at, expires_at, ended_at, inside = row
+        run_id, secret_hash, vault_id, identity, pinned, only, created_at, expires_at, ended_at, inside, command = row
         return Run(
             id=run_id,
             secret_hash=bytes(secret_hash),
@@ -110,4 +111,5 @@ def _run(row: _Row) -> Run:
             expires_at=to_optional_moment(expires_at),
             ended_at=to_optional_moment(ended_at),
             inside=inside,
+            command=command,
         )

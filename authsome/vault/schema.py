@@ -449,4 +449,5 @@ MIGRATIONS: Final = (
             )""",
         ),
     ),
+    Migration("commands of runs", ("ALTER TABLE runs ADD COLUMN command TEXT",)),
 )

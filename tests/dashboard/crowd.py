@@ -118,7 +118,7 @@ def _runs(crowd: Crowd, owner: Principal, now: datetime) -> Iterator[Run]:
             id=f"{number:016x}", secret_hash=bytes(32), vault_id=owner.vault_id,
             identity=handle(number % crowd.identities), pinned=dict.fromkeys(chosen, "n" * LONG),
             only=frozenset(chosen), created_at=now - timedelta(seconds=number),
-            expires_at=now + timedelta(days=1), ended_at=None, inside=None,
+            expires_at=now + timedelta(days=1), ended_at=None, inside=None, command="c" * 64,
         )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from dashboard.visitor import Visitor, invited
 from fakes.patience import eventually
+from security import adversary
 
 KEY = "kk-aaaaaaaaaaaaaaaaaaaaaaaa"
 _ASK = 'curl -sS "$0" >/dev/null'
@@ -32,7 +33,7 @@ def test_watching_and_stopping(daemon, running, page, open_dashboard, presentabl
     handle = daemon.json("whoami")["identity"]["handle"]
     open_dashboard(page, "/ui/runs")
     assert "1 live run" in page.text()
-    assert handle in page.text("[data-live]")
+    assert f"sh by {handle}" in page.text("[data-live]")
     assert "1 request with a credential: keyed 1" in page.text("[data-live]")
     presentable(page)
     assert go_on(process) == "went\n"
@@ -103,3 +104,42 @@ def test_anothers_runs(daemon):
     assert owner.submit("/ui/runs", path).status == 303
     assert owner.post(path, {"form_token": token}).status in {403, 404}
     assert "0 live runs" in owner.get("/ui/runs").body
+
+
+@pytest.mark.parametrize(
+    "rude",
+    [
+        ("<img src=x onerror=alert(1)>", "<img src=x onerror=alert(1)>"),
+        ("a\x1b[31m\n\u202eb", "a\ufffd[31m\ufffd\ufffdb"),
+    ],
+    ids=["markup", "controls"],
+)
+def test_a_rude_command(daemon, page, open_dashboard, start, rude):
+    """Its name is text, in one line, without what steers a terminal; its arguments are nobody's business. # SEC-38"""
+    name, shown = rude
+    program = daemon.directory / name
+    program.write_text("#!/bin/sh\nread line\n")
+    program.chmod(0o700)
+    start("run", "--", str(program), "--token=canary")
+    open_dashboard(page, "/ui/runs")
+    page.wait_for_text("1 live run")
+    assert f"{shown} by" in page.text("[data-live]")
+    page.open(f"{daemon.url}/ui/")
+    assert shown in page.text("[data-live='runs']")
+    assert page.dialogs == []
+    assert [each["detail"] for each in daemon.json("log", "--event", "run")["events"]] == [shown]
+    assert "canary" not in daemon("log", "--json").stdout
+    for file in daemon.home.rglob("*"):
+        assert not file.is_file() or b"canary" not in file.read_bytes(), file
+
+
+def test_what_may_be_a_command(daemon):
+    """A name alone, if any: whoever begins a run by hand puts no path, no arguments and no controls on the page."""
+    assert daemon("whoami").returncode == 0
+    caller = adversary.owner(daemon)
+    for fine in ({}, {"command": None}, {"command": "git"}, {"command": "a b"}, {"command": "x" * 64}):
+        assert caller.ask("POST", "/proxy/runs", fine).status == 201, fine
+    for wrong in ("", "/bin/sh", "a/b", "a\nb", "\x1b[31m", "\u202eb", "x" * 65, 1, ["git"]):
+        answer = caller.ask("POST", "/proxy/runs", {"command": wrong})
+        assert (answer.status, answer.code) == (400, "request_invalid"), wrong
+    assert "5 live runs" in Visitor.of(daemon).enter(daemon).get("/ui/runs").body

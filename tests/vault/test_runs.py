@@ -24,6 +24,7 @@ def run(store, now):
             created_at=now,
             expires_at=now + timedelta(minutes=15),
             ended_at=None,
+            command="git",
         )
         runs.create(transaction, stored)
     return stored
@@ -51,7 +52,7 @@ def test_runs_in_a_run(store, run, now):
 def test_what_is_created_comes_back(store, run):
     assert get(store) == run
     assert get(store, "run-2") is None
-    endless = replace(run, id="run-2", pinned={}, only=frozenset(), expires_at=None)
+    endless = replace(run, id="run-2", pinned={}, only=frozenset(), expires_at=None, command=None)
     with store.database.transaction() as transaction:
         runs.create(transaction, endless)
     assert get(store, "run-2") == endless

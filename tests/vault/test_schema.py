@@ -19,6 +19,7 @@ RELEASED = {
     "usage": "d1084c6072037a44",
     "rekey": "896ae005dab82939",
     "use of runs": "d88ea5bd6f34b522",
+    "commands of runs": "67bbf498e74d0087",
 }
 """SHA-256 of each migration's statements, their white space and comments aside."""
 

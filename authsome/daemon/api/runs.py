@@ -21,7 +21,7 @@ from authsome.errors import (
     RequestInvalid,
     RouteAmbiguous,
 )
-from authsome.models.run import Run
+from authsome.models.run import LONGEST_COMMAND, Run, is_command
 from authsome.vault.database import Transaction
 
 LONGEST_RUN = 30 * 24 * 3600  # seconds
@@ -48,6 +48,7 @@ class RunsApi(Endpoints):
                         "only": views.TEXTS,
                         "seconds": {"type": ["integer", "null"], "minimum": 1, "maximum": LONGEST_RUN},
                         "inside": views.OPTIONAL_TEXT,
+                        "command": {"type": ["string", "null"], "minLength": 1, "maxLength": LONGEST_COMMAND},
                     },
                 ),
                 response=views.shape(
@@ -153,10 +154,12 @@ class RunsApi(Endpoints):
         body = call.request.json()
         choice = routing.Choice(pinned=body.mapping("connections"), only=frozenset(body.strings("only")))
         seconds = body.integer("seconds", minimum=1, maximum=LONGEST_RUN)
-        inside = body.optional_text("inside")
+        inside, command = body.optional_text("inside"), body.optional_text("command")
         body.done()
+        if command is not None and not is_command(command):
+            raise RequestInvalid('field "command" must be the name of a program, without path, arguments and controls')
         lifetime = timedelta(seconds=seconds) if seconds is not None else None
-        begun = self._broker.runs.begin(call.caller, choice, lifetime=lifetime, inside=inside)
+        begun = self._broker.runs.begin(call.caller, choice, lifetime=lifetime, inside=inside, command=command)
         return json_response(
             {
                 "run": begun.run.id,

@@ -36,7 +36,14 @@ class Live:
 def brief(run: Run, now: datetime) -> Html:
     """A row for the overview."""
     only = html.join([Html("; only "), html.enumerated(sorted(run.only))]) if run.only else None
-    return html.render("run_row", key=run.id, identity=run.identity, since=times.moment(run.created_at, now), only=only)
+    return html.render(
+        "run_row",
+        key=run.id,
+        command=_command(run),
+        identity=run.identity,
+        since=times.moment(run.created_at, now),
+        only=only,
+    )
 
 
 def content(view: Live, token_for: TokenFor) -> Html:
@@ -76,6 +83,7 @@ def _row(run: Run, view: Live, token_for: TokenFor) -> Html:
         key=run.id,
         url=identities.place(run.identity),
         identity=run.identity,
+        command=_command(run),
         marks=pieces.tag("in another run") if run.inside else None,
         facts=html.join((each for each in facts if each is not None), between=Html(" · ")),
         used=_used(view.uses.get(run.id, {})),
@@ -88,6 +96,10 @@ def _row(run: Run, view: Live, token_for: TokenFor) -> Html:
             ),
         ),
     )
+
+
+def _command(run: Run) -> Html | None:
+    return html.render("command", name=run.command) if run.command else None
 
 
 def _used(uses: Uses) -> Html:
