@@ -19,7 +19,8 @@ from authsome.models.principal import Caller
 from authsome.secret import Secret
 from authsome.vault import audit, master_key, rekeying
 from authsome.vault.database import Transaction
-from authsome.vault.master_key import Record, Source
+from authsome.vault.key_sources.source import Source
+from authsome.vault.master_key import Record
 from authsome.vault.rekeying import Progress, Target
 
 _log: Final = logging.getLogger("authsome.daemon")

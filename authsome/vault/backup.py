@@ -40,10 +40,11 @@ from authsome.home import (
     write_private,
 )
 from authsome.secret import Secret
-from authsome.vault import master_key, vaults
+from authsome.vault import key_sources, master_key, vaults
 from authsome.vault.database import Database
+from authsome.vault.key_sources import passphrase
+from authsome.vault.key_sources.source import Source, as_text
 from authsome.vault.lock import HomeLock
-from authsome.vault.master_key import Source
 
 FORMAT: Final = "authsome-backup-1"
 _MANIFEST: Final = "manifest.json"
@@ -128,7 +129,7 @@ def write(  # noqa: PLR0913  # what a backup is of
     if bool(lock.recipients) is (lock.passphrase is not None):
         raise RequestInvalid("a backup has recipients or a passphrase, one of the two")
     if lock.passphrase is not None:
-        master_key.check_new_passphrase(lock.passphrase)
+        passphrase.check_new(lock.passphrase)
     recipients = [age.recipient(each) for each in lock.recipients]
     if path.exists() and not force:
         raise RequestInvalid(f"{path} is there already", hint="take another name, or --force")
@@ -168,10 +169,10 @@ def _fill(  # noqa: PLR0913  # as above
             store = master_key.store_id(reader)
         if record is None:
             raise RequestInvalid("there is nothing to be saved yet")
-        kept = master_key.keeper(record.source, home, store)
+        kept = key_sources.keeper(record.source, home, store)
         key = kept.read() if kept is not None else None
         if key is not None:
-            files[_KEY] = master_key.as_text(key).encode() + b"\n"
+            files[_KEY] = as_text(key).encode() + b"\n"
         with suppress(FileNotFoundError):
             files[_CONFIG] = read_private(home.config)
         files |= _directory(home.providers, "providers", ".json")

@@ -19,10 +19,13 @@ from authsome.crypto import aead
 from authsome.errors import StorageFailed, UsageError, VaultDamaged, VaultUnusable
 from authsome.home import Home
 from authsome.secret import Secret
-from authsome.vault import clients, master_key
+from authsome.vault import clients, key_sources, master_key
 from authsome.vault.columns import to_optional_moment
 from authsome.vault.database import Database, Reader, Transaction
-from authsome.vault.master_key import Record, Source
+from authsome.vault.key_sources import passphrase
+from authsome.vault.key_sources.passphrase import PassphraseKey
+from authsome.vault.key_sources.source import Source
+from authsome.vault.master_key import Record
 from authsome.vault.vaults import Sealer, Sealers
 
 STRIDE: Final = 200
@@ -76,7 +79,7 @@ def change_master_key(  # noqa: PLR0913  # a change has these parts
     with database.read() as reader:
         before = master_key.read_record(reader)
         store = master_key.store_id(reader)
-    kept = master_key.keeper(target.source, home, store)
+    kept = key_sources.keeper(target.source, home, store)
     master = _given(target) if kept is None else aead.new_key()
     record, kek = master_key.derived(target.source, master, now=now)
     if kept is not None:
@@ -105,8 +108,8 @@ def _given(target: Target) -> Secret[bytes]:
     if target.source is Source.PASSPHRASE:
         if target.passphrase is None:
             raise UsageError("there is no new passphrase", hint="type it when asked, or give it on standard input")
-        master_key.check_new_passphrase(target.passphrase)
-        master = master_key.PassphraseKey(target.passphrase).read()
+        passphrase.check_new(target.passphrase)
+        master = PassphraseKey(target.passphrase).read()
     else:
         master = target.key
     if master is None:

@@ -29,7 +29,7 @@ from authsome.home import read_private
 from authsome.models import upstream_home
 from authsome.models.upstream_home import UpstreamClient, UpstreamConnection, UpstreamHome
 from authsome.secret import Secret
-from authsome.vault.master_key import KeyringKey
+from authsome.vault.key_sources.system_keyring import KeyringKey
 
 _ROWS: Final = 10_000  # a home has some dozens
 _VALUE_BYTES: Final = 1024 * 1024

@@ -33,8 +33,8 @@ from authsome.models.connection import Kind
 from authsome.secret import Secret
 from authsome.vault import audit, connections, principals, rekeying, vaults
 from authsome.vault.database import Database
+from authsome.vault.key_sources.source import Source
 from authsome.vault.lock import HomeLock
-from authsome.vault.master_key import Source
 from authsome.vault.rekeying import Target
 
 PASSPHRASE = Secret("correct horse battery staple")

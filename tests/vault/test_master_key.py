@@ -21,6 +21,7 @@ from authsome.home import Settings, settings_from, write_config, write_private
 from authsome.secret import Secret
 from authsome.vault import master_key, principals, vaults
 from authsome.vault.database import Database
+from authsome.vault.key_sources.system_keyring import KeyringKey
 
 KEY = bytes(range(200, 232))
 OTHER = bytes(32)
@@ -457,16 +458,16 @@ def test_keyring_that_hangs_is_given_up():  # SEC-127
     keyring.set_keyring(Hanging())
     try:
         with pytest.raises(VaultUnusable, match="did not answer"):
-            master_key.KeyringKey("store", patience=timedelta(milliseconds=50)).read()
+            KeyringKey("store", patience=timedelta(milliseconds=50)).read()
     finally:
         free.set()
 
 
 def test_two_homes_have_two_keys_in_one_keyring():
     keyring.set_keyring(Keeping())
-    first, second = master_key.KeyringKey("one").create(), master_key.KeyringKey("two").create()
+    first, second = KeyringKey("one").create(), KeyringKey("two").create()
     assert first != second
-    assert master_key.KeyringKey("one").read() == first
+    assert KeyringKey("one").read() == first
 
 
 # ---- what it costs -----------------------------------------------------------------------------------------

@@ -22,8 +22,19 @@ from authsome.errors import (
 from authsome.home import Settings, settings_from
 from authsome.models.connection import Kind
 from authsome.secret import Secret
-from authsome.vault import chain, clients, connections, issuers, master_key, principals, rekeying, schema, vaults
-from authsome.vault.master_key import Source
+from authsome.vault import (
+    chain,
+    clients,
+    connections,
+    issuers,
+    key_sources,
+    master_key,
+    principals,
+    rekeying,
+    schema,
+    vaults,
+)
+from authsome.vault.key_sources.source import Source
 from authsome.vault.rekeying import Target
 from vault.test_master_key import Keeping
 
@@ -252,7 +263,7 @@ def test_a_second_change_does_not_write_over_the_key_that_the_first_could_not_pu
 def test_a_start_finds_the_key_that_fits(house, target, step):
     """Wherever a change was cut off: of the two keys one opens, and gets the first name."""
     house.change(TARGETS[target])
-    kept = master_key.keeper(Source(target), house.settings.home, house.rows("SELECT id FROM store")[0][0])
+    kept = key_sources.keeper(Source(target), house.settings.home, house.rows("SELECT id FROM store")[0][0])
     old, new = kept.read(), aead.new_key()
     kept.put_next(new)
     if step != "before the commit":

@@ -13,7 +13,7 @@ from authsome.daemon.router import Access, Endpoint
 from authsome.errors import NotAllowed, RequestInvalid, StorageFailed, UsageError, VaultUnusable
 from authsome.home import decode_key
 from authsome.vault.backup import Lock
-from authsome.vault.master_key import Source
+from authsome.vault.key_sources.source import Source
 
 _SOURCE: Final[views.JsonObject] = {"type": "string", "enum": list(Source)}
 _STATE: Final = views.shape(
