@@ -8,28 +8,25 @@ Rule 4: a redirect is an answer like any other and is never followed: what was s
 (RFC 9700 §4.12).
 """
 
-import base64
 import http.client
 import io
 import re
 import socket
 import ssl
 import threading
-import time
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from authsome import __version__, address
 from authsome.address import Address, AddressPolicy
-from authsome.errors import AddressRefused, EndpointRefused, EndpointUnreachable, RequestInvalid, UsageError
+from authsome.errors import AddressRefused, EndpointRefused, EndpointUnreachable, RequestInvalid
 from authsome.message import Headers, HttpRequest, HttpResponse, clean_line
-from authsome.secret import Secret
+from authsome.outbound import DIRECT, Deadline, Outbound, open_tunnel
 
 TIMEOUT: Final = timedelta(seconds=30)  # SECURITY.md 95; a token endpoint takes one or two
 SIZE_LIMIT: Final = 1024 * 1024  # bytes of body; token answers have 1 to 20 KiB
@@ -53,54 +50,6 @@ _ROOTS: Final = (  # where systems keep their roots, for a Python that was built
     Path("/etc/ssl/ca-bundle.pem"),  # SUSE
     Path("/etc/ssl/cert.pem"),  # macOS, BSD, Alpine
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outbound:
-    """The way through a company's proxy, as HTTPS_PROXY and NO_PROXY say it."""
-
-    proxy: Address | None = None
-    """Its host (a name or an address, as written) and port."""
-    authorization: Secret[str] | None = field(default=None, repr=False)
-    """The value of Proxy-Authorization, when the URL has a user."""
-    exempt: tuple[str, ...] = ()
-    """NO_PROXY's entries in lower case."""
-
-    def serves(self, host: str, port: int) -> bool:
-        """Whether a request to this host goes through the proxy. This machine never does."""
-        if self.proxy is None or address.is_local_name(host):
-            return False
-        literal = address.parse_literal(host)
-        if literal is not None and address.reach(literal) is address.Reach.LOOPBACK:
-            return False
-        return not any(_exempts(entry, host, port) for entry in self.exempt)
-
-
-DIRECT: Final = Outbound()
-
-
-def outbound_from(environ: Mapping[str, str]) -> Outbound:
-    """Read HTTPS_PROXY and NO_PROXY; the lower-case names win, as they do for curl.
-
-    Raises:
-        UsageError: HTTPS_PROXY is no http:// URL or host:port.
-    """
-    text = environ.get("https_proxy") or environ.get("HTTPS_PROXY") or ""
-    exempt = (environ.get("no_proxy") or environ.get("NO_PROXY") or "").lower().replace(",", " ").split()
-    if not text:
-        return Outbound(exempt=tuple(exempt))
-    try:
-        parts = urlsplit(text if "://" in text else f"http://{text}")
-        host, port = parts.hostname or "", parts.port or _HTTP_PORT
-    except ValueError:
-        parts, host, port = urlsplit(""), "", 0
-    if parts.scheme != "http" or not host or not _URL.fullmatch(text):  # its value may hold a password: not shown
-        raise UsageError("HTTPS_PROXY is not the URL of a proxy", hint="as in http://proxy.example.com:3128")
-    authorization = None
-    if parts.username is not None:
-        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
-        authorization = Secret("Basic " + base64.b64encode(pair.encode()).decode())
-    return Outbound(proxy=Address(host, port), authorization=authorization, exempt=tuple(exempt))
 
 
 class Trust:
@@ -177,7 +126,7 @@ def send(  # noqa: PLR0913  # each by name
     """
     place = _place(request.url)
     head = _head(request, place)
-    deadline = _Deadline(timeout)
+    deadline = Deadline(timeout)
     is_out = False
     try:
         with _connect(place, policy, trust, outbound, deadline) as connection:
@@ -221,28 +170,10 @@ class _Unusable(Exception):
     """An answer that is of no use; says why."""
 
 
-class _Deadline:
-    """The time by which all must be over."""
-
-    def __init__(self, timeout: timedelta) -> None:
-        self._end = time.monotonic() + timeout.total_seconds()
-
-    def left(self) -> float:
-        """Seconds left; raises TimeoutError when there are none."""
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise TimeoutError
-        return left
-
-    def apply(self, connection: socket.socket) -> None:
-        """Let the next operation on the connection last no longer than that."""
-        connection.settimeout(self.left())
-
-
 class _Stream(io.RawIOBase):
     """A connection's bytes, until the deadline or a size that no honest answer has."""
 
-    def __init__(self, connection: socket.socket, deadline: _Deadline, limit: int) -> None:
+    def __init__(self, connection: socket.socket, deadline: Deadline, limit: int) -> None:
         super().__init__()
         self._connection = connection
         self._deadline = deadline
@@ -316,12 +247,12 @@ def _head(request: HttpRequest, place: _Place) -> bytes:
 
 
 def _connect(
-    place: _Place, policy: AddressPolicy, trust: Trust, outbound: Outbound, deadline: _Deadline
+    place: _Place, policy: AddressPolicy, trust: Trust, outbound: Outbound, deadline: Deadline
 ) -> socket.socket:
     context = trust.context() if place.is_tls else None
     if context is not None and outbound.proxy is not None and outbound.serves(place.host, place.port):
         address.check_literal(place.host, place.port, policy)
-        connection = _tunnel(outbound.proxy, outbound, place, deadline)
+        connection = open_tunnel(outbound, place.host, place.port, deadline)
     else:
         found = address.resolve(place.host, place.port, policy, timeout=timedelta(seconds=deadline.left()))
         if context is None and not all(each.is_loopback for each in found):
@@ -337,7 +268,7 @@ def _connect(
         raise
 
 
-def _dial(found: tuple[Address, ...], deadline: _Deadline) -> socket.socket:
+def _dial(found: tuple[Address, ...], deadline: Deadline) -> socket.socket:
     """Connect to the first address that answers; the last one's error is the one told."""
     *others, last = found
     for each in others:
@@ -348,53 +279,7 @@ def _dial(found: tuple[Address, ...], deadline: _Deadline) -> socket.socket:
     return socket.create_connection(last, deadline.left())
 
 
-def _tunnel(proxy: Address, outbound: Outbound, place: _Place, deadline: _Deadline) -> socket.socket:
-    """A connection through the proxy (RFC 9110 §9.3.6). It was named by the user, so its own address is not judged."""
-    try:
-        connection = socket.create_connection(proxy, deadline.left())
-    except OSError as error:
-        raise EndpointUnreachable(
-            f"{place.host}: the proxy {proxy.ip}:{proxy.port} could not be reached", hint="HTTPS_PROXY names it"
-        ) from error
-    try:
-        status = _ask_tunnel(connection, outbound, place, deadline)
-    except BaseException:
-        connection.close()
-        raise
-    if 200 <= status < 300:
-        return connection
-    connection.close()
-    raise EndpointUnreachable(
-        f"{place.host}: the proxy {proxy.ip}:{proxy.port} answered {status}", hint="HTTPS_PROXY names it"
-    )
-
-
-def _ask_tunnel(connection: socket.socket, outbound: Outbound, place: _Place, deadline: _Deadline) -> int:
-    authority = place.authority if place.port != _HTTPS_PORT else f"{place.authority}:{_HTTPS_PORT}"
-    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
-    if outbound.authorization is not None:
-        lines.append(f"Proxy-Authorization: {outbound.authorization.reveal()}")
-    deadline.apply(connection)
-    connection.sendall("\r\n".join([*lines, "", ""]).encode("latin-1"))
-    return _tunnel_status(connection, deadline)
-
-
-def _tunnel_status(connection: socket.socket, deadline: _Deadline) -> int:
-    """Read the answer to CONNECT, byte by byte: what follows it belongs to TLS."""
-    head = b""
-    while not head.endswith(b"\r\n\r\n"):
-        deadline.apply(connection)
-        byte = connection.recv(1)
-        head += byte
-        if not byte or len(head) > 16 * 1024:
-            raise _Unusable("the proxy's answer is not HTTP")
-    found = re.match(rb"HTTP/1\.[01] ([1-9][0-9]{2})[ \r]", head)
-    if found is None:
-        raise _Unusable("the proxy's answer is not HTTP")
-    return int(found[1])
-
-
-def _receive(connection: socket.socket, method: str, deadline: _Deadline, limit: int) -> HttpResponse:
+def _receive(connection: socket.socket, method: str, deadline: Deadline, limit: int) -> HttpResponse:
     stream = _Stream(connection, deadline, 2 * limit + _OVERHEAD)  # twice: chunks of a few bytes, which some send
     with http.client.HTTPResponse(_Answering(stream), method=method) as response:  # type: ignore[arg-type]  # a file is all it asks for
         response.begin()
@@ -462,16 +347,3 @@ def _stamp(path: Path) -> object:
     except OSError:
         return path, None
     return path, status.st_ino, status.st_size, status.st_mtime_ns
-
-
-def _exempts(entry: str, host: str, port: int) -> bool:
-    """Whether a NO_PROXY entry covers a host: `*`, a name and all below it, an address, each perhaps with a port."""
-    if entry == "*":
-        return True
-    name, colon, digits = entry.rpartition(":")
-    if colon and digits.isdigit() and ":" not in name:
-        if int(digits) != port:
-            return False
-        entry = name
-    entry = entry.removeprefix("*").removeprefix(".").strip("[]")
-    return bool(entry) and (host == entry or host.endswith(f".{entry}"))

@@ -27,8 +27,9 @@ from authsome.errors import (
     UsageError,
 )
 from authsome.message import HttpRequest
+from authsome.outbound import Outbound, outbound_from
 from authsome.secret import Secret
-from authsome.transport import SIZE_LIMIT, Outbound, Trust, outbound_from, send
+from authsome.transport import SIZE_LIMIT, Trust, send
 from fakes import endpoint, wire
 from fakes.ports import free_port
 
@@ -651,6 +652,7 @@ def test_this_machine_is_never_asked_of_a_proxy(hostile, trust, leaf):
         ("a.example example.com", "api.example.com", False),
         ("example.com:443", "api.example.com", False),
         ("example.com:8443", "api.example.com", True),
+        ("example.com:²", "api.example.com", True),
         ("10.1.2.3", "10.1.2.3", False),
         ("10.1.2.4", "10.1.2.3", True),
         ("2001:db8::1", "2001:db8::1", False),

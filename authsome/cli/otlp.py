@@ -19,6 +19,7 @@ from authsome.cli.context import Context
 from authsome.errors import EndpointRefused, EndpointUnreachable, UsageError
 from authsome.message import HttpRequest, HttpResponse, clean_line, json_object
 from authsome.models.audit import Event
+from authsome.outbound import outbound_from
 
 if TYPE_CHECKING:
     from authsome.cli.log_export import Begun
@@ -64,7 +65,7 @@ class Collector:
         self._context = context
         self._headers = _headers(context.environ.get(_HEADERS, ""))
         self._trust = transport.Trust(context.settings.ca_bundle)
-        self._outbound = transport.outbound_from(context.environ)
+        self._outbound = outbound_from(context.environ)
 
     def send(self, begun: "Begun", pages: Iterable[Sequence[Mapping[str, object]]]) -> int:
         """Send all entries, and the checkpoint that ends them; how many entries they were."""

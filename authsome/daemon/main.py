@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from authsome.daemon.api import Api
     from authsome.message import HttpRequest, HttpResponse
     from authsome.models.principal import Caller
-    from authsome.transport import Outbound, Trust
+    from authsome.outbound import Outbound
+    from authsome.transport import Trust
     from authsome.vault.database import Database
     from authsome.vault.vaults import Sealers
 
@@ -265,7 +266,8 @@ def _sender(settings: Settings, server: Server, environ: Mapping[str, str]) -> "
     loaded: list[tuple[Outbound, Trust]] = []
 
     def way() -> "tuple[Outbound, Trust]":
-        from authsome.transport import Trust, outbound_from  # noqa: PLC0415
+        from authsome.outbound import outbound_from  # noqa: PLC0415
+        from authsome.transport import Trust  # noqa: PLC0415
 
         if not loaded:
             loaded.append((outbound_from(environ), Trust(settings.ca_bundle)))

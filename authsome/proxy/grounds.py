@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Final, cast
 
 from authsome.address import Address, AddressPolicy
+from authsome.outbound import Outbound
 from authsome.proxy import rules
 from authsome.proxy.rules import Lease, Unmatched
 from authsome.proxy.tenancy import Ground, Source
 from authsome.secret import Secret
-from authsome.transport import Outbound
 
 _UNTOLD: Final = Secret("")
 

@@ -24,10 +24,10 @@ from typing import Final, Protocol
 from authsome.address import AddressPolicy
 from authsome.errors import AuthsomeError, CredentialUnavailable, NotAllowed, RouteAmbiguous
 from authsome.models.route import Route, RouteTable
+from authsome.outbound import DIRECT, Outbound
 from authsome.proxy.inject import Credential
 from authsome.proxy.rules import Lease, Opening, Question, Target
 from authsome.secret import Secret
-from authsome.transport import DIRECT, Outbound
 
 log = logging.getLogger(__name__)
 

@@ -29,6 +29,7 @@ from authsome.client import supervisor
 from authsome.client.wire import origin_of
 from authsome.errors import AuthsomeError, StorageFailed, UsageError
 from authsome.home import Home, open_private, read_config, read_private
+from authsome.outbound import outbound_from
 from authsome.proxy import bundles, engines, hardening, log, peer, watch
 from authsome.proxy.assignment import LIMIT, Station, assignment_from_json, station_from_json
 from authsome.proxy.broker import Broker, Line
@@ -38,7 +39,6 @@ from authsome.proxy.engine import BACKLOG
 from authsome.proxy.shelf import Shelf
 from authsome.proxy.spool import Teller
 from authsome.proxy.tenancy import TUNNEL_POLICY, Ground, Tenancy, Tenants
-from authsome.transport import outbound_from
 
 if TYPE_CHECKING:
     from authsome.proxy.watch import Watch

@@ -79,7 +79,8 @@ def test_a_proxy_that_leads_nowhere_is_told(runner: Runner):
         runner.environ["HTTPS_PROXY"] = f"http://127.0.0.1:{proxy.port}"
         runner.daemon.routes = [daemon_api.route(HOST)]
         out = runner.output("curl", "-sS", f"https://{HOST}/")
-    assert b"the proxy in HTTPS_PROXY does not lead there" in out
+    assert f"the proxy 127.0.0.1:{proxy.port} answered 407".encode() in out
+    assert b"HTTPS_PROXY names it" in out
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "169.254.169.254", "localhost", "2130706433"])

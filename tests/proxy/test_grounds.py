@@ -8,11 +8,11 @@ import pytest
 
 from authsome.address import Address, AddressPolicy
 from authsome.models.route import HostPattern, Route, RouteTable
+from authsome.outbound import DIRECT, Outbound
 from authsome.proxy import grounds
 from authsome.proxy.rules import Lease, Unmatched
 from authsome.proxy.tenancy import Ground
 from authsome.secret import Secret
-from authsome.transport import DIRECT, Outbound
 
 TABLE = RouteTable(
     routes=(
