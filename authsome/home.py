@@ -282,15 +282,23 @@ def open_private(path: Path, flags: int) -> int:
 
 def privacy_problem(status: os.stat_result) -> str | None:
     """What is wrong with a private file's owner, kind or mode, in words that follow its path; None if nothing."""
+    if problem := ownership_problem(status):
+        return problem
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        return f"can be read or written by others (mode {stat.S_IMODE(status.st_mode):04o})"
+    return None
+
+
+def ownership_problem(status: os.stat_result) -> str | None:
+    """Why a file may be another one than its path says, or another's, in words that follow its path; None if it is not.
+
+    Of who may read or write it nothing is said.
+    """
     if not stat.S_ISREG(status.st_mode):
         return "is not a regular file"
     if status.st_uid != os.geteuid():
         return "belongs to another user"
-    if status.st_nlink > 1:
-        return "has more than one name (hard link)"
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        return f"can be read or written by others (mode {stat.S_IMODE(status.st_mode):04o})"
-    return None
+    return "has more than one name (hard link)" if status.st_nlink > 1 else None
 
 
 def read_private(path: Path) -> bytes:

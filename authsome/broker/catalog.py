@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from authsome.errors import ProviderInvalid, ProviderNotFound
+from authsome.home import ownership_problem
 from authsome.message import clean_line, json_object
 from authsome.models import provider as definition
 from authsome.models import summary, upstream
@@ -401,13 +402,8 @@ def _read_file(path: Path) -> bytes:
 
 def _distrust(status: os.stat_result) -> str | None:
     """Why a file might be somebody else's doing; None if it cannot. Others may read it: it holds no secret."""
-    if not stat.S_ISREG(status.st_mode):
-        return "is not a regular file"
-    if status.st_uid != os.geteuid():
-        return "belongs to another user"
-    if status.st_nlink > 1:
-        return "has more than one name (hard link)"
-    return "can be written by others" if stat.S_IMODE(status.st_mode) & 0o022 else None
+    is_writable = stat.S_IMODE(status.st_mode) & 0o022
+    return ownership_problem(status) or ("can be written by others" if is_writable else None)
 
 
 def _check_claims(custom: Provider, source: str, bundled: _Bundled) -> None:
