@@ -266,7 +266,7 @@ def configure_honeytoken(parser: Parser) -> None:
     """The arguments of `honeytoken`."""
     parser.argument("provider", "a provider's name")
     parser.option("--connection", metavar="NAME", help="the connection's name (default: default)")
-    parser.examples = ("authsome honeytoken aws --connection backup-admin",)
+    parser.examples = ("authsome honeytoken stripe --connection backup-admin",)
 
 
 def run_honeytoken(args: Arguments, context: Context) -> int:

@@ -230,9 +230,14 @@ class _Attempt:
             self._tries += 1
             return self._resume(session, self._ask(session))
         names = ", ".join(field.name for field in session.fields)
+        is_one = len([field for field in session.fields if field.required]) == 1
+        what = "it" if is_one else f"a JSON object of them ({_example(session)})"
+        hint = f"pipe {what} in: authsome login {session.provider} --stdin"
+        if not is_one and "api_key" in session.flows:
+            hint += "; or a token alone, with --flow api_key"
         raise CredentialUnavailable(
             f"logging in to {session.provider} needs {names}, and there is neither a browser nor a terminal to ask on",
-            hint=f"pipe it in: authsome login {session.provider} --stdin",
+            hint=hint,
         )
 
     def _ask(self, session: Session) -> dict[str, Secret[str]]:
@@ -380,9 +385,15 @@ def _assigned(given: Mapping[str, Secret[str]] | Secret[str], session: Session) 
         return given
     required = [field for field in session.fields if field.required]
     if len(required) != 1:
-        example = json.dumps({field.name: "…" for field in session.fields}, ensure_ascii=False)
-        raise UsageError(f"{session.provider} asks for more than a key", hint=f"give a JSON object: {example}")
+        raise UsageError(
+            f"{session.provider} asks for more than a key", hint=f"give a JSON object: {_example(session)}"
+        )
     return {required[0].name: given}
+
+
+def _example(session: Session) -> str:
+    """What a login asks for, as a JSON object."""
+    return json.dumps({field.name: "…" for field in session.fields}, ensure_ascii=False)
 
 
 def _title(session: Session) -> str:

@@ -268,6 +268,16 @@ def test_without_a_terminal_and_a_browser_it_says_what_to_do(program: Program, w
     assert "authsome login openai --stdin" in done.stdout + done.stderr
 
 
+def test_how_to_pipe_several_things_in_is_said(program: Program):
+    """Of an OAuth client there are two; and a token may be all that somebody has."""
+    done = program("login", "github", env=NO_BROWSER)
+    assert done.returncode == 5
+    assert done.stderr.splitlines()[-1] == (
+        'authsome: hint: pipe a JSON object of them ({"client_id": "…", "client_secret": "…"}) in: '
+        "authsome login github --stdin; or a token alone, with --flow api_key"
+    )
+
+
 def test_json_never_asks(program: Program):
     with program.on_terminal("login", "openai", "--json", "--no-browser") as tty:
         assert tty.wait() == 5

@@ -30,6 +30,19 @@ def test_every_row_of_the_table_is_a_command():
         assert not command.summary.endswith(".")
 
 
+def test_the_providers_in_examples_are_there():
+    """Who tries an example gets what it promises, and not that there is no such provider."""
+    bundled = {path.stem for path in (CHECKOUT / "providers").glob("*.json")}
+    named = set()
+    for command in COMMANDS:
+        parser = Parser(command.name, command.summary)
+        getattr(_load(command), f"configure_{command.function}")(parser)
+        for example in parser.examples:
+            named |= set(re.findall(r"authsome (?:login|export|honeytoken) ([a-z][a-z0-9-]*)(?= |$)", example))
+            named |= set(re.findall(r"(?<=--only )[a-z0-9-]+|(?<=--connection )[a-z0-9-]+(?==)", example))
+    assert {"github", "openai", "stripe"} <= named <= bundled
+
+
 @pytest.mark.parametrize("words", [["--version"], ["whoami", "--version"], ["--quiet", "--version", "list"]])
 def test_version(program: Program, words):
     done = program(*words)
