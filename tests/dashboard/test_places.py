@@ -77,11 +77,9 @@ def test_the_overview_tells_what_needs_somebody(seeded, page, open_dashboard):
     assert f"All {len(seeded)}" in page.text()
 
 
-def test_finding_a_connection(seeded, daemon, page):
+def test_finding_a_connection(seeded, daemon, page, open_without_script):
     """By words and by state, page by page, without script."""
-    page.disable_javascript()
-    open_dashboard_without_script(page, daemon)
-    page.open(f"{daemon.url}/ui/connections")
+    open_without_script(page, "/ui/connections")
     assert "60 connections" in page.text()
     assert len(page.texts(".rows > li")) == 40
     page.click(".pager a")
@@ -96,13 +94,6 @@ def test_finding_a_connection(seeded, daemon, page):
     page.open(f"{daemon.url}/ui/connections?q=nothing-of-that-name")
     assert "No connection fits" in page.text()
     assert Visitor.of(daemon).enter(daemon).get("/ui/connections?state=x").status == 400
-
-
-def open_dashboard_without_script(page, program) -> None:
-    """Sign in by the button that the script would press."""
-    page.open(str(program.json("ui")["url"]))
-    page.click("button[type=submit]")
-    page.wait_for("body.dash")
 
 
 def test_use_is_counted_from_the_log(daemon, page, open_dashboard, keyed, program):
@@ -208,14 +199,12 @@ def test_a_name_that_is_taken(page, open_dashboard, keyed, program):
 # ---- doing ---------------------------------------------------------------------------------------------
 
 
-def test_what_can_be_done_to_connections(daemon, page, keyed, program):
+def test_what_can_be_done_to_connections(daemon, page, keyed, program, open_without_script):
     """Default and log out, without script; the page says what was done, and the log by whom."""
     del keyed
     for name in ("default", "work"):
         assert program("login", "keyed", "--connection", name, "--stdin", input=KEY).returncode == 0
-    page.disable_javascript()
-    open_dashboard_without_script(page, daemon)
-    page.open(f"{daemon.url}/ui/connections/keyed/work")
+    open_without_script(page, "/ui/connections/keyed/work")
     page.click('form[action$="/default"] button')
     page.wait_for_text("Work is the default of keyed now")
     page.open(f"{daemon.url}/ui/connections/keyed/default")

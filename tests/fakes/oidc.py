@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 import time
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -222,41 +222,43 @@ class OidcServer:
 
         Returns the callback URL that the browser would open next; it is not requested.
         """
-        cookies: http.cookies.SimpleCookie = http.cookies.SimpleCookie()
-        url, method, form = authorization_url, "GET", None
-        for _ in range(10):
-            status, headers, body = self._browse(method, url, form, cookies)
-            method, form = "GET", None
-            if location := headers.get("location"):
-                url = urllib.parse.urljoin(url, location)
-                if not url.startswith(f"{self.issuer}/"):
-                    return url
-            elif status == 200 and (action := re.search(r'<form method="post" action="([^"]+)"', body)):
-                url, method = urllib.parse.urljoin(url, html.unescape(action[1])), "POST"
-                form = {"login": login, "decision": decision}
-            else:
-                break
-        raise AssertionError(f"the provider answered {status}: {body}")
+        url, status, body = self._visit(authorization_url, lambda _: {"login": login, "decision": decision})
+        assert not url.startswith(f"{self.issuer}/"), f"the provider answered {status}: {body}"
+        return url
 
     def enter_code(self, address: str, *, login: str = "octocat", decision: str = "allow", code: str = "") -> None:
         """Do what a user does on some other device: open the address, enter the code, log in, allow or deny."""
-        cookies: http.cookies.SimpleCookie = http.cookies.SimpleCookie()
-        url, method, form = address, "GET", None
-        for _ in range(12):
-            status, headers, body = self._browse(method, url, form, cookies)
-            method, form = "GET", None
-            if location := headers.get("location"):
-                url = urllib.parse.urljoin(url, location)
-                continue
-            found = re.search(r'<form[^>]*method="post" action="([^"]+)"', body)
-            if found is None or 'id="wrong"' in body:
-                assert status < 500, f"the provider answered {status}: {body}"
-                return
-            url, method = urllib.parse.urljoin(url, html.unescape(found[1])), "POST"
+
+        def fill(body: str) -> dict[str, str] | None:
+            if 'id="wrong"' in body:
+                return None
             form = {name: html.unescape(value) for name, value in re.findall(r'name="(\w+)" value="([^"]*)"', body)}
             form |= {"login": login, "decision": decision} if 'name="decision"' in body else {}
-            form |= {"user_code": code} if code and 'name="user_code"' in body else {}
-        raise AssertionError(f"the provider sent its visitor on and on, at last to {url}")
+            return form | ({"user_code": code} if code and 'name="user_code"' in body else {})
+
+        _, status, body = self._visit(address, fill)
+        assert status < 500, f"the provider answered {status}: {body}"
+
+    def _visit(self, address: str, fill: Callable[[str], Mapping[str, str] | None]) -> tuple[str, int, str]:
+        """Go wherever the provider leads, and post each form that `fill` fills in; where that ends, and how.
+
+        What is somebody else's address is not requested.
+        """
+        cookies: http.cookies.SimpleCookie = http.cookies.SimpleCookie()
+        url, form, status, body = address, None, 0, ""
+        for _ in range(12):
+            status, headers, body = self._browse("GET" if form is None else "POST", url, form, cookies)
+            form = None
+            if location := headers.get("location"):
+                url = urllib.parse.urljoin(url, location)
+                if not url.startswith(f"{self.issuer}/"):
+                    return url, status, body
+                continue
+            found = re.search(r'<form[^>]*method="post" action="([^"]+)"', body)
+            if found is None or (form := fill(body)) is None:
+                return url, status, body
+            url = urllib.parse.urljoin(url, html.unescape(found[1]))
+        raise AssertionError(f"the provider sent its visitor on and on, at last to {url}: {status} {body}")
 
     def _browse(
         self, method: str, url: str, form: Mapping[str, str] | None, cookies: http.cookies.SimpleCookie
