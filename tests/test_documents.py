@@ -132,3 +132,11 @@ def test_error_codes_are_unique():
 
     classes = list(all_of(AuthsomeError))
     assert len({kind.code for kind in classes}) == len(classes)
+
+
+def test_decisions_are_numbered_once():
+    """Each has the number of its file's name in its heading, and no two have the same."""
+    pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    numbers = [int(page.name[:4]) for page in pages]
+    assert [page.read_text("utf-8").partition(". ")[0] for page in pages] == [f"# {number}" for number in numbers]
+    assert len(set(numbers)) == len(pages)

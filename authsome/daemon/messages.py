@@ -74,6 +74,11 @@ class Request:
     stopping: Event = field(repr=False)
     """Set when the daemon stops: whoever waits ends the wait."""
 
+    @property
+    def wants_page(self) -> bool:
+        """Whether somebody looks at the answer: browsers ask for HTML when they go somewhere."""
+        return self.method == "GET" and any("text/html" in accepted for accepted in self.headers.get("accept", ()))
+
     def header(self, name: str) -> str | None:
         """The value of a header that may be sent once, by lower-case name.
 

@@ -403,10 +403,14 @@ def test_the_first_account(program, page, presentable):
 
 def test_addresses_that_are_none(daemon, page):
     """A page says so to whoever looks, and points to the dashboard; programs get their problem details."""
-    page.open(f"{daemon.url}/ui/nothing/here")
-    page.wait_for_text("There is nothing at this address")
-    assert "/ui/" in page.text()
+    for path in ("/ui/nothing/here", "/ui/nothing", "/nothing"):
+        page.open(f"{daemon.url}{path}")
+        page.wait_for_text("There is nothing at this address")
+        assert "/ui/" in page.text()
+    page.open(f"{daemon.url}/connections")  # which only programs may ask
+    page.wait_for_text("The caller could not be authenticated")
     assert page.violations == []
     visitor = Visitor.of(daemon)
-    answer = visitor.get("/nothing")
-    assert (answer.status, answer.header("Content-Type")) == (404, "application/problem+json")
+    for path, status in (("/nothing", 404), ("/ui/nothing", 404), ("/connections", 401)):
+        answer = visitor.get(path)
+        assert (answer.status, answer.header("Content-Type")) == (status, "application/problem+json")

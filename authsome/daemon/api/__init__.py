@@ -15,7 +15,7 @@ from authsome.daemon.assistant import Assistant
 from authsome.daemon.authentication import Admit, Audiences, Authentication, Proven
 from authsome.daemon.messages import Request, Response, html_response, problem
 from authsome.daemon.router import Access, Match, Router
-from authsome.errors import AuthenticationFailed, NotFound
+from authsome.errors import AuthenticationFailed, AuthsomeError
 
 if TYPE_CHECKING:
     from authsome.daemon.streams import Streams
@@ -88,20 +88,20 @@ class Api:
         Raises:
             AuthsomeError: what is to be answered as a problem.
         """
+        told: AuthsomeError
         try:
             match = self._match(request)
-        except NotFound as error:
-            from authsome.daemon.dashboard import bridge  # noqa: PLC0415  # loaded by now
-            from authsome.daemon.web.visits import wants_page  # noqa: PLC0415
-
-            if not wants_page(request):
-                raise
-            page = bridge.error_page(error.http_status, error.message, "the dashboard is at `/ui/`")
-            return html_response(page, status=error.http_status)
-        try:
             return match.endpoint.handler(self._call(request, match))
         except AuthenticationFailed as error:
-            return self._refused(request, error)
+            told = self._refused(request, error)
+        except AuthsomeError as error:
+            told = error
+        if not request.wants_page:
+            raise told
+        from authsome.daemon.dashboard import bridge  # noqa: PLC0415  # for browsers alone
+
+        page = bridge.error_page(told.http_status, told.message, told.hint or "the dashboard is at `/ui/`")
+        return html_response(page, status=told.http_status, headers=problem(told).headers)
 
     def begin(self, request: Request) -> Joint | None:
         """What a request is among those that `carry_out` takes; None: it is for `handle`.
@@ -137,13 +137,14 @@ class Api:
                 raise outcome
             return joint.answer(outcome, {})
         except AuthenticationFailed as error:
-            return self._refused(request, error)
+            raise self._refused(request, error) from None
 
-    def _refused(self, request: Request, error: AuthenticationFailed) -> Response:
+    def _refused(self, request: Request, error: AuthenticationFailed) -> AuthenticationFailed:
+        """What is told of an error."""
         if error.reason is None:  # a page's own words, not a refused caller
-            raise error
+            return error
         self._authentication.record(request, error)
-        return problem(AuthenticationFailed())
+        return AuthenticationFailed()
 
     def _call(self, request: Request, match: Match[Handler], *, checks: bool = True) -> Call:
         admit: Admit

@@ -182,11 +182,6 @@ def is_secure(request: Request) -> bool:
     return request.received_over.startswith("https:")
 
 
-def wants_page(request: Request) -> bool:
-    """Whether somebody looks at the answer: browsers ask for HTML when they go somewhere."""
-    return request.method == "GET" and any("text/html" in accepted for accepted in request.headers.get("accept", ()))
-
-
 def place_of_ours(text: str | None) -> str:
     """An address to go on to, if it is one of the dashboard; the overview otherwise."""
     return text if text is not None and _OURS.fullmatch(text) and "//" not in text else HOME
