@@ -20,9 +20,7 @@ def configure_verify(parser: Parser) -> None:
     """The arguments of `log verify`."""
     parser.option("--file", metavar="EXPORT", help="check an export (`log export`) instead, without the daemon")
     parser.option("--key", metavar="KEY", help="the key that has to have signed it: did:key:…, or a file with that")
-    parser.flag(
-        "--anew", help="do not compare with what this machine has seen of the log, and begin with what is there"
-    )
+    parser.flag("--anew", help="begin with what is there, whatever this machine has seen of the log")
     parser.examples = ("authsome log verify", "authsome log verify --file audit.ndjson --key did:key:z6Mk…")
 
 

@@ -276,8 +276,15 @@ class Daemon:
 
     def _running(self) -> supervisor.DaemonState:
         return supervisor.ensure_running(
-            self.settings, environ=self._environ, notice=self._notice, meanwhile=self._meanwhile
+            self.settings, environ=self._environ, notice=self._notice, meanwhile=self._prepare
         )
+
+    def _prepare(self) -> None:
+        """Do what can be done while the daemon gets ready: what is asked for, and load what signs."""
+        if self._meanwhile is not None:
+            self._meanwhile()
+        if self._identity is None:
+            self._identity = keys.active(self.settings)
 
     def _opened(self, channel: Channel) -> Channel:
         try:

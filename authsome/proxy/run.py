@@ -27,9 +27,9 @@ from authsome.errors import (
 )
 from authsome.home import Home, Settings, make_private_directory, open_private, read_config, write_private
 from authsome.proxy import bundles, environment, launch
-from authsome.proxy.assignment import Station
 from authsome.proxy.launch import Wish
 from authsome.proxy.plain import Unusual
+from authsome.proxy.station import Station
 
 FAILED: Final = 125
 """The exit status of `env`, `nice` and `timeout` when they fail themselves."""

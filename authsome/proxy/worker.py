@@ -31,13 +31,14 @@ from authsome.errors import AuthsomeError, StorageFailed, UsageError
 from authsome.home import Home, open_private, read_config, read_private
 from authsome.outbound import outbound_from
 from authsome.proxy import bundles, engines, hardening, log, peer, watch
-from authsome.proxy.assignment import LIMIT, Station, assignment_from_json, station_from_json
+from authsome.proxy.assignment import LIMIT, assignment_from_json
 from authsome.proxy.broker import Broker, Line
 from authsome.proxy.changes import Changes
 from authsome.proxy.ends import Ends
 from authsome.proxy.engine import BACKLOG
 from authsome.proxy.shelf import Shelf
 from authsome.proxy.spool import Teller
+from authsome.proxy.station import Station, station_from_json
 from authsome.proxy.tenancy import TUNNEL_POLICY, Ground, Tenancy, Tenants
 
 if TYPE_CHECKING:

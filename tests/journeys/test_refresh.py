@@ -69,8 +69,8 @@ def test_the_daemon_killed_around_a_refresh(program, log_in, define):
         for number in range(ROUNDS):
             is_quiet = number % 3 == 0  # however slow the machine is, some are killed when all is stored
             server.lifetime(3600 if is_quiet else 1)
-            program.make_due()
             asked = len(server.token_requests("refresh_token"))
+            program.make_due()  # from here on it may be refreshed in the background
             asking = Asking(caller)
             asking.start()
             adversary.wait(lambda: len(server.token_requests("refresh_token")) > asked, "a refresh")  # noqa: B023
