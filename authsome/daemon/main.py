@@ -74,6 +74,9 @@ def serve(settings: Settings, *, environ: Mapping[str, str], supervised: bool, o
         listening = _listen(server, gate)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: server.begin_stop())
+        # The kernel may give a signal to any thread, and a handler runs in this one, which waits: a byte tells of it.
+        signal.set_wakeup_fd(server.wake_descriptor, warn_on_full_buffer=False)
+        stack.callback(signal.set_wakeup_fd, -1)
         announced = _Announced(settings, server, on_ready)
         stack.callback(_remove_state, settings)
         try:

@@ -232,6 +232,11 @@ class Server(ThreadingMixIn, TCPServer):
         with suppress(OSError):
             self._wake_writer.send(b"\0")
 
+    @property
+    def wake_descriptor(self) -> int:
+        """Whatever is written to it begins the stop."""
+        return self._wake_writer.fileno()
+
     def stop(self, drain: timedelta) -> int:
         """Stop: close what waits, let the requests in progress end, close the listener.
 
