@@ -139,10 +139,13 @@ class Streams:
             self._closing = True
             thread = self._thread
         self._wake()
-        if thread is not None:
+        if thread is None:
+            self._release()
+        else:
             thread.join(_END.total_seconds())
-            if thread.is_alive():
-                return
+
+    def _release(self) -> None:
+        """Give back what the streams are watched with: by whoever used it last."""
         self._selector.close()
         self._wake_reader.close()
         self._wake_writer.close()
@@ -158,8 +161,9 @@ class Streams:
             with self._guard:
                 self._check_room(stream.watcher)
                 if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="streams", daemon=True)
-                    self._thread.start()
+                    thread = threading.Thread(target=self._serve, name="streams", daemon=True)
+                    thread.start()
+                    self._thread = thread
                 self._groups[stream.watcher.group] += 1
                 self._new.append(stream)
             self._is_told = True  # what happened until now was told nobody
@@ -173,6 +177,12 @@ class Streams:
             self._wake_writer.send(b"\0")
 
     # ---- the thread ----------------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        try:
+            self._run()
+        finally:
+            self._release()
 
     def _run(self) -> None:
         looked_at = 0.0
