@@ -147,7 +147,7 @@ def _tunnelling(
         }
         path = directory / "plan.json"
         path.write_text(json.dumps(plan))
-        subprocess.run([sys.executable, _START_RUN, path], env=environment, capture_output=True, check=True)
+        subprocess.run([sys.executable, _START_RUN, path], env=environment, stdout=subprocess.DEVNULL, check=True)
 
     def worker() -> int:
         return next(pid for pid in _processes() if b"start_worker.py" in _command(pid) and _is_of(pid, home))

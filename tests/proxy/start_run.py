@@ -49,7 +49,7 @@ def main() -> int:
     try:
         run.run(
             wish,
-            daemon=PlannedDaemon(plan["daemon_url"], plan["answer"], has_to_start=plan["starts_daemon"]),
+            daemon=PlannedDaemon(plan["daemon_url"], plan["answer"], has_to_start=plan.get("starts_daemon", False)),
             settings=settings_from(environ),
             environ=environ,
             worker_command=worker,
