@@ -17,6 +17,7 @@ CHECKOUT = HERE.parents[1]
 _ENVIRONMENT = CHECKOUT / ".venv" / "bin" / "python"
 
 NAMES = ("startup", "runs", "daemon", "resolve", "flatness", "proxy", "passing", "lasting", "scale", "pages")
+_WITH_UPSTREAM = frozenset({"runs", "daemon", "resolve"})
 
 
 def main() -> int:
@@ -54,11 +55,11 @@ def run(options: argparse.Namespace, chosen: list[str], directory: Path) -> int:
     archive = options.archive.resolve() if options.archive else ours.build()
     installation = ours.install(archive, directory / "ours")
     subjects = [installation.subject()]
-    python = None if options.no_peers or not {"runs", "daemon", "resolve"} & set(chosen) else peers.find_python()
-    if python is not None:
-        subjects += [peers.install(python, version, directory / version) for version in peers.VERSIONS]
-    elif not options.no_peers:
-        print("bench: there is no Python 3.13, or nothing to compare: upstream is left out", file=sys.stderr)
+    if not options.no_peers and _WITH_UPSTREAM & set(chosen):
+        if python := peers.find_python():
+            subjects += [peers.install(python, version, directory / version) for version in peers.VERSIONS]
+        else:
+            print("bench: there is no Python 3.13: upstream is left out", file=sys.stderr)
     measurements = {
         "startup": lambda: startup.measure(installation, options.rounds),
         "runs": lambda: runs.measure(installation, subjects[1:], options.rounds, directory / "runs"),
