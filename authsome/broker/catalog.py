@@ -66,6 +66,8 @@ class _Read:
 class _Snapshot:
     """All that is known at one time; replaced whole, so that readers need no lock."""
 
+    edition: int
+    """Another one for other files."""
     reads: Mapping[str, _Read] = field(default_factory=dict)
     custom: Mapping[str, Entry] = field(default_factory=dict)
     entries: Mapping[str, Entry]
@@ -180,6 +182,10 @@ class Catalog:
         """Every definition as a list shows it, broken ones included, by name."""
         snapshot = self._current()
         return tuple(self._listed(snapshot, name) for name in sorted(snapshot.entries))
+
+    def edition(self) -> int:
+        """A number that is another one when a definition of the user's own has come, gone or changed."""
+        return self._current().edition
 
     def own(self) -> tuple[Entry, ...]:
         """The definitions that are not bundled, broken ones included, by name."""
@@ -305,7 +311,8 @@ class Catalog:
                 provider=read.provider,
                 problem=read.problem,
             )
-        return _Snapshot(reads=reads, custom=custom, entries=_Entries(custom, bundled))
+        edition = hash(frozenset(stamps.items()))
+        return _Snapshot(edition=edition, reads=reads, custom=custom, entries=_Entries(custom, bundled))
 
     def _bundled_entries(self) -> _Bundled:
         if self._bundled is None:

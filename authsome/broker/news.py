@@ -3,8 +3,10 @@
 Rules:
 1. What is told is that something changed, never what: who is told fetches it, and is asked who they are.
 2. The log is where it is known from, as each write that matters has its entry: so it does not matter which daemon wrote
-   it, nor whether anybody was there to be told. Whoever comes back says what they heard last.
-3. A principal is told of its own vault; an admin, of others', only that the log has grown and who may act.
+   it, nor whether anybody was there to be told. Whoever comes back says what they heard last. Open claims and provider
+   definitions are looked at themselves: the ones are in no log, the others may be written by hand.
+3. A principal is told of its own vault, and of definitions, which count for everybody; an admin, of others', only that
+   the log has grown, who may act, who has a vault here, and how old keys are.
 """
 
 from collections.abc import Iterable, Sequence
@@ -36,6 +38,10 @@ class Topic(StrEnum):
     RUNS = "runs"
     IDENTITIES = "identities"
     CLAIMS = "claims"
+    SESSIONS = "sessions"
+    PRINCIPALS = "principals"
+    PROVIDERS = "providers"
+    KEYS = "keys"
     LOG = "log"
     LOGIN = "login"
 
@@ -44,7 +50,7 @@ Topics = frozenset[Topic]
 
 _NOTHING: Final[Topics] = frozenset()
 EVERYTHING: Final = frozenset(Topic) - {Topic.LOGIN}
-_FOREIGN: Final = frozenset({Topic.LOG, Topic.IDENTITIES, Topic.CLAIMS})
+_FOREIGN: Final = frozenset({Topic.LOG, Topic.IDENTITIES, Topic.CLAIMS, Topic.PRINCIPALS, Topic.PROVIDERS, Topic.KEYS})
 """What an admin sees of others."""
 
 _ABOUT: Final = MappingProxyType(
@@ -56,8 +62,8 @@ _ABOUT: Final = MappingProxyType(
         Event.REFRESH_FAILED: {Topic.CONNECTIONS},
         Event.SET_DEFAULT: {Topic.CONNECTIONS},
         Event.IMPORT: {Topic.CONNECTIONS},
-        Event.REGISTER: {Topic.CONNECTIONS},
-        Event.REMOVE: {Topic.CONNECTIONS},
+        Event.REGISTER: {Topic.CONNECTIONS, Topic.PROVIDERS},
+        Event.REMOVE: {Topic.CONNECTIONS, Topic.PROVIDERS},
         Event.RESOLVE: {Topic.USES},
         Event.EXPORT: {Topic.USES},
         Event.SHOW: {Topic.USES},
@@ -66,8 +72,16 @@ _ABOUT: Final = MappingProxyType(
         Event.RUN_ENDED: {Topic.RUNS},
         Event.CLAIM: {Topic.IDENTITIES, Topic.CLAIMS},
         Event.CLAIM_REFUSED: {Topic.CLAIMS},
-        Event.IDENTITY_LIMITED: {Topic.IDENTITIES, Topic.RUNS},
-        Event.IDENTITY_REVOKED: {Topic.IDENTITIES, Topic.RUNS},
+        Event.IDENTITY_LIMITED: {Topic.IDENTITIES, Topic.RUNS, Topic.SESSIONS},
+        Event.IDENTITY_REVOKED: {Topic.IDENTITIES, Topic.RUNS, Topic.SESSIONS},
+        Event.INVITE: {Topic.PRINCIPALS},
+        Event.JOIN: {Topic.PRINCIPALS},
+        Event.ROLE: {Topic.PRINCIPALS},
+        Event.PRINCIPAL_REMOVED: {Topic.PRINCIPALS, Topic.IDENTITIES},
+        Event.SIGN_IN: {Topic.SESSIONS},
+        Event.SIGN_OUT: {Topic.SESSIONS},
+        Event.SET_PASSWORD: {Topic.SESSIONS, Topic.PRINCIPALS},
+        Event.REKEY: {Topic.KEYS},
     }
 )
 """What else than the log each event changes."""
@@ -78,6 +92,7 @@ class Onlooker:
     """A signed-in browser that looks at the dashboard."""
 
     session: str
+    vault: str
     key: Secret[str]
     seen: int
     """The log's entry up to which it was looked for."""
@@ -85,11 +100,18 @@ class Onlooker:
     """The last entry that concerned it: where it goes on when it comes back."""
     asked: str
     """How the open claims were then."""
+    defined: int
+    """Which definitions there were then."""
 
     @property
     def group(self) -> str:
-        """What has its number of onlookers bounded."""
+        """What may have few onlookers."""
         return f"session {self.session}"
+
+    @property
+    def owner(self) -> str:
+        """Who may have more of them."""
+        return f"vault {self.vault}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +119,7 @@ class Waiter:
     """A browser that waits for what becomes of a login."""
 
     login: str
+    vault: str
     stage: Stage
 
     heard = 0
@@ -106,6 +129,11 @@ class Waiter:
     def group(self) -> str:
         """As `Onlooker.group`."""
         return f"login {self.login}"
+
+    @property
+    def owner(self) -> str:
+        """As `Onlooker.owner`."""
+        return f"vault {self.vault}"
 
 
 Watcher = Onlooker | Waiter
@@ -139,7 +167,15 @@ class News:
         heard = visit.heard if heard is None else heard
         with self._context.database.read() as reader:
             seen = audit.last_of(reader, None)
-            onlooker = Onlooker(session=visit.session.id, key=key, seen=heard, heard=heard, asked=claims.mark(reader))
+            onlooker = Onlooker(
+                session=visit.session.id,
+                vault=visit.caller.vault_id,
+                key=key,
+                seen=heard,
+                heard=heard,
+                asked=claims.mark(reader),
+                defined=self._context.catalog.edition(),
+            )
             if heard > seen:  # from before a backup was put back
                 return Told(topics=EVERYTHING, watcher=replace(onlooker, seen=seen, heard=seen))
             own = None if visit.caller.is_admin else visit.caller.vault_id
@@ -156,16 +192,24 @@ class News:
             AuthsomeError: it cannot be known.
         """
         self._spools.take_all()
-        now = self._context.clock()
+        now, edition = self._context.clock(), self._context.catalog.edition()
         with self._context.database.read() as reader:
-            return _Look(reader, self._sessions, now, watchers).found
+            return _Look(reader, self._sessions, watchers, now=now, edition=edition).found
 
 
 class _Look:
     """One look for all of them: what several need is read once."""
 
-    def __init__(self, reader: Reader, sessions: DashboardSessions, now: datetime, watchers: Sequence[Watcher]) -> None:
-        self._reader, self._sessions, self._now = reader, sessions, now
+    def __init__(
+        self,
+        reader: Reader,
+        sessions: DashboardSessions,
+        watchers: Sequence[Watcher],
+        *,
+        now: datetime,
+        edition: int,
+    ) -> None:
+        self._reader, self._sessions, self._now, self._edition = reader, sessions, now, edition
         onlookers = [each for each in watchers if isinstance(each, Onlooker)]
         self._visits: dict[str, Visit | None] = {}
         self._told: dict[tuple[str, bool, int], tuple[Topics, int]] = {}
@@ -192,10 +236,16 @@ class _Look:
         topics, last = self._told[which]
         if caller.is_admin and onlooker.asked != self._asked:
             topics |= {Topic.CLAIMS}
-        return Told(
-            topics=topics,
-            watcher=replace(onlooker, seen=self._seen, heard=max(onlooker.heard, last), asked=self._asked),
+        if onlooker.defined != self._edition:
+            topics |= {Topic.PROVIDERS}
+        watcher = replace(
+            onlooker,
+            seen=self._seen,
+            heard=max(onlooker.heard, last),
+            asked=self._asked,
+            defined=self._edition,
         )
+        return Told(topics=topics, watcher=watcher)
 
     def _since(self, seen: int, caller: Caller) -> tuple[Topics, int]:
         if seen > self._seen:

@@ -75,9 +75,14 @@ class Request:
     """Set when the daemon stops: whoever waits ends the wait."""
 
     @property
-    def wants_page(self) -> bool:
+    def is_looked_at(self) -> bool:
         """Whether somebody looks at the answer: browsers ask for HTML when they go somewhere."""
-        return self.method == "GET" and any("text/html" in accepted for accepted in self.headers.get("accept", ()))
+        return any("text/html" in accepted for accepted in self.headers.get("accept", ()))
+
+    @property
+    def wants_page(self) -> bool:
+        """Whether somebody who looks at it has sent nothing besides."""
+        return self.method == "GET" and self.is_looked_at
 
     def header(self, name: str) -> str | None:
         """The value of a header that may be sent once, by lower-case name.

@@ -7,6 +7,7 @@ Rules:
 2. One attempt at a time: each takes 64 MiB and a tenth of a second. After some that were wrong each makes the next
    wait longer, for the identity that made them; it is counted before the passphrase is looked at.
 3. Nothing is written to the log of events here: that needs the key. A failed attempt is a line in the daemon's log.
+4. Whoever looks by a browser is shown a page, which goes on by itself once the vault is open.
 """
 
 import logging
@@ -20,7 +21,15 @@ from authsome.broker.throttle import Bucket
 from authsome.clock import Clock
 from authsome.daemon import gate
 from authsome.daemon.authentication import PROOF_SCHEME, Audiences, credentials, remember
-from authsome.daemon.messages import Request, Response, json_response
+from authsome.daemon.messages import (
+    PAGE_POLICY,
+    SCRIPTED_PAGE_POLICY,
+    Request,
+    Response,
+    html_response,
+    json_response,
+    problem,
+)
 from authsome.errors import AuthenticationFailed, MethodNotAllowed, NotAllowed, PassphraseRefused, VaultLocked
 from authsome.home import Settings
 from authsome.identity import did, proof
@@ -81,7 +90,7 @@ class Porter:
         """The answer to a request.
 
         Raises:
-            VaultLocked: to all but two of them.
+            VaultLocked: to all but these two, and what browsers are shown.
             AuthenticationFailed, NotAllowed: whoever asks may not unlock it.
             PassphraseRefused: it is another one.
             TooManyAttempts: it was another one too often.
@@ -89,12 +98,26 @@ class Porter:
         if request.path == gate.HEALTH:
             return gate.health_asked(request, self._build, NEW if self._is_new else LOCKED)
         if request.path != UNLOCK:
-            if self._is_new:
-                raise VaultLocked("this vault has no passphrase yet", hint="give it one: authsome daemon unlock")
-            raise VaultLocked
+            return self._turn_away(request)
         if request.method != "POST":
             raise MethodNotAllowed(allowed=("POST",))
         return self._unlock(request)
+
+    def _turn_away(self, request: Request) -> Response:
+        from authsome.daemon.dashboard import assets, bridge  # noqa: PLC0415  # for browsers alone
+
+        if request.method in {"GET", "HEAD"} and request.path in assets.PATHS:
+            return assets.asset(request.path.removeprefix(assets.PLACE))
+        error = VaultLocked()
+        if self._is_new:
+            error = VaultLocked("this vault has no passphrase yet", hint="give it one: authsome daemon unlock")
+        if not request.is_looked_at:
+            raise error
+        if request.wants_page:
+            page, policy = bridge.locked_page(is_new=self._is_new), SCRIPTED_PAGE_POLICY
+        else:
+            page, policy = bridge.error_page(error.http_status, error.message, error.hint), PAGE_POLICY
+        return html_response(page, status=error.http_status, headers=problem(error).headers, policy=policy)
 
     def _unlock(self, request: Request) -> Response:
         body = request.json()

@@ -3,8 +3,8 @@
 Rules:
 1. A stream has no thread: its connection is handed over by the server once the head is sent, and from then on only
    written to when the kernel takes it at once.
-2. Streams are bounded, in all and for each group; so is what one holds: a message, and which topics it is owed. Who
-   takes nothing for a while is let go of.
+2. Streams are bounded, in all, for each principal and for each of its browsers, so that nobody has those of others; so
+   is what one holds: a message, and which topics it is owed. Who takes nothing for a while is let go of.
 3. Nobody looks on for longer than they may: each look says of every stream whether it still may be, and a look that
    fails ends all.
 4. Without a stream there is no thread's work, and nothing wakes up.
@@ -45,6 +45,8 @@ class Bounds:
 
     group: int = 4
     """Of one session: browsers have six connections to a server, and pages are to come over the others."""
+    share: float = 0.5
+    """Of all that there may be, for one principal, however many browsers it is signed in with."""
     gap: timedelta = timedelta(milliseconds=250)
     """Between two looks, however much happens."""
     tick: timedelta = timedelta(seconds=2)
@@ -81,7 +83,8 @@ class Streams:
         self._steady = steady
         self._guard = threading.Lock()
         self._new: list[_Stream] = []
-        self._groups: Counter[str] = Counter()
+        self._number = 0
+        self._held: Counter[str] = Counter()  # by session or login, and by principal
         self._streams: set[_Stream] = set()
         self._selector = selectors.DefaultSelector()
         self._wake_reader, self._wake_writer = socket.socketpair()
@@ -95,11 +98,11 @@ class Streams:
     @property
     def number(self) -> int:
         """How many there are."""
-        return self._groups.total()
+        return self._number
 
     def tell(self) -> None:
         """Note that something has happened; for whoever holds the writer's turn, so it costs next to nothing."""
-        if self._groups and not self._is_told:
+        if self._number and not self._is_told:
             self._is_told = True
             self._wake()
 
@@ -152,7 +155,9 @@ class Streams:
 
     def _check_room(self, watcher: Watcher) -> None:
         """Call with the guard held."""
-        if self._closing or self.number >= self.most or self._groups[watcher.group] >= self.bounds.group:
+        of_one = max(1, int(self.most * self.bounds.share))
+        is_full = self._held[watcher.group] >= self.bounds.group or self._held[watcher.owner] >= of_one
+        if self._closing or self._number >= self.most or is_full:
             raise DaemonBusy("too many pages are being kept up to date", hint="close some of them")
 
     def _take(self, stream: _Stream) -> None:
@@ -164,7 +169,8 @@ class Streams:
                     thread = threading.Thread(target=self._serve, name="streams", daemon=True)
                     thread.start()
                     self._thread = thread
-                self._groups[stream.watcher.group] += 1
+                self._number += 1
+                self._held.update((stream.watcher.group, stream.watcher.owner))
                 self._new.append(stream)
             self._is_told = True  # what happened until now was told nobody
         except (DaemonBusy, RuntimeError):  # others were quicker; no thread to be had
@@ -299,8 +305,9 @@ class Streams:
         with suppress(KeyError, ValueError):  # never begun
             self._selector.unregister(stream.connection)
         with self._guard:
-            self._groups[stream.watcher.group] -= 1
-            self._groups += Counter()  # forgets who has none
+            self._number -= 1
+            self._held.subtract((stream.watcher.group, stream.watcher.owner))
+            self._held += Counter()  # forgets who has none
         stream.release()
 
 

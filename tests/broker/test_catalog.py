@@ -107,6 +107,21 @@ def test_changes_are_seen(catalog: Catalog, write: Callable[..., Path]):
     assert catalog.find("acme") is None
 
 
+def test_editions(catalog: Catalog, write: Callable[..., Path]):
+    """Another one for other files, broken ones too, and the same while they are."""
+    seen = [catalog.edition()]
+    path = write("acme", definition("acme"))
+    seen.append(catalog.edition())
+    write("acme", definition("acme", display_name="Another"))
+    seen.append(catalog.edition())
+    path.write_text("{")
+    seen.append(catalog.edition())
+    assert len(set(seen)) == len(seen)
+    assert catalog.edition() == seen[-1]
+    path.unlink()
+    assert catalog.edition() == seen[0]
+
+
 def test_unchanged_files_are_not_read_again(catalog: Catalog, write: Callable[..., Path]):
     """The same object comes back while the files are the same, whatever happens to the others."""
     write("acme", definition("acme"))

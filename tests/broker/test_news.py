@@ -9,6 +9,7 @@ from authsome.broker import news
 from authsome.broker.dashboard_sessions import IDLE
 from authsome.broker.logins import Wanted
 from authsome.broker.news import EVERYTHING, Topic, Waiter
+from authsome.home import make_private_directory, write_private
 from authsome.models.audit import Entry, Event
 from authsome.models.login import Stage
 from authsome.models.principal import Caller, Claim, Role
@@ -88,6 +89,9 @@ def test_whose_it_is(house, ada, bob):
     assert ada.told() == {"log"}
     log(house, Event.CLAIM, bob.caller.vault_id)
     assert ada.told() == {"claims", "identities", "log"}
+    for event in (Event.SIGN_IN, Event.SET_PASSWORD, Event.INVITE, Event.REKEY):
+        log(house, event, bob.caller.vault_id)
+    assert ada.told() == {"principals", "keys", "log"}, "not who is signed in where"
 
 
 def test_a_role_counts_at_once(house, ada, bob):
@@ -158,6 +162,20 @@ def test_open_claims(house, ada, bob):
     assert Topic.CLAIMS not in bob.begin().topics
 
 
+def test_definitions(house, ada, bob):
+    """They count for everybody, who is told when one has come, changed or gone, even by hand; it may be in no log."""
+    place = house.home.providers / "x.json"
+    make_private_directory(place.parent)
+    for seat in (ada, bob):
+        seat.told()
+    for text in ("{}", "{ }"):
+        write_private(place, text.encode())
+        assert (ada.told(), bob.told()) == ({"providers"}, {"providers"})
+        assert (ada.told(), bob.told()) == (set(), set())
+    place.unlink()
+    assert (ada.told(), bob.told()) == ({"providers"}, {"providers"})
+
+
 def test_the_end_of_a_session(house, ada, bob):
     """By signing out, by its time, unused, or with its principal: nobody looks on."""
     house.broker.dashboard_sessions.end(bob.caller, bob.opened.session.id)
@@ -176,7 +194,7 @@ def test_waiting_for_a_login(house, ada):
     """Whoever waits is told once that its stage is another one, and nothing else; a login that is gone ends it."""
     ada.told()
     login = house.broker.logins.begin(house.owner, Wanted(provider="openai", variables={}))
-    waiter = Waiter(login=login.request.id, stage=Stage.INPUT)
+    waiter = Waiter(login=login.request.id, vault=house.owner.vault_id, stage=Stage.INPUT)
     look = house.broker.news.look
     told, seated = look([waiter, ada.watcher])
     assert (told.topics, seated.topics) == (set(), set())

@@ -15,6 +15,7 @@ from authsome.daemon.streams import Bounds, Streams
 from authsome.errors import DaemonUnavailable
 from authsome.secret import Secret
 from daemon.conftest import Client
+from fakes.patience import eventually
 
 QUICK = Bounds(gap=timedelta(milliseconds=1), tick=timedelta(milliseconds=20))
 ACCEPT = "Accept: text/event-stream"
@@ -53,7 +54,7 @@ class Board:
 
 @dataclass
 class Hall:
-    """A server whose `/SESSION` is a stream of that session, and `/` a plain answer."""
+    """A server whose `/NAME` and `/NAME-MORE` are streams of sessions of one principal, and `/` a plain answer."""
 
     board: Board
     streams: Streams
@@ -84,7 +85,8 @@ def hall(run_server) -> Iterator[object]:
                 if request.path == "/":
                     return json_response({"ok": True})
                 session = request.path.removeprefix("/")
-                onlooker = Onlooker(session=session, key=Secret("k"), seen=0, heard=0, asked="")
+                vault = session.partition("-")[0]
+                onlooker = Onlooker(session=session, vault=vault, key=Secret("k"), seen=0, heard=0, asked="", defined=0)
                 return streams.answer(request, onlooker, frozenset({"first"}))
 
             served = run_server(handle)
@@ -112,6 +114,18 @@ def has_ended(client) -> bool:
     except ConnectionResetError:
         pass
     return True
+
+
+def finds_room(hall, session) -> bool:
+    """Try again until there is a stream for this session."""
+
+    def is_there() -> bool:
+        client = hall.open(session)
+        status = read_until(client, b"\r\n").split()[1]
+        client.socket.close()
+        return status == b"200"
+
+    return eventually(is_there)
 
 
 def test_a_stream(hall):
@@ -167,24 +181,33 @@ def test_streams_have_no_threads_and_keep_nobody_waiting(hall):
 
 def test_how_many(hall):
     """So many of a session, so many in all; whoever comes too late is told so, and has room when another has gone."""
-    open_hall = hall(most=6)
+    open_hall = hall(most=8)
     mine = [open_hall.open("ada") for _ in range(4)]
     for client in mine:
         read_until(client, b"data: first\n\n")
     open_hall.open("ada").expect(503)
-    others = [open_hall.open(name) for name in ("bob", "cid")]
+    others = [open_hall.open(name) for name in ("bob", "cid", "eve", "fay")]
     for client in others:
         read_until(client, b"data: first\n\n")
     open_hall.open("dan").expect(503)
     mine[0].socket.close()
     others[0].socket.close()
     for name in ("ada", "dan"):
-        while True:
-            client = open_hall.open(name)
-            if read_until(client, b"\r\n").split()[1] == b"200":
-                break
-            client.socket.close()
-        client.socket.close()
+        assert finds_room(open_hall, name)
+
+
+def test_how_many_of_a_principal(hall):
+    """Half of all, with however many browsers: the rest is left for others, who have room while it has none."""
+    open_hall = hall(most=12)
+    mine = [open_hall.open(f"ada-{number // 2}") for number in range(6)]
+    for client in mine:
+        read_until(client, b"data: first\n\n")
+    open_hall.open("ada-9").expect(503)
+    others = [open_hall.open(name) for name in ("bob-1", "bob-1", "bob-2", "cid-1", "cid-2", "dan-1")]
+    for client in others:
+        read_until(client, b"data: first\n\n")
+    mine[0].socket.close()
+    assert finds_room(open_hall, "ada-9")
 
 
 def test_who_reads_nothing_is_let_go_of(hall):

@@ -1,5 +1,6 @@
 """Pages that change by themselves: what happens is told, to whom it concerns, for as long as they may look."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -12,8 +13,10 @@ import pytest
 
 from dashboard.events import Events
 from dashboard.visitor import Visitor, invited
+from fakes import definitions
 
 KEY = "kk-aaaaaaaaaaaaaaaaaaaaaaaa"
+PASSPHRASE = "correct horse battery staple"
 
 
 def connect(daemon, name="default"):
@@ -145,6 +148,192 @@ def test_a_page_of_what_is_gone(daemon, page, open_dashboard, keyed):
     assert "What you can do" in page.text()
 
 
+# ---- every place -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def watched(page, open_dashboard):
+    """Opens a place, and says afterwards whether it was loaded anew, or let go of what was typed."""
+
+    def opened(path, field=None):
+        open_dashboard(page, path)
+        page.evaluate("document.title = 'kept'")
+        if field:
+            page.evaluate(f"document.querySelector('{field}').closest('details')?.setAttribute('open', '')")
+            page.fill(field, "half a word")
+
+        def is_kept():
+            return page.title == "kept" and (field is None or page.value(field) == "half a word")
+
+        return is_kept
+
+    return opened
+
+
+def test_the_settings(daemon, page, watched):
+    """Which browsers are signed in, where the key lies, and how many there are of what an admin may see."""
+    is_kept = watched("/ui/settings", "[name=email]")
+    other = Visitor.of(daemon).enter(daemon)
+    page.wait_until("document.querySelectorAll('#sessions-title ~ div li').length === 2")
+    assert other.submit("/ui/", "/ui/sign-out").status == 303
+    page.wait_until("document.querySelectorAll('#sessions-title ~ div li').length === 1")
+    assert "See them" in page.text("#principals-title ~ p")
+    invited(daemon, "bob@example.org")
+    page.wait_for_text("See all 2")
+    definitions.put(daemon.home, definitions.keyed("https://api.example.localhost"))
+    page.wait_for_text("See all 1")
+    assert daemon("admin", "rekey", "--to", "passphrase", "--stdin", input=PASSPHRASE).returncode == 0
+    page.wait_for_text("made from a passphrase")
+    assert is_kept()
+
+
+def test_the_principals(daemon, page, watched, presentable):
+    """Who is invited, joins, gets a role, and goes."""
+    is_kept = watched("/ui/settings/principals", "[name=name]")
+    answer = daemon.json("admin", "principals", "invite", "bob@example.org")
+    page.wait_for_text("bob@example.org")
+    page.evaluate("document.querySelector('details.act summary').click()")
+    visitor, path = Visitor.of(daemon), str(answer["url"]).removeprefix(daemon.url)
+    fields = {"name": "Bob", "password": "correct horse battery", "username": "bob@example.org"}
+    assert visitor.submit(path, path, fields).status == 303
+    page.wait_for_text("2 principals")
+    assert page.texts(".acts > .fresh strong") == ["Bob"]
+    page.wait_for_text("Nobody is invited who has not come yet")
+    assert daemon("admin", "principals", "role", "bob@example.org", "admin").returncode == 0
+    page.wait_until("document.querySelectorAll('.acts .tag.good').length === 2")
+    assert page.evaluate("document.querySelector('details.act').open"), "what somebody has opened stays so"
+    presentable(page)
+    assert daemon("admin", "principals", "remove", "bob@example.org", "--yes").returncode == 0
+    page.wait_for_text("1 principal\n")
+    assert is_kept()
+
+
+def test_the_providers_of_ones_own(daemon, page, watched, tmp_path):
+    """What is registered and removed, also by hand."""
+    is_kept = watched("/ui/settings/providers", "[name=host]")
+    definition = tmp_path / "keyed.json"
+    definition.write_text(json.dumps(definitions.keyed("https://api.example.localhost")))
+    assert daemon("register", str(definition), "--yes").returncode == 0
+    page.wait_for_text("1 definition")
+    definitions.put(daemon.home, definitions.keyed("https://other.example.localhost", name="another"))
+    page.wait_for_text("2 definitions")
+    assert daemon("remove", "keyed", "--yes").returncode == 0
+    page.wait_for_text("1 definition\n")
+    assert page.texts(".acts a") == ["another"]
+    assert is_kept()
+
+
+@pytest.mark.usefixtures("keyed")
+def test_the_apps(daemon, page, watched):
+    """What is connected, and what can be."""
+    is_kept = watched("/ui/apps?q=keyed", "[name=url]")
+    connect(daemon)
+    page.wait_until("document.querySelector('.card .tag.good')?.innerText === 'connected'")
+    connect(daemon, "work")
+    page.wait_for_text("2 connected")
+    definitions.put(daemon.home, definitions.keyed("https://other.example.localhost", name="keyed-too"))
+    page.wait_for_text("2 apps")
+    for name in ("default", "work"):
+        assert daemon("logout", "keyed", "--connection", name).returncode == 0
+    page.wait_until("!document.querySelector('.card .tag.good')")
+    assert is_kept()
+
+
+@pytest.mark.usefixtures("keyed")
+def test_an_app(daemon, page, watched, presentable):
+    """Its connections, and what its definition says; what is being filled in stays."""
+    is_kept = watched("/ui/apps/keyed", "[name=connection]")
+    assert not page.has("#connected-title")
+    connect(daemon)
+    page.wait_for("#connected-title")
+    assert "default" not in page.text(".rows"), "a name that says nothing"
+    connect(daemon, "work")
+    page.wait_for_text("work")
+    presentable(page)
+    definitions.put(daemon.home, definitions.keyed("https://other.example.localhost"))
+    page.wait_for_text("other.example.localhost")
+    for name in ("default", "work"):
+        assert daemon("logout", "keyed", "--connection", name).returncode == 0
+    page.wait_until("!document.querySelector('#connected-title')")
+    assert is_kept()
+
+
+# ---- when there is nobody to ask ----------------------------------------------------------------------------
+
+
+def test_a_daemon_that_was_stopped(daemon, page, open_dashboard):
+    """The page says that it has no answer, until it has one."""
+    open_dashboard(page, "/ui/connections")
+    page.evaluate("document.title = 'kept'")
+    assert daemon("daemon", "stop").returncode == 0
+    page.wait_for_text("The daemon does not answer")
+    assert "0 connections" in page.text()
+    assert daemon("daemon", "start").returncode == 0
+    page.wait_until("!document.querySelector('main > .outcome')")
+    assert page.title == "kept"
+
+
+@pytest.fixture
+def lockable(daemon):
+    """A daemon whose vault opens with a passphrase, and is open."""
+    done = daemon("admin", "rekey", "--to", "passphrase", "--stdin", input=PASSPHRASE)
+    assert done.returncode == 0, done.stderr
+    return daemon
+
+
+def unlock(program):
+    """Give the passphrase."""
+    done = program("daemon", "unlock", "--stdin", input=PASSPHRASE)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.usefixtures("keyed")
+def test_coming_back_to_a_locked_vault(lockable, page, open_dashboard, presentable):
+    """The page says so and how to open it, keeps what it shows, and comes alive once somebody has."""
+    connect(lockable)
+    open_dashboard(page, "/ui/connections")
+    page.evaluate("document.title = 'kept'")
+    assert lockable("daemon", "lock").returncode == 0
+    page.wait_for_text("The vault is locked")
+    assert "authsome daemon unlock" in page.text("main > .outcome")
+    assert "1 connection" in page.text()
+    presentable(page, expects=["503", "ERR_"])
+    unlock(lockable)
+    page.wait_until("!document.querySelector('main > .outcome')")
+    connect(lockable, "work")
+    page.wait_for_text("2 connections")
+    assert page.title == "kept"
+
+
+def test_coming_to_a_locked_vault(lockable, page, open_dashboard, presentable):
+    """A page in place of every other, which is that one once the vault is open; what is sent is not taken."""
+    open_dashboard(page)
+    assert lockable("daemon", "lock").returncode == 0
+    page.open(f"{lockable.url}/ui/identities")
+    page.wait_for_text("The vault is locked")
+    assert page.evaluate("getComputedStyle(document.querySelector('main')).borderRadius") == "14px"
+    presentable(page, expects=["503"])
+    visitor = Visitor.of(lockable)
+    answer = visitor.post("/ui/sign-out", {}, Accept="text/html")
+    assert (answer.status, "The vault is locked" in answer.body) == (503, True)
+    assert '"code":"vault_locked"' in visitor.post("/ui/sign-out", {}).body
+    assert visitor.get("/ui/style.css").status == 200
+    assert visitor.get("/ui/nothing.css").status == 503
+    unlock(lockable)
+    page.wait_for_text("may act")
+    assert page.url == f"{lockable.url}/ui/identities"
+
+
+def test_coming_to_a_locked_vault_without_script(lockable, page, open_without_script):
+    """The page looks again by itself."""
+    open_without_script(page, "/ui/")
+    assert lockable("daemon", "lock").returncode == 0
+    page.open(f"{lockable.url}/ui/identities")
+    page.wait_for_text("The vault is locked")
+    unlock(lockable)
+    page.wait_for_text("may act")
+
+
 # ---- who is told -------------------------------------------------------------------------------------------
 
 
@@ -168,7 +357,7 @@ def test_anothers_events(daemon):
             }
             assert stranger.submit("/ui/settings", end, fields).status == 303
             for stream in (theirs, back):
-                assert stream.next() == ("changed", "log"), "its own, and nothing before it"
+                assert stream.next() == ("changed", "log principals sessions"), "its own, and nothing before it"
         assert again.get("/ui/").status == 200
 
 
@@ -267,24 +456,35 @@ def test_how_many_of_a_session(daemon, chromium_browser, open_dashboard):
         assert any("503" in each for page in pages for each in page.console), "one of them was refused"
 
 
+def signed_in(daemon, email):
+    """One more browser of somebody who was invited."""
+    visitor = Visitor.of(daemon)
+    fields = {"email": email, "password": "correct horse battery"}
+    assert visitor.submit("/ui/sign-in", "/ui/sign-in", fields).status == 303
+    return visitor
+
+
 def test_a_hundred(daemon, keyed):
     """Others are served as ever, all of them are told, and it costs no memory to speak of. # SEC-192 # SEC-193"""
     connect(daemon)
-    visitors = [Visitor.of(daemon).enter(daemon) for _ in range(25)]
+    other = invited(daemon, "bob@example.org", role="admin")
+    visitors = [Visitor.of(daemon).enter(daemon) for _ in range(15)]
+    visitors += [signed_in(daemon, "bob@example.org") for _ in range(9)] + [other]
     with ExitStack() as stack:
         streams = [stack.enter_context(Events.of(daemon, visitor)) for visitor in visitors for _ in range(4)]
         assert [each.response.status for each in streams] == [200] * 100
+        told = list(zip(streams, ["connections"] * 60 + ["log"] * 40, strict=True))
         pid = daemon.wait_daemon()
         threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
         assert threads < 20
         with ThreadPoolExecutor(100) as readers:
             for number in range(2):
                 connect(daemon, f"work-{number}")
-                list(readers.map(lambda stream: stream.wait_for("connections"), streams))
+                list(readers.map(lambda each: each[0].wait_for(each[1]), told))
             before = memory(pid)
             for number in range(4):
                 connect(daemon, f"more-{number}")
-                list(readers.map(lambda stream: stream.wait_for("connections"), streams))
+                list(readers.map(lambda each: each[0].wait_for(each[1]), told))
         assert memory(pid) - before < 8 * 1024
         url = keyed.url("/v1/x", host="api.example.localhost")
         assert daemon("run", "--", "curl", "-sS", url).returncode == 0

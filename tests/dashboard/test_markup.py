@@ -18,7 +18,7 @@ COPIES = {
     "principals": ("id", "name", "email", "vault_id"),
     "invitations": ("id", "email"),
     "dashboard_sessions": ("id", "browser", "address", "identity"),
-    "runs": ("id", "identity"),
+    "runs": ("id", "identity", "command"),
     "audit": ("principal", "identity", "proof", "provider", "connection", "method", "host", "path", "run", "detail"),
 }
 """Where texts are kept that a page may show: a row of each table is there a second time, with these."""

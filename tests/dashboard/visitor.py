@@ -99,9 +99,9 @@ class Visitor:
         return self
 
 
-def invited(program: Program, email: str) -> Visitor:
-    """A user who was let in, in a browser of their own."""
-    answer = program.json("admin", "principals", "invite", email)
+def invited(program: Program, email: str, *, role: str = "user") -> Visitor:
+    """Somebody who was let in, in a browser of their own."""
+    answer = program.json("admin", "principals", "invite", email, "--role", role)
     path = str(answer["url"]).removeprefix(program.url)
     visitor = Visitor.of(program)
     fields = {"name": "Bob", "password": "correct horse battery", "username": email}

@@ -278,7 +278,8 @@ class LoginsApi(Endpoints):
         query.done()
         if stage not in set(Stage):
             raise RequestInvalid("there is no such stage")
-        return self._streams.answer(call.request, Waiter(login=login.request.id, stage=Stage(stage)))
+        waiter = Waiter(login=login.request.id, vault=login.request.vault_id, stage=Stage(stage))
+        return self._streams.answer(call.request, waiter)
 
     def take_form(self, call: Call) -> Response:
         """POST …/input."""

@@ -11,6 +11,9 @@ from authsome.errors import NotFound
 _TYPES: Final = MappingProxyType(
     {"style.css": "text/css; charset=utf-8", "icon.svg": "image/svg+xml", "script.js": "text/javascript; charset=utf-8"}
 )
+PLACE: Final = "/ui/"
+PATHS: Final = frozenset(PLACE + name for name in _TYPES)
+"""Where they lie."""
 _CONTENT: Final[Mapping[str, bytes]] = MappingProxyType(
     {name: Path(__file__).with_name(name).read_bytes() for name in _TYPES}
 )

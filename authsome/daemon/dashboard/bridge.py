@@ -5,20 +5,19 @@ an https URL, and a page never shows a secret, not even the one that was just ty
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
-from authsome.daemon.dashboard import html
+from authsome.daemon.dashboard import html, shell
 from authsome.daemon.dashboard.html import Html
-from authsome.daemon.dashboard.pieces import monogram
+from authsome.daemon.dashboard.pieces import MOST_CODES, monogram
 from authsome.models import url
 
 WAIT: Final = 2  # seconds until a page that waits looks again
 
-_LINK: Final = re.compile(r"https://[A-Za-z0-9\[][!-~]*")
 _ONWARD: Final = re.compile(r"https?://[A-Za-z0-9\[][!-~]*")
 
 
@@ -94,7 +93,7 @@ def input_page(form: InputForm) -> Html:
     content = html.render(
         "input",
         monogram=monogram(form.provider),
-        provider=form.provider,
+        provider=html.clipped(form.provider),
         lead=_lead(form),
         problem=problem,
         action=form.action,
@@ -127,7 +126,7 @@ def onward_page(provider: str, address: str, *, hosts: Sequence[str] = ()) -> Ht
     content = html.render(
         "onward",
         monogram=monogram(provider),
-        provider=provider,
+        provider=html.clipped(provider),
         url=address,
         host=urlsplit(address).netloc.rpartition("@")[2],
         lead="Sign in at" if hosts else "You are being taken to",
@@ -149,7 +148,7 @@ def device_page(code: DeviceCode, *, events: str) -> Html:
     content = html.render(
         "device",
         monogram=monogram(code.provider),
-        provider=code.provider,
+        provider=html.clipped(code.provider),
         place=html.render("docs_link", url=direct, text=code.verification_uri) if is_link else code.verification_uri,
         user_code=code.user_code,
         qr=html.render("qr", image=_qr(direct)) if is_link else None,
@@ -162,7 +161,7 @@ def device_page(code: DeviceCode, *, events: str) -> Html:
 
 def waiting_page(provider: str, *, events: str) -> Html:
     """Shown while the code is exchanged; looks again as the device's page does."""
-    content = html.render("waiting", monogram=monogram(provider), provider=provider)
+    content = html.render("waiting", monogram=monogram(provider), provider=html.clipped(provider))
     return html.page(f"Connecting {provider}", content, refresh=str(WAIT), events=events)
 
 
@@ -176,7 +175,7 @@ def done_page(provider: str, done: Done) -> Html:
     content = html.render(
         "done",
         monogram=monogram(provider),
-        provider=provider,
+        provider=html.clipped(provider),
         details=html.join([*details, _detail("Connection", done.connection)]),
         onward=None if done.back else Html(" You can close this window. The terminal carries on."),
         back=_back(done.back, "Go on"),
@@ -189,7 +188,7 @@ def failed_page(provider: str, message: str, hint: str | None, *, back: str | No
     content = html.render(
         "failed",
         monogram=monogram(provider),
-        provider=provider,
+        provider=html.clipped(provider),
         message=html.sentence(message),
         hint=html.sentence(hint),
         onward=None if back else Html(" You can close this window."),
@@ -201,6 +200,17 @@ def failed_page(provider: str, message: str, hint: str | None, *, back: str | No
 def expired_page() -> Html:
     """The link is used up, too old, or belongs to another browser; the page does not say which."""
     return html.page("This link has expired", html.render("expired"))
+
+
+def locked_page(*, is_new: bool) -> Html:
+    """The vault waits for its passphrase, or, if it `is_new`, for its first one; the page goes on by itself then."""
+    title = "This vault has no passphrase yet" if is_new else "The vault is locked"
+    lead = (
+        "Choose one in the terminal. Whatever is stored here will open with nothing else:"
+        if is_new
+        else "Until somebody opens it with its passphrase there is nothing to be seen, and no credential to be had:"
+    )
+    return html.page(title, html.render("locked", title=title, lead=lead), refresh=str(WAIT), events=shell.EVENTS)
 
 
 def error_page(status: int, message: str, hint: str | None = None) -> Html:
@@ -215,14 +225,15 @@ def error_content(status: int, message: str, hint: str | None = None) -> Html:
 
 
 def _lead(form: InputForm) -> Html:
-    docs = form.docs_url if form.docs_url and _LINK.fullmatch(form.docs_url) else None
+    docs, provider = (
+        form.docs_url if form.docs_url and url.is_link(form.docs_url) else None,
+        html.clipped(form.provider),
+    )
     if form.redirect_uri is None:
         link = html.render("docs_link", url=docs, text="Where do I get this?") if docs else None
-        return html.render("lead_key", provider=form.provider, docs=link)
-    place = html.render("docs_link", url=docs, text=form.provider) if docs else None
-    return html.render(
-        "lead_client", provider=form.provider, place=place or form.provider, redirect_uri=form.redirect_uri
-    )
+        return html.render("lead_key", provider=provider, docs=link)
+    place = html.render("docs_link", url=docs, text=provider) if docs else provider
+    return html.render("lead_client", provider=provider, place=place, redirect_uri=form.redirect_uri)
 
 
 def _field(field: FormField, *, first: bool, refused: bool) -> Html:
@@ -230,7 +241,7 @@ def _field(field: FormField, *, first: bool, refused: bool) -> Html:
     return html.render(
         "field",
         name=field.name,
-        label=field.label,
+        label=html.clipped(field.label),
         type="password" if field.secret else "text",
         value=None if field.secret else field.value,
         focus=Html(" autofocus") if first else None,
@@ -238,7 +249,7 @@ def _field(field: FormField, *, first: bool, refused: bool) -> Html:
         optional=None if field.required else html.render("optional"),
         invalid="true" if refused else "false",
         described=described,
-        hint=html.render("hint", name=field.name, text=html.sentence(field.hint)) if field.hint else None,
+        hint=html.render("hint", name=field.name, text=html.sentence(field.hint, 240)) if field.hint else None,
     )
 
 
@@ -250,10 +261,11 @@ def _promise(form: InputForm) -> Html:
     return _promised(form.hosts, f"Encrypted where Authsome runs, and {promise}")
 
 
-def _promised(hosts: Iterable[str], promise: str) -> Html:
-    return html.render(
-        "promise_hosts", promise=promise, hosts=html.join(html.render("host", name=host) for host in hosts)
-    )
+def _promised(hosts: Sequence[str], promise: str) -> Html:
+    shown = [html.render("host", name=host) for host in hosts[:MOST_CODES]]
+    if len(hosts) > MOST_CODES:
+        shown.append(html.render("more_hosts", number=len(hosts) - MOST_CODES))
+    return html.render("promise_hosts", promise=promise, hosts=html.join(shown))
 
 
 def _qr(text: str) -> Html:
@@ -269,4 +281,4 @@ def _back(place: str | None, text: str) -> Html | None:
 
 
 def _detail(name: str, value: str) -> Html:
-    return html.render("detail", name=name, value=value)
+    return html.render("detail", name=name, value=html.clipped(value, 600))

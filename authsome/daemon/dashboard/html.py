@@ -18,7 +18,6 @@ _SLOT: Final = re.compile(r"\{\{([a-z_]+)\}\}")
 _CODE: Final = re.compile(r"`([^`]+)`")
 _MORE: Final = "…"
 _NAME: Final = 60  # characters
-_LONGEST: Final = 600  # characters of a sentence
 
 
 class Html(str):
@@ -102,18 +101,26 @@ def enumerated(words: Sequence[str], most: int = 8) -> Html:
     return join(shown, between=Html(", "))
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """So many of something: `1 run`, `2 runs`."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def lines(text: str) -> Html:
     """What stands in a field of several lines, where quotation marks mean nothing."""
     return Html(escape(text, quote=False))
 
 
-def sentence(text: str | None) -> Html:
-    """An error's message or hint as a sentence: first letter large, full stop, `commands` in backticks as code."""
+def sentence(text: str | None, most: int = 600) -> Html:
+    """An error's message or hint as a sentence: first letter large, full stop, `commands` in backticks as code.
+
+    Of what is longer than `most` characters only the beginning is shown.
+    """
     if not text:
         return Html("")
     shown = text[0].upper() + text[1:]
-    if len(shown) > _LONGEST:
-        shown = shown[:_LONGEST] + _MORE
+    if len(shown) > most:
+        shown = shown[:most] + _MORE
     if shown[-1] not in ".?!…":
         shown += "."
     return Html(_CODE.sub(r"<code>\1</code>", escape(shown)))

@@ -80,7 +80,7 @@ def content(group: Group, token_for: TokenFor, given: Given = NOTHING) -> Html:
     ]
     return html.render(
         "principals",
-        count=f"{number} principal{'' if number == 1 else 's'}",
+        count=html.counted(number, "principal"),
         list=html.render("boxed", content=html.join(_principal(each, group, token_for) for each in group.principals)),
         pager=pieces.pager(PATH, {}, page=group.page, more=group.page * PAGE < number),
         invitations=html.render("rows", rows=html.join(waiting))
@@ -123,23 +123,21 @@ def _principal(principal: Principal, group: Group, token_for: TokenFor) -> Html:
     )
     text = "Its vault with all connections, its identities, runs and sessions go with it, at once and for good."
     button = shell.button(f"Remove {principal.email or principal.name}", "danger small")
-    return html.join(
-        [
-            html.render("principal_row", who=name, role=shell.post(token_for, place(principal, "role"), role)),
-            html.render(
-                "act",
-                name=f"Remove {principal.name}",
-                text=text,
-                form=shell.post(token_for, place(principal, "remove"), button),
-            ),
-        ]
+    row = html.render("principal_row", who=name, role=shell.post(token_for, place(principal, "role"), role))
+    remove = html.render(
+        "act",
+        name=f"Remove {principal.name}",
+        text=text,
+        form=shell.post(token_for, place(principal, "remove"), button),
     )
+    return html.render("boxed_row", key=principal.id, content=html.join([row, remove]))
 
 
 def _invitation(invitation: Invitation, now: datetime, token_for: TokenFor) -> Html:
     action = INVITATION.format(invitation=quote(invitation.id, safe=""))
     return html.render(
         "invitation_row",
+        key=invitation.id,
         email=invitation.email,
         marks=pieces.tag("admin", "good") if invitation.role is Role.ADMIN else None,
         since=times.moment(invitation.created_at, now),

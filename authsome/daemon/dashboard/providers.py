@@ -87,7 +87,7 @@ def listing(view: Listing, token_for: TokenFor, given: Given = NOTHING) -> Html:
     rows = html.join(_row(each, token_for) for each in view.entries)
     return html.render(
         "providers",
-        count=f"{view.total} definition{'' if view.total == 1 else 's'}",
+        count=html.counted(view.total, "definition"),
         list=html.render("boxed", content=rows) if rows else html.render("nothing", text="There is none."),
         pager=pieces.pager(PATH, {}, page=view.page, more=view.page * PAGE < view.total),
         key_problem=shell.problem(given.problems.get("")),
@@ -162,17 +162,13 @@ def _row(entry: Entry, token_for: TokenFor) -> Html:
         marks=pieces.tag("cannot be read", "bad") if entry.provider is None else None,
         facts="in place of the bundled one" if is_override else None,
     )
-    return html.join(
-        [
-            row,
-            html.render(
-                "act",
-                name=f"Remove {entry.name}",
-                text=f"{text}Its OAuth client is forgotten. What is connected by it has to be logged out before.",
-                form=shell.post(token_for, action, shell.button(f"Remove {entry.name}", "danger small")),
-            ),
-        ]
+    remove = html.render(
+        "act",
+        name=f"Remove {entry.name}",
+        text=f"{text}Its OAuth client is forgotten. What is connected by it has to be logged out before.",
+        form=shell.post(token_for, action, shell.button(f"Remove {entry.name}", "danger small")),
     )
+    return html.render("boxed_row", key=entry.name, content=html.join([row, remove]))
 
 
 def _by_key(given: Given) -> Html:

@@ -15,7 +15,8 @@ if (file) {
 
 // Live parts. An event names the topics that have changed; a page that shows one of them fetches itself and takes over
 // what differs. What somebody does with the page stays: focus, what is open, what is half filled in, where it is; and
-// nothing moves under a finger: what came while something is being pressed waits until it was let go.
+// nothing moves under a finger: what came while something is being pressed waits until it was let go. Where the daemon
+// has no answer, because it was ended, or its vault is locked, the page says so until there is one again.
 const LEAST = 1500; // ms between two looks, however much happens
 const SLOW = 10000; // ms until the next attempt where there are no events
 const MINUTE = 60000; // ms until a look without an event: moments are in words, and some things end by their time
@@ -28,20 +29,25 @@ const events = document.body.dataset.events ? new URL(document.body.dataset.even
 let stream = null;
 let due = 0; // the timer of the next look
 let looked = performance.now();
+let late = document.querySelector("[data-late]"); // says that there is no answer just now
 let isOver = false;
 
 function open() {
   if (stream || isOver || document.hidden) return;
   stream = new EventSource(events);
+  stream.addEventListener("open", () => late && look());
   stream.addEventListener("changed", (event) => {
     if (!isWhole) events.searchParams.set("heard", event.lastEventId);
     if (isWhole || event.data.split(" ").some((topic) => topics.has(topic))) look();
   });
-  stream.addEventListener("ended", () => (isWhole ? location.reload() : signedOut()));
+  stream.addEventListener("ended", () => (isWhole ? look() : signedOut()));
   stream.addEventListener("error", () => {
-    if (stream?.readyState !== EventSource.CLOSED) return; // the browser comes back by itself
-    close();
-    setTimeout(() => (isWhole ? location.reload() : (look(), open())), SLOW);
+    const isRefused = stream?.readyState === EventSource.CLOSED; // otherwise the browser comes back by itself
+    if (isRefused) {
+      close();
+      setTimeout(isWhole ? look : open, SLOW);
+    }
+    if (!late && !(isRefused && isWhole)) look();
   });
 }
 
@@ -51,22 +57,44 @@ function close() {
 }
 
 function look() {
-  due ||= setTimeout(() => renew().catch(() => setTimeout(look, SLOW)), Math.max(0, looked + LEAST - performance.now()));
+  due ||= setTimeout(renew, Math.max(0, looked + LEAST - performance.now()));
 }
 
 async function renew() {
   due = 0;
   if (isOver || document.hidden) return;
-  if (isWhole) return location.reload();
   looked = performance.now();
-  const answer = await fetch(location.href, { redirect: "manual" });
+  let answer = null;
+  let text = "";
+  try {
+    answer = await fetch(location.href, { redirect: "manual" });
+    text = await answer.text();
+  } catch {
+    return wait("The daemon does not answer.");
+  }
+  if (answer.status >= 500) return wait(cause(answer, text));
+  if (isWhole) return location.reload();
+  late?.remove();
+  late = null;
   if (answer.type === "opaqueredirect") return signedOut();
-  if (answer.status >= 500) throw new Error("later");
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const page = new DOMParser().parseFromString(text, "text/html");
   if (parts.some((part) => part.matches(":active"))) return look();
   const fresh = page.querySelectorAll("[data-live]");
   if (!answer.ok || fresh.length !== parts.length) return end("This page shows what is no longer so.", "Look again", location.href);
   parts.forEach((part, place) => follow(part, fresh[place]));
+}
+
+function wait(why) {
+  late ??= note("warn", "status");
+  if (!late.matches("[data-late]")) late.textContent = `${why} What you see is from before.`;
+  setTimeout(look, SLOW);
+}
+
+function cause(answer, text) {
+  if (answer.headers.get("content-type") !== "application/problem+json") return "The daemon has no answer just now.";
+  const { detail, hint } = JSON.parse(text);
+  const said = [detail, hint].filter(Boolean).map((each) => each.replaceAll("`", ""));
+  return said.map((each) => `${each[0].toUpperCase()}${each.slice(1)}.`).join(" ");
 }
 
 function signedOut() {
@@ -77,13 +105,18 @@ function end(text, way, address) {
   if (isOver) return;
   isOver = true;
   close();
-  const [note, link] = [document.createElement("p"), document.createElement("a")];
-  note.className = "outcome bad";
-  note.setAttribute("role", "alert");
+  const link = document.createElement("a");
   link.href = address;
   link.textContent = way;
-  note.append(`${text} `, link);
-  document.querySelector("main").prepend(note);
+  note("bad", "alert").append(`${text} `, link);
+}
+
+function note(kind, role) {
+  const made = document.createElement("p");
+  made.className = `outcome ${kind}`;
+  made.setAttribute("role", role);
+  document.querySelector("main").prepend(made);
+  return made;
 }
 
 // Rows are known by their keys, so that one which comes or goes leaves the others as they are.
@@ -134,7 +167,7 @@ if (events && (isWhole || parts.length)) {
   // What nobody sees holds no connection: a browser has six to a server, and pages need them.
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) return close();
-    if (performance.now() - looked > MINUTE) look();
+    if (late || performance.now() - looked > MINUTE) look();
     open();
   });
   addEventListener("pagehide", close);

@@ -134,6 +134,7 @@ def _session(session: DashboardSession, settings: Settings, token_for: TokenFor)
     by = f"link of {session.identity}" if session.way is Way.LINK else "password"
     return html.render(
         "session",
+        key=session.id,
         browser=session.browser.name,
         here=html.render("tag", kind="good", text="this browser") if is_present else None,
         by=by,

@@ -24,6 +24,10 @@ PLACES: Final = (
 """The navigation: address and name of each place."""
 
 
+EVENTS: Final = "/ui/events"
+"""Where signed-in browsers are told what has changed."""
+
+
 class TokenFor(Protocol):
     """What gives a form its token."""
 
@@ -36,7 +40,7 @@ class Frame:
     """What every page shows besides its own."""
 
     principal: Principal
-    place: str
+    place: str | None
     """The entry of `PLACES` that the page belongs to."""
     token_for: TokenFor
     events: str
@@ -73,6 +77,12 @@ class TextArea:
     problem: str | None = None
     is_fixed: bool = False
     """Whether it is only shown, and sent as it is."""
+
+
+def place_of(path: str) -> str | None:
+    """The entry of `PLACES` that a page's address belongs to; the overview is nobody's but its own."""
+    first, *others = (address for address, _ in PLACES)
+    return first if path == first else next((each for each in others if path.startswith(each)), None)
 
 
 def page(frame: Frame, title: str, content: Html) -> Html:

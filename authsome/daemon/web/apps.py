@@ -46,9 +46,7 @@ class AppPages(Pages):
         asked.done()
         if query["kind"] not in apps.KINDS or query["state"] not in apps.STATES:
             raise RequestInvalid("there is no such filter")
-        return visitor.page(
-            "Apps", apps.listing(self._listing(visitor, query, page), visitor.token_for), place=apps.PATH
-        )
+        return visitor.page("Apps", apps.listing(self._listing(visitor, query, page), visitor.token_for))
 
     def show(self, visitor: Visitor) -> Response:
         """GET /ui/apps/{provider}."""
@@ -116,7 +114,7 @@ class AppPages(Pages):
             now=visitor.now,
         )
         status = refused_status(refused)
-        return visitor.page(view.app.title, apps.one(view, visitor.token_for), place=apps.PATH, status=status)
+        return visitor.page(view.app.title, apps.one(view, visitor.token_for), status=status)
 
 
 def _app(listed: Listed, connected: int) -> App:

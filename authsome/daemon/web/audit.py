@@ -65,7 +65,7 @@ class AuditPages(Pages):
             names={each.id: each.email or each.name for each in known},
             now=visitor.now,
         )
-        return visitor.page("Log", pages.content(view, visitor.token_for), place=pages.PATH)
+        return visitor.page("Log", pages.content(view, visitor.token_for))
 
     def check(self, visitor: Visitor) -> Response:
         """POST /ui/audit/chain."""

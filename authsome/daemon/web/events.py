@@ -4,10 +4,11 @@ from typing import Final
 
 from authsome.broker.broker import Broker
 from authsome.daemon.api.call import Handler as CallHandler
+from authsome.daemon.dashboard.shell import EVENTS
 from authsome.daemon.messages import Response
 from authsome.daemon.router import Endpoint
 from authsome.daemon.streams import CONTENT_TYPE, Streams
-from authsome.daemon.web.visits import EVENTS, Pages, Visitor, Visits
+from authsome.daemon.web.visits import Pages, Visitor, Visits
 from authsome.errors import RequestInvalid
 
 _LARGEST: Final = 2**62

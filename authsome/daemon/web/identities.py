@@ -48,7 +48,7 @@ class IdentityPages(Pages):
             waiting=broker.claims.list_open(caller, limit=MOST_WAITING) if caller.is_admin else None,
             now=visitor.now,
         )
-        return visitor.page("Identities", identities.listing(view), place=identities.PATH)
+        return visitor.page("Identities", identities.listing(view))
 
     def show(self, visitor: Visitor) -> Response:
         """GET one identity."""
@@ -91,4 +91,4 @@ class IdentityPages(Pages):
             now=visitor.now,
         )
         content = identities.one(view, visitor.token_for)
-        return visitor.page(listed.identity.handle, content, place=identities.PATH, status=refused_status(refused))
+        return visitor.page(listed.identity.handle, content, status=refused_status(refused))

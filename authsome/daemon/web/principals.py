@@ -3,7 +3,7 @@
 from authsome.broker.broker import Broker
 from authsome.broker.principals import INVITATION_PATH
 from authsome.daemon.api.call import Handler as CallHandler
-from authsome.daemon.dashboard import principals
+from authsome.daemon.dashboard import html, principals
 from authsome.daemon.dashboard.principals import NOTHING, Given
 from authsome.daemon.messages import Response
 from authsome.daemon.router import Endpoint
@@ -58,7 +58,9 @@ class PrincipalPages(Pages):
         except AuthsomeError as error:
             return visitor.onward(principals.PATH, said_of(error), is_good=False)
         gone = left.principal.email or left.principal.name
-        said = f"the principal {gone} is removed, with {left.connections} connections and {left.identities} identities"
+        connections = html.counted(left.connections, "connection")
+        identities = html.counted(left.identities, "identity", "identities")
+        said = f"the principal {gone} is removed, with {connections} and {identities}"
         return visitor.onward(principals.PATH, said)
 
     def invite(self, visitor: Visitor) -> Response:
@@ -71,7 +73,7 @@ class PrincipalPages(Pages):
             given = Given(email=email, invite_role=role, email_problem=said_of(error))
             return self._page(visitor, given=given, refused=error)
         url = f"{self._base_url}{INVITATION_PATH}{made.token.reveal()}"
-        return visitor.page("Invited", principals.invited(made.invitation.email, url), place=principals.SETTINGS)
+        return visitor.page("Invited", principals.invited(made.invitation.email, url))
 
     def add(self, visitor: Visitor) -> Response:
         """POST …/programs."""
@@ -110,7 +112,7 @@ class PrincipalPages(Pages):
             now=visitor.now,
         )
         content = principals.content(group, visitor.token_for, given)
-        return visitor.page("Principals", content, place=principals.SETTINGS, status=refused_status(refused))
+        return visitor.page("Principals", content, status=refused_status(refused))
 
 
 def _role(text: str) -> Role:

@@ -109,7 +109,7 @@ class ProviderPages(Pages):
             token_for=visitor.token_for,
         )
         status = refused_status(refused)
-        return visitor.page("Register a provider", content, place=providers.SETTINGS, status=status)
+        return visitor.page("Register a provider", content, status=status)
 
     def _page(
         self, visitor: Visitor, *, page: int = 1, given: Given = NOTHING, refused: AuthsomeError | None = None
@@ -120,7 +120,7 @@ class ProviderPages(Pages):
         view = providers.Listing(entries=entries[start : start + providers.PAGE], total=len(entries), page=page)
         content = providers.listing(view, visitor.token_for, given)
         status = refused_status(refused)
-        return visitor.page("Providers of your own", content, place=providers.SETTINGS, status=status)
+        return visitor.page("Providers of your own", content, status=status)
 
 
 def _definition(visitor: Visitor) -> str:

@@ -30,7 +30,7 @@ class RunPages(Pages):
             uses=broker.usage.of_runs(caller, live),
             now=visitor.now,
         )
-        return visitor.page("Runs", runs.content(view, visitor.token_for), place=runs.PATH)
+        return visitor.page("Runs", runs.content(view, visitor.token_for))
 
     def stop(self, visitor: Visitor) -> Response:
         """POST …/stop."""

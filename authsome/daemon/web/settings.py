@@ -85,4 +85,4 @@ class SettingsPages(Pages):
         content = settings.content(
             values, visitor.token_for, email=email, problem=said_of(refused) if refused else None
         )
-        return visitor.page("Settings", content, place=settings.PATH, status=refused_status(refused))
+        return visitor.page("Settings", content, status=refused_status(refused))

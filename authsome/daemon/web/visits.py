@@ -20,7 +20,7 @@ from authsome.daemon.api.call import Handler as CallHandler
 from authsome.daemon.cross_origin import Forms
 from authsome.daemon.dashboard import bridge, entrance, shell
 from authsome.daemon.dashboard.html import Html
-from authsome.daemon.dashboard.shell import Frame
+from authsome.daemon.dashboard.shell import EVENTS, Frame
 from authsome.daemon.fields import Fields
 from authsome.daemon.messages import SCRIPTED_PAGE_POLICY, Request, Response, html_response, redirect, retry_after
 from authsome.daemon.router import PAGE, Access, Endpoint
@@ -31,7 +31,6 @@ from authsome.secret import Secret
 
 HOME: Final = "/ui/"
 SIGN_IN: Final = "/ui/sign-in"
-EVENTS: Final = "/ui/events"
 FORM_TOKEN: Final = "form_token"  # noqa: S105  # a form field's name
 _NOTE: Final = "note"
 _MOST_SEARCHED: Final = 200  # characters
@@ -71,9 +70,10 @@ class Visitor:
         """The token of a form that is posted to this path."""
         return self._forms.token(self._key, action)
 
-    def page(self, title: str, content: Html, *, place: str = HOME, status: int = 200) -> Response:
-        """A page of the dashboard."""
-        return html_response(shell.page(self._frame(place), title, content), status=status, policy=SCRIPTED_PAGE_POLICY)
+    def page(self, title: str, content: Html, *, place: str | None = None, status: int = 200) -> Response:
+        """A page of the dashboard; it belongs to the `place` that its address says, unless it is another one."""
+        frame = self._frame(shell.place_of(self.request.path) if place is None else place)
+        return html_response(shell.page(frame, title, content), status=status, policy=SCRIPTED_PAGE_POLICY)
 
     def looks_on(self, news: News, *, heard: int | None) -> Told:
         """What this browser has missed since an entry of the log, and from where on it is told."""
@@ -86,7 +86,7 @@ class Visitor:
         note = self._sessions.note(self.session, said, is_good=is_good)
         return redirect(f"{path}{'&' if '?' in path else '?'}{_NOTE}={note.id}")
 
-    def _frame(self, place: str) -> Frame:
+    def _frame(self, place: str | None) -> Frame:
         note = self.session.note
         shown = note is not None and f"{_NOTE}={note.id}" in self.request.query.split("&")
         return Frame(
