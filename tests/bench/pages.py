@@ -49,6 +49,8 @@ PAGES = (
     "/ui/settings",
     "/ui/settings/principals",
     "/ui/settings/principals?page=10",
+    "/ui/settings/providers",
+    "/ui/settings/providers?page=3",
     "/audit",
     "/audit?before=500000",
     "/audit?provider=ahrefs&identity=nobody",

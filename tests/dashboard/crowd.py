@@ -11,7 +11,7 @@ from authsome.home import make_private_directory, write_private
 from authsome.identity import did
 from authsome.models.limits import Limits
 from authsome.models.principal import Claim, Invitation, Principal, Role
-from authsome.models.run import Run
+from authsome.models.run import LONGEST_COMMAND, Run
 from authsome.models.visit import Browser, DashboardSession, Way
 from authsome.secret import Secret
 from authsome.vault import claims, dashboard_sessions, identities, invitations, principals, runs
@@ -118,7 +118,7 @@ def _runs(crowd: Crowd, owner: Principal, now: datetime) -> Iterator[Run]:
             id=f"{number:016x}", secret_hash=bytes(32), vault_id=owner.vault_id,
             identity=handle(number % crowd.identities), pinned=dict.fromkeys(chosen, "n" * LONG),
             only=frozenset(chosen), created_at=now - timedelta(seconds=number),
-            expires_at=now + timedelta(days=1), ended_at=None, inside=None, command="c" * 64,
+            expires_at=now + timedelta(days=1), ended_at=None, inside=None, command='"' * LONGEST_COMMAND,
         )  # fmt: skip
 
 

@@ -206,7 +206,7 @@ def test_what_can_be_done_to_connections(daemon, page, keyed, program, open_with
         assert program("login", "keyed", "--connection", name, "--stdin", input=KEY).returncode == 0
     open_without_script(page, "/ui/connections/keyed/work")
     page.click('form[action$="/default"] button')
-    page.wait_for_text("Work is the default of keyed now")
+    page.wait_for_text("work is the default of keyed now")
     page.open(f"{daemon.url}/ui/connections/keyed/default")
     assert "is the default of" not in page.text()
     page.click("details.act summary")

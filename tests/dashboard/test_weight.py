@@ -3,13 +3,15 @@
 How long one takes is measured by `tests/bench --only pages`, where nobody else works.
 """
 
+import json
 import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from threading import Event as Signal
+from urllib.parse import urlencode
 
 import pytest
 
@@ -20,6 +22,7 @@ from authsome.broker.context import Context
 from authsome.daemon.api import Api
 from authsome.daemon.api.system import Nameplate
 from authsome.daemon.authentication import Audiences
+from authsome.daemon.dashboard import bridge, entrance, providers
 from authsome.daemon.messages import Request
 from authsome.home import Home, settings_from
 from authsome.message import HttpResponse
@@ -63,6 +66,8 @@ PAGES = (
     "/ui/settings?page=2",
     "/ui/settings/principals",
     "/ui/settings/principals?page=2",
+    "/ui/settings/providers",
+    "/ui/settings/providers?page=2",
     "/audit",
     "/audit?before=600",
     "/audit?provider=ahrefs",
@@ -70,6 +75,68 @@ PAGES = (
     f"/audit?provider={'%22' * 1300}",
     f"/claim/{crowd.asking(0)}",
 )
+
+
+HOSTS = [f"a{place:02}.{'h' * 60}.{'h' * 60}.{'h' * 60}.example" for place in range(60)]
+LARGE = json.dumps({"schema_version": 1, "name": "ahrefs", "api_url": HOSTS, "api_key": {}, "description": "<w>" * 200})
+"""A definition that takes the place of one by which much is connected; nearly as long as a page shows."""
+
+TYPED = " ".join(["p" * 62] * 64 + ["!"])
+"""As long as a field may be, and no list of patterns."""
+
+FORMS = (
+    ("/ui/settings/providers", "/review", {"definition": LARGE}, 200),
+    ("/ui/settings/providers", "/review", {"definition": LARGE.replace('"name"', '"nome"')}, 422),
+    ("/ui/settings/providers", "/by-key", {**dict.fromkeys(providers.FIELDS, WORST), "placing": "bearer"}, 422),
+    ("/ui/settings/principals", "/invitations", {"email": WORST, "role": "user"}, 400),
+    ("/ui/settings/principals", "/programs", {"name": WORST, "role": "user"}, 400),
+    (f"/ui/identities/{crowd.handle(2)}", "/limits", {"connections": TYPED, "hours": ""}, 400),
+    (f"/ui/apps/{crowd.name(0)}", "/connect", {"connection": WORST, "scopes": " ".join([WORST] * 20)}, 400),
+    (f"/claim/{crowd.asking(0)}", "/confirm", {"connections": TYPED, "hours": ""}, 400),
+)
+"""What is typed in vain, and what a page shows of it: the page, the end of the form's address, fields, status."""
+
+LONG = bridge.InputForm(
+    provider=WORST * 20,
+    fields=tuple(
+        bridge.FormField(name=f"{place}".ljust(64, "f"), label=WORST * 20, secret=True, required=False, hint=WORST * 20)
+        for place in range(8)
+    ),
+    action="/auth/sessions/login/input",
+    form_token="t" * 100,
+    cancel_action="/auth/sessions/login/abandon",
+    problem=WORST * 20,
+    docs_url="https://docs.example/?" + "&" * 2000,
+    redirect_uri="https://" + "u" * 253 + "/auth/callback/oauth",
+    hosts=("h" * 253,) * 256,
+)
+CODE = bridge.DeviceCode(
+    provider=WORST * 20,
+    user_code='"' * 40,
+    verification_uri="https://" + '"' * 1016,
+    verification_uri_complete="https://" + '"' * 1016,
+    form_token="t" * 100,
+    cancel_action="/auth/sessions/login/abandon",
+    hosts=("h" * 253,) * 256,
+)
+DONE = bridge.Done(connection="n" * 64, account=WORST * 60, unverified=WORST * 60, unnamed=WORST * 60)
+CARDS = {
+    "key": bridge.input_page(replace(LONG, redirect_uri=None)),
+    "client": bridge.input_page(LONG),
+    "device": bridge.device_page(CODE, events="/auth/sessions/login/events"),
+    "waiting": bridge.waiting_page(WORST * 20, events="/auth/sessions/login/events"),
+    "onward": bridge.onward_page(WORST * 20, "https://login.example/?" + "&" * 2000, hosts=("h" * 253,) * 256),
+    "done": bridge.done_page(WORST * 20, DONE),
+    "failed": bridge.failed_page(WORST * 20, WORST * 20, WORST * 20, back="/ui/apps/" + "n" * 64),
+    "error": bridge.error_page(500, WORST * 20, WORST * 20),
+    "expired": bridge.expired_page(),
+    "locked": bridge.locked_page(is_new=False),
+    "sign in": entrance.sign_in_page("t" * 100, onward="/ui/", email="e" * 254, problem=WORST * 20),
+    "enter": entrance.enter_page("t" * 100, WORST, by_itself=True),
+    "first": entrance.first_page("t" * 100, email="e" * 254, name=WORST, problem=WORST * 20),
+    "join": entrance.join_page("t" * 100, action="/ui/join/" + "j" * 43, email="e" * 254, name=WORST, problem=WORST),
+}
+"""The pages that are one card, with the longest of everything that others say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +150,27 @@ class House:
 
     def get(self, page: str) -> tuple[int, str]:
         """Status and content of a page."""
-        path, _, query = page.partition("?")
         self.statements.clear()
+        return self._ask("GET", page, {}, b"")
+
+    def post(self, page: str, end: str, fields: dict[str, str]) -> tuple[int, str]:
+        """Status and content of what a page's form is answered."""
+        form = r'<form method="post" action="([^"]*)"[^>]*>\s*<input type="hidden" name="form_token" value="([^"]+)">'
+        _, shown = self.get(page)
+        action, token = next((path, token) for path, token in re.findall(form, shown) if path.endswith(end))
+        headers = {"content-type": ("application/x-www-form-urlencoded",), "origin": (URL,)}
+        return self._ask("POST", action, headers, urlencode({"form_token": token, **fields}).encode())
+
+    def _ask(self, method: str, target: str, headers: dict[str, tuple[str, ...]], body: bytes) -> tuple[int, str]:
+        path, _, query = target.partition("?")
         answer = self.api.handle(
             Request(
-                method="GET",
+                method=method,
                 path=path,
                 query=query,
-                target=page,
-                headers={"cookie": (self.cookie,)},
-                body=b"",
+                target=target,
+                headers={"cookie": (self.cookie,), **headers},
+                body=body,
                 peer="127.0.0.1",
                 received_over=URL,
                 stopping=Signal(),
@@ -179,8 +257,8 @@ def use(owner: Principal, place: int, entries: int) -> Entry:
         event=Event.LOGIN_FAILED if place % 10 == 0 else Event.RESOLVE,
         at=clock.now() - timedelta(seconds=entries - place),
         vault_id=owner.vault_id, principal=owner.id, identity=crowd.handle(place % 3),
-        provider="ahrefs", connection=f"work-{place}-".ljust(crowd.LONG, "n"), method="OPTIONS", host="h" * 253,
-        path=WORST * 8, run=f"{place % 2:016x}", detail=WORST * 8,
+        provider="ahrefs" if place % 2 else crowd.name(0), connection=f"work-{place}-".ljust(crowd.LONG, "n"),
+        method="OPTIONS", host="h" * 253, path=WORST * 8, run=f"{place % MANY.runs:016x}", detail=WORST * 8,
     )  # fmt: skip
 
 
@@ -207,6 +285,22 @@ def test_a_page_stays_small(houses: tuple[House, House], page: str):
         '<link rel="stylesheet" href="/ui/style.css">'
     ]
     assert len(loaded) == 3
+
+
+@pytest.mark.parametrize(("page", "end", "fields", "expected"), FORMS, ids=lambda each: str(each)[:40])
+def test_a_page_that_answers_a_form_stays_small(
+    houses: tuple[House, House], page: str, end: str, fields: dict[str, str], expected: int
+):
+    """What was typed in vain, and what a definition may do, in as little."""
+    status, content = houses[1].post(page, end, fields)
+    size = len(content.encode())
+    assert (status, max(size, MOST_BYTES)) == (expected, MOST_BYTES), content[:2000]
+
+
+@pytest.mark.parametrize("content", CARDS.values(), ids=CARDS)
+def test_a_card_stays_small(content: str):
+    """However long is what providers and their definitions say."""
+    assert max(len(content.encode()), MOST_BYTES) == MOST_BYTES
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page[:40])

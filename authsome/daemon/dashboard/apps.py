@@ -100,7 +100,7 @@ def listing(view: Listing, token_for: TokenFor) -> Html:
         q=view.query.get("q"),
         kind=shell.select("kind", "Kind", KINDS, view.query.get("kind", "")),
         state=shell.select("state", "State", STATES, view.query.get("state", "")),
-        count=f"{view.total} app{'' if view.total == 1 else 's'}",
+        count=html.counted(view.total, "app"),
         cards=html.render("cards", cards=cards) if cards else html.render("nothing", text="No app fits."),
         pager=pieces.pager(PATH, view.query, page=view.page, more=view.page * PAGE < view.total),
         by_url=by_url,

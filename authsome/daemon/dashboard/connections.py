@@ -94,7 +94,7 @@ def listing(view: Listing) -> Html:
         "connections",
         q=view.query.get("q"),
         state=shell.select("state", "State", STATES, view.query.get("state", "")),
-        count=f"{view.total} connection{'' if view.total == 1 else 's'}",
+        count=html.counted(view.total, "connection"),
         list=shown,
         pager=pieces.pager(PATH, view.query, page=view.page, more=view.page * PAGE < view.total),
     )
@@ -111,7 +111,7 @@ def one(view: One, token_for: TokenFor) -> Html:
         name=_name(connection),
         problem=shell.problem(problem),
         facts=html.join(html.render("detail", name=name, value=value) for name, value in _details(view)),
-        chart=pieces.chart(view.days, "uses"),
+        chart=pieces.chart(view.days),
         acts=html.join(_acts(view, token_for)),
     )
 

@@ -95,7 +95,7 @@ def listing(view: Listing) -> Html:
         filters=html.render("whose", whose=shell.select("whose", "Whose", WHOSE, view.whose))
         if view.whose is not None
         else None,
-        count=f"{number} identit{'y' if number == 1 else 'ies'}",
+        count=html.counted(number, "identity", "identities"),
         list=html.render(
             "rows", rows=html.join(row(each, now, whole=True, whose=view.whose == "all") for each in view.identities)
         )

@@ -40,7 +40,7 @@ def content(view: Overview, token_for: TokenFor) -> Html:
     return html.render(
         "overview",
         attention=_attention(view, token_for),
-        chart=pieces.chart(view.days, "uses"),
+        chart=pieces.chart(view.days),
         all_connections=pieces.link(connections.PATH, f"All {view.number}") if view.number > SHOWN else None,
         connections=_rows([connections.row(each, now) for each in view.recent])
         or pieces.empty(

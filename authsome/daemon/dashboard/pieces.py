@@ -59,7 +59,7 @@ def expiry(connection: Connection, now: datetime) -> Html:
     return html.render("worded", word=word, moment=times.moment(connection.expires_at, now))
 
 
-def chart(days: Sequence[Day], what: str) -> Html:
+def chart(days: Sequence[Day]) -> Html:
     """Uses by day as bars, drawn without style or script; what they say is said in words, too."""
     most = max((day.uses for day in days), default=0)
     bars = []
@@ -78,15 +78,14 @@ def chart(days: Sequence[Day], what: str) -> Html:
     total = sum(day.uses for day in days)
     return html.render(
         "chart",
-        label=f"{what} on each of the last {len(days)} days: {total} in all, {most} on the busiest day",
+        label=f"uses on each of the last {len(days)} days: {total} in all, {most} on the busiest day",
         box=f"0 0 {len(days) * _WIDTH} {_HEIGHT + 1}",
         line=_HEIGHT,
         wide=len(days) * _WIDTH,
         bars=html.join(bars),
         first=f"{days[0].on:%d %b}" if days else None,
         last="today",
-        total=f"{total:,}",
-        what=what,
+        total=html.counted(total, "use"),
     )
 
 

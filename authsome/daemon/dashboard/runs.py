@@ -14,8 +14,8 @@ from authsome.models.run import Run
 
 PATH: Final = "/ui/runs"
 STOP: Final = PATH + "/{run}/stop"
-SHOWN: Final = 25  # runs; a page that renews itself has no further ones
-_MOST_NAMED: Final = 4  # connections of a run
+SHOWN: Final = 20  # runs; a page that renews itself has no further ones
+_MOST_NAMED: Final = 3  # connections of a run
 
 Uses = Mapping[tuple[str, str], int]
 """How often each connection was used, by provider and name."""
@@ -48,7 +48,7 @@ def brief(run: Run, now: datetime) -> Html:
 
 def content(view: Live, token_for: TokenFor) -> Html:
     """Each run with whose it is, what it has used, and a way to stop it."""
-    count = f"{view.total} live run{'' if view.total == 1 else 's'}"
+    count = html.counted(view.total, "live run")
     if view.total > len(view.runs):
         count += f", the newest {len(view.runs)} of which are shown"
     rows = html.join(_row(each, view, token_for) for each in view.runs)
@@ -99,7 +99,7 @@ def _row(run: Run, view: Live, token_for: TokenFor) -> Html:
 
 
 def _command(run: Run) -> Html | None:
-    return html.render("command", name=run.command) if run.command else None
+    return html.render("command", name=html.clipped(run.command, 200)) if run.command else None
 
 
 def _used(uses: Uses) -> Html:
@@ -116,6 +116,6 @@ def _used(uses: Uses) -> Html:
         for (provider, name), number in most
     ]
     if len(uses) > len(most):
-        named.append(html.text(f"and {len(uses) - len(most)} more connections"))
-    words = html.text(f"{total:,} request{'' if total == 1 else 's'} with a credential: ")
+        named.append(html.text(f"and {html.counted(len(uses) - len(most), 'more connection')}"))
+    words = html.text(f"{html.counted(total, 'request')} with a credential: ")
     return html.join([words, html.join(named, between=Html(", "))])

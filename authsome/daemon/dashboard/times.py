@@ -22,5 +22,5 @@ def _amount(duration: timedelta) -> str | None:
     for size, unit in _UNITS:
         if seconds >= size:
             number = seconds // size
-            return f"{number} {unit}" if number == 1 else f"{number} {unit}s"
+            return html.counted(number, unit)
     return None

@@ -77,7 +77,7 @@ class ConnectionPages(Pages):
         view = connections.Listing(
             rows=self.shown(visitor, found), total=total, query=query, page=page, now=visitor.now
         )
-        return visitor.page("Connections", connections.listing(view), place=connections.PATH)
+        return visitor.page("Connections", connections.listing(view))
 
     def show(self, visitor: Visitor) -> Response:
         """GET one connection."""
@@ -97,7 +97,7 @@ class ConnectionPages(Pages):
             now=visitor.now,
         )
         content = connections.one(view, visitor.token_for)
-        return visitor.page(f"{shown.provider} {connection.name}", content, place=connections.PATH)
+        return visitor.page(f"{shown.provider} {connection.name}", content)
 
     def refresh(self, visitor: Visitor) -> Response:
         """POST …/refresh."""
@@ -127,14 +127,14 @@ class ConnectionPages(Pages):
         """POST …/default."""
         connection = self._chosen(visitor)
         self._broker.credentials.set_default(visitor.caller, connection.provider, connection.name)
-        said = f"{connection.name} is the default of {connection.provider} now"
+        said = f"`{connection.name}` is the default of {connection.provider} now"
         return visitor.onward(connections.place(connection), said)
 
     def logout(self, visitor: Visitor) -> Response:
         """POST …/logout."""
         gone = self._chosen(visitor)
         self._broker.credentials.logout(visitor.caller, gone.provider, gone.name)
-        return visitor.onward(connections.PATH, f"{gone.provider} {gone.name} is forgotten here")
+        return visitor.onward(connections.PATH, f"`{gone.provider}/{gone.name}` is forgotten here")
 
     def revoke(self, visitor: Visitor) -> Response:
         """POST …/revoke."""
@@ -145,9 +145,8 @@ class ConnectionPages(Pages):
             return visitor.onward(connections.place(connection), said_of(error), is_good=False)
         for kept in done.kept:
             return visitor.onward(connections.place(connection), said_of(kept.error), is_good=False)
-        return visitor.onward(
-            connections.PATH, f"{connection.provider} {connection.name} is revoked, and forgotten here"
-        )
+        said = f"`{connection.provider}/{connection.name}` is revoked, and forgotten here"
+        return visitor.onward(connections.PATH, said)
 
     def _titled(self, words: str) -> list[str]:
         """The providers whose display names hold these words."""
