@@ -1,7 +1,9 @@
 """How often something may be tried in vain: after a few failures each makes the next wait longer.
 
-Rule: a try is counted before it is looked at, so that many at once are no way around; and what strangers do against a
-name never keeps out those who have been let in from the same browser before.
+Rules:
+1. A try is counted before it is looked at, so that many at once are no way around; and what strangers do against a name
+   never keeps out those who have been let in from the same browser before.
+2. A failure that lies ahead is from before the clock was set back: it counts, and nobody waits for its time to come.
 """
 
 import hashlib
@@ -17,6 +19,8 @@ from authsome.vault.database import Reader, Transaction
 
 LONGEST: Final = timedelta(minutes=15)
 MEMORY: Final = timedelta(hours=1)  # after so long without a failure all is forgotten
+_ASTRAY: Final = timedelta(minutes=1)
+"""As far as a clock goes back by itself, and as one try that was begun before another may be told after it."""
 _OF_ONE_HOLDER: Final = 64
 """Bits of an IPv6 address that one network is known by: whoever has it draws the rest at will (RFC 4291 §2.5.1)."""
 _DOUBLINGS: Final = 10  # 2^10 s are more than LONGEST
@@ -85,4 +89,5 @@ def _failures(reader: Reader, bucket: Bucket, now: datetime) -> tuple[int, datet
     found = attempts.count(reader, bucket.name)
     if found is None or found[1] <= now - MEMORY:
         return 0, now - MEMORY
-    return found
+    number, last_at = found
+    return number, now - MEMORY if last_at > now + _ASTRAY else last_at

@@ -262,6 +262,31 @@ def test_guessing_gets_slow(house):
     assert throttle.wait_after(10) <= throttle.LONGEST
 
 
+@pytest.mark.parametrize("back", [timedelta(minutes=2), timedelta(days=30)])
+def test_nobody_waits_until_a_clock_that_was_set_back_has_caught_up(house, back):
+    """What failed before is counted, and the next failure waits as long as ever. # SEC-84 # SEC-202"""
+    account(house)
+    for _ in range(8):
+        outcome(house, WRONG)
+        house.clock.advance(timedelta(seconds=20))
+    assert [outcome(house, WRONG), outcome(house)] == ["no", "wait"]
+    house.clock.advance(-back)
+    assert [outcome(house, WRONG), outcome(house)] == ["no", "wait"]
+    house.clock.advance(throttle.LONGEST)
+    assert outcome(house) == "yes"
+
+
+def test_a_clock_that_goes_a_little_back_spares_nobody_the_wait(house):
+    """Tries are told in another order than they were begun. # SEC-202"""
+    account(house)
+    for _ in range(5):
+        outcome(house, WRONG)
+    house.clock.advance(-timedelta(seconds=30))
+    assert outcome(house, WRONG) == "wait"
+    house.clock.advance(timedelta(seconds=31))
+    assert outcome(house) == "yes"
+
+
 def test_guesses_of_names_wait_like_guesses_of_passwords(house):
     """What is tried on an account that is not there is counted just so, and from one address in all. # SEC-202"""
     account(house)
