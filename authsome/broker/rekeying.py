@@ -117,14 +117,14 @@ class Rekeying:
         except BaseException:
             self._state = _AT_REST
             raise
-        try:
-            self._context.database.forget_copies()
-        except StorageFailed as error:  # the key is changed all the same
-            _log.warning("rekey: %s", error.message)
         if master_only:
             self._state = _AT_REST
         else:
             self._work(lambda: self._renew(caller))
+        try:
+            self._context.database.forget_copies()
+        except StorageFailed as error:  # the key is changed all the same
+            _log.warning("rekey: %s", error.message)
         return self._state
 
     def resume(self) -> None:
@@ -143,7 +143,12 @@ class Rekeying:
                 self._state = State(is_running=True, progress=rekeying.measure(reader))
 
     def _work(self, renew: Callable[[], None]) -> None:
-        threading.Thread(target=self._guarded, args=(renew,), name="rekeying", daemon=True).start()
+        try:
+            threading.Thread(target=self._guarded, args=(renew,), name="rekeying", daemon=True).start()
+        except RuntimeError as error:  # the system has none to give
+            _log.warning("rekey: %s", error)
+            problem = "the vaults' keys were not renewed, as the system gives no thread to do it; rekey once more"
+            self._state = replace(self._state, is_running=False, problem=problem)
 
     def _guarded(self, renew: Callable[[], None]) -> None:
         try:

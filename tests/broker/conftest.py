@@ -217,6 +217,21 @@ def open_house(home: Path, authority: Authority) -> Iterator[Callable[[], House]
 
 
 @pytest.fixture
+def no_threads() -> Callable[[], AbstractContextManager[None]]:
+    """While its context lasts the system has no thread to give: each would take more memory than there is."""
+
+    @contextmanager
+    def lacking() -> Iterator[None]:
+        before = threading.stack_size(1 << 46)
+        try:
+            yield
+        finally:
+            threading.stack_size(before)
+
+    return lacking
+
+
+@pytest.fixture
 def house(open_house: Callable[[], House]) -> House:
     """A broker with an owner."""
     return open_house()
