@@ -14,7 +14,7 @@ from typing import BinaryIO, NoReturn
 
 from authsome.cli.arguments import Arguments, Parser
 from authsome.cli.context import Context
-from authsome.client import keys, supervisor
+from authsome.client import supervisor
 from authsome.client.supervisor import DaemonState
 from authsome.errors import AuthsomeError, DaemonUnavailable, UsageError
 from authsome.home import MASTER_KEY_BYTES, open_private
@@ -165,18 +165,19 @@ def run_status(_args: Arguments, context: Context) -> int:
 
 def _damage(context: Context) -> str | None:
     """What the daemon has found wrong with its log; None also where we may not know."""
-    if keys.active(context.settings) is None or context.daemon.lock_state() != "ok":
+    if context.daemon.lock_state() != "ok":
         return None
+    context.daemon.only_looks = True
     try:
         found = context.daemon.call("GET", "/audit/events?event=log_damaged&limit=1").get("events")
-    except AuthsomeError:  # an identity that nobody has let in
+    except AuthsomeError:  # there is no identity, or one that nobody has let in
         return None
     return str(found[0]["detail"]) if isinstance(found, list) and found else None
 
 
 def _remote_status(context: Context) -> int:
     daemon = context.daemon
-    answer = daemon.call("GET", "/health")
+    answer = daemon.health()
     damage = _damage(context)
     if context.output.as_json:
         context.output.result({"running": True, "url": daemon.url, **answer, "log_damaged": damage})

@@ -40,6 +40,7 @@ class Finding:
 
 def examine(context: Context, *, fix: bool) -> int:
     """Run every check and tell its finding; the exit status is 1 when one failed."""
+    context.daemon.only_looks = True
     findings = []
     for name, check in _CHECKS.items():
         try:
@@ -121,7 +122,7 @@ def _daemon(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
     """Whether the daemon runs and answers."""
     settings = context.settings
     if not supervisor.may_start(settings):
-        answer = context.daemon.call("GET", "/health")
+        answer = context.daemon.health()
         yield Grade.OK, f"{settings.daemon_url} answers, version {answer.get('version')}", None
         return
     state = supervisor.running(settings.home)
@@ -163,9 +164,9 @@ def _port(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
 
 def _vault(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
     """The database and the master key, as the daemon sees them."""
-    if not _reachable(context):
-        made = context.settings.home.database.exists()
-        yield Grade.WARN, "not looked at" if made else "not made yet", "start the daemon: authsome daemon start"
+    if (unasked := _unasked(context)) is not None:
+        grade, words, hint = unasked
+        yield grade, words if context.settings.home.database.exists() else "not made yet", hint
         return
     try:
         answer = context.daemon.call("GET", "/ready", accept=frozenset({503}))
@@ -276,9 +277,18 @@ def _reachable(context: Context) -> bool:
     return not supervisor.may_start(context.settings) or supervisor.running(context.settings.home) is not None
 
 
+def _unasked(context: Context) -> Row | None:
+    """Why the daemon is not asked for what only an identity may know; None: it is."""
+    if not _reachable(context):
+        return Grade.WARN, "not looked at", "start the daemon: authsome daemon start"
+    if keys.active(context.settings) is None:
+        return Grade.WARN, "not looked at", "run `authsome init`"
+    return None
+
+
 def _logins(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
     """The logins that do not serve at present; those that do are for `list`."""
-    answer = context.daemon.call("GET", "/connections") if _reachable(context) else {}
+    answer = context.daemon.call("GET", "/connections") if _unasked(context) is None else {}
     found = answer.get("connections")
     for each in found if isinstance(found, list) else []:
         if each.get("used_at"):
@@ -310,8 +320,8 @@ def _log(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
     from authsome.cli import log_walk  # noqa: PLC0415
 
     retention(read_config(context.settings.home))
-    if not _reachable(context):
-        yield Grade.WARN, "not looked at", "start the daemon: authsome daemon start"
+    if (unasked := _unasked(context)) is not None:
+        yield unasked
         return
     found = log_walk.walk(context, lambda *_: None)
     if found.flaw is not None:

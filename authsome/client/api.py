@@ -70,6 +70,8 @@ class Daemon:
         self._identity: keys.ActiveIdentity | None = None
         self._registered = False
         self._meanwhile: Callable[[], None] | None = None
+        self.only_looks = False
+        """Whether asking is to change nothing: no identity is made, and none made known to the daemon."""
 
     def while_starting(self, do: Callable[[], None]) -> None:
         """Have something done while the daemon gets ready, should it have to be started."""
@@ -88,7 +90,11 @@ class Daemon:
 
     @property
     def identity(self) -> keys.ActiveIdentity:
-        """The identity that signs; made when this machine has none."""
+        """The identity that signs; made when this machine has none.
+
+        Raises:
+            IdentityUnclaimed: it has none, and that is to stay so (`only_looks`).
+        """
         if self._identity is None:
             self._identity = keys.active(self.settings) or self._create_identity()
             self._tell(f"acting as {self._identity.handle}, whose key is in {self._identity.path or 'the environment'}")
@@ -124,9 +130,13 @@ class Daemon:
         self.unlock(given)
         return self._call(method, target, body, timeout, accept)
 
+    def health(self) -> dict[str, object]:
+        """What the daemon tells everybody of itself: nothing is signed."""
+        return _result(self._connected().request("GET", "/health"))
+
     def lock_state(self) -> str:
         """What the daemon says of its vault: "ok" when it is open, "locked", or "new" when it has no passphrase yet."""
-        return str(_result(self._connected().request("GET", "/health")).get("status"))
+        return str(self.health().get("status"))
 
     def unlock(self, passphrase: Secret[str]) -> None:
         """Give a locked vault its passphrase.
@@ -150,13 +160,18 @@ class Daemon:
         self, method: str, target: str, body: JsonObject | None, timeout: float, accept: frozenset[int]
     ) -> dict[str, object]:
         self._connected()
-        if not self._registered and self._bootstrap() is not None:  # this home has no owner yet
+        may_register = not (self._registered or self.only_looks)
+        if may_register and self._bootstrap() is not None:  # this home has no owner yet
+            may_register = False
             self.register()
         response = self._send(method, target, body, timeout)
-        if response.status == AuthenticationFailed.http_status and not self._registered:
-            if not self.register():
-                raise IdentityUnclaimed(f"the identity {self.identity.handle} belongs to no principal yet")
-            response = self._send(method, target, body, timeout)
+        if response.status == AuthenticationFailed.http_status:
+            if self.only_looks:
+                raise IdentityUnclaimed(f"the daemon has not let in the identity {self.identity.handle}")
+            if may_register:
+                if not self.register():
+                    raise IdentityUnclaimed(f"the identity {self.identity.handle} belongs to no principal yet")
+                response = self._send(method, target, body, timeout)
         return _result(response, accept)
 
     def wait_for(self, target: str, *, timeout: float) -> dict[str, object]:
@@ -300,6 +315,8 @@ class Daemon:
         return channel
 
     def _create_identity(self) -> keys.ActiveIdentity:
+        if self.only_looks:
+            raise IdentityUnclaimed("this machine has no identity yet", hint="run `authsome init`")
         with supervisor.start_lock(self.settings.home, self._notice):
             # Another command may have made one while this one waited for the lock.
             return keys.active(self.settings) or keys.create(self.settings)

@@ -6,7 +6,9 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,21 @@ def test_an_identity_from_the_environment_is_unclaimed_at_first(daemon: Program)
     done = daemon("whoami", env=env)
     assert done.returncode == 10
     assert "ci" in done.stderr
+
+
+def test_looking_makes_nobody_known(daemon: Program):
+    """`daemon status` and `doctor` neither make a key, nor register one that the daemon has not let in."""
+    for words in (["daemon", "status"], ["doctor"]):
+        assert daemon(*words).returncode == 0, words
+    assert not list((daemon.home / "identities").glob("*"))
+    assert daemon("whoami").returncode == 0
+    env = {"AUTHSOME_IDENTITY": "ci", "AUTHSOME_IDENTITY_KEY": base64.b64encode(b"s" * 32).decode()}
+    assert daemon("daemon", "status", env=env).returncode == 0
+    done = daemon("doctor", env=env)
+    assert "has not let in the identity ci" in done.stdout
+    assert "authsome identity claim" in done.stdout
+    with closing(sqlite3.connect(daemon.home / "server" / "store.db", timeout=60)) as store:
+        assert store.execute("SELECT count(*) FROM identities").fetchone() == (1,)
 
 
 def test_doctor_before_anything_is_there(program: Program):

@@ -74,6 +74,22 @@ def test_an_unknown_identity_registers_once_and_is_told_when_that_is_not_enough(
     assert "the owner's secret" not in json.dumps(small_daemon.calls)
 
 
+def test_who_only_looks_makes_nothing_known(settings, small_daemon):
+    """Neither is a key made where there is none, nor is one that the daemon does not know registered there."""
+    there = settings._replace(daemon_url=small_daemon.url)
+    with Daemon(there) as daemon:
+        daemon.only_looks = True
+        with pytest.raises(IdentityUnclaimed, match="no identity yet"):
+            daemon.call("GET", "/whoami")
+    assert keys.active(settings) is None
+    made = keys.create(settings)
+    with Daemon(there) as daemon:
+        daemon.only_looks = True
+        with pytest.raises(IdentityUnclaimed, match=made.handle):
+            daemon.call("GET", "/whoami")
+    assert [target for _, target, _ in small_daemon.calls] == ["/whoami"]
+
+
 def test_the_key_never_leaves(known, small_daemon):
     # SEC-26
     identity = keys.active(known)
