@@ -40,7 +40,7 @@ def active(settings: Settings) -> ActiveIdentity | None:
 
     Raises:
         UsageError: the environment or config.json names an identity that cannot be used.
-        UnsafeFile: the key file is not private.
+        UnsafeFile: the key file or its directory is not private.
     """
     if settings.identity_key is not None:
         if settings.identity is None:
@@ -61,9 +61,11 @@ def load(home: Home, handle: str) -> ActiveIdentity:
 
     Raises:
         UsageError: there is none.
-        UnsafeFile: the key file is not private, or holds something else.
+        UnsafeFile: the key file or its directory is not private, or it holds something else.
     """
     path = key_path(home, _checked(handle))
+    if os.path.lexists(home.identities):
+        make_private_directory(home.identities)
     try:
         text = read_private(path)
     except FileNotFoundError:

@@ -51,6 +51,21 @@ def test_a_key_that_others_may_read_is_refused(settings: Settings):
         keys.active(settings)
 
 
+@pytest.mark.parametrize(("mode", "is_refused"), [(0o777, True), (0o722, True), (0o755, False), (0o700, False)])
+def test_keys_in_a_directory_that_others_may_write_to_are_refused(settings: Settings, mode, is_refused):
+    """They may have been planted; one that others may only read is closed to them. # SEC-26 # SEC-119"""
+    made = keys.create(settings)
+    settings.home.identities.chmod(mode)
+    if is_refused:
+        with pytest.raises(UnsafeFile, match="identities can be written by others"):
+            keys.active(settings)
+        return
+    found = keys.active(settings)
+    assert found is not None
+    assert found.handle == made.handle
+    assert stat.S_IMODE(settings.home.identities.stat().st_mode) == 0o700
+
+
 @pytest.mark.parametrize("content", [b"", b"short", b"\xff\xfe", b"A" * 100])
 def test_a_damaged_key_is_refused_without_its_content(settings: Settings, content):
     made = keys.create(settings)
