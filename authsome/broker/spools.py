@@ -3,16 +3,20 @@
 A proxy writes a use down before the credential leaves (`proxy/spool`). Here each becomes the entry that asking would
 have made, with the time of the use, once: how far we are is committed with the entries.
 
-Rule: lines are believed for their code alone, and the numbers of a run's lines follow one another. What is not so was
-done by somebody else who can write to this home, and the log says it. While the proxy holds a file it writes no other:
-whatever lies behind that one by its name waits, and takes nothing away.
+Rules:
+1. Lines are believed for their code alone, whoever could have written to their file, and the numbers of a run's lines
+   follow one another. What is not so was done by somebody else who can write to this home, and the log says it.
+2. While the proxy holds a file it writes no other: whatever lies behind that one by its name waits, and takes nothing
+   away. It has us see the file before there is anything in it; from then on one that is gone was taken away.
 """
 
+import errno
 import fcntl
 import hashlib
 import logging
 import os
 import re
+import stat
 import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -20,8 +24,8 @@ from pathlib import Path
 from typing import Final
 
 from authsome.broker.context import Context
-from authsome.errors import UnsafeFile
-from authsome.home import Home, open_private
+from authsome.errors import StorageFailed
+from authsome.home import Home
 from authsome.models.audit import Entry, Event
 from authsome.models.run import Run
 from authsome.models.use import KEY_BYTES, LONGEST, Codes, Use
@@ -32,8 +36,10 @@ from authsome.vault.database import Reader, Transaction
 from authsome.vault.spools import Place
 
 _PURPOSE: Final = "uses"
-_NAME: Final = re.compile(r"([0-9a-f]{1,64})\.([0-9]{1,15})")
+_NAME: Final = re.compile(r"([0-9a-f]{1,64})\.(0|[1-9][0-9]{0,14})")  # each file has one
 _PIECE: Final = 64 * 1024  # bytes taken in by one transaction, some 400 uses: nobody waits longer for it than 10 ms
+_NOT_OURS: Final = frozenset({errno.ELOOP, errno.ENXIO, errno.EINVAL, errno.EACCES, errno.EPERM})
+"""What opening says of a link, a socket, a directory, or a file that was made unreadable: no proxy leaves any."""
 _LARGEST: Final = 64 * 1024 * 1024  # bytes that are read of a file: many times what a proxy writes into one
 
 _log: Final = logging.getLogger("authsome.broker")
@@ -67,7 +73,11 @@ class Spools:
             return spools.place(reader, run).next
 
     def take_all(self) -> None:
-        """Take in what all runs have used until now."""
+        """Take in what all runs have used until now.
+
+        Raises:
+            StorageFailed: it cannot be read where it lies, or not be written into the log.
+        """
         found = self._found()
         for run, segments in found.items():
             self._take(run, segments)
@@ -83,40 +93,52 @@ class Spools:
             run: the run's id.
             count: how many uses its proxy has written down.
             is_last: it writes no more.
+
+        Raises:
+            StorageFailed: see `take_all`.
         """
-        self._take(run, self._found().get(run, []))
-        if count is None:
-            return True
-        with self._context.database.read() as reader:
-            owner, place = _owner(reader, run), spools.place(reader, run)
-        if owner is not None and (place.next < count or is_last):
-            missing = [f"{_numbered(place.next, count)} missing"] if place.next < count else []
-            self._commit(owner, [], missing, replace(place, next=max(place.next, count), is_closed=is_last))
+        with self._taking:
+            owner, place = self._take_held(run, self._found().get(run, []))
+            if count is None:
+                return True
+            if owner is not None and (place.next < count or is_last):
+                missing = [f"{_numbered(place.next, count)} missing"] if place.next < count else []
+                self._commit(owner, [], missing, replace(place, next=max(place.next, count), is_closed=is_last))
         return owner is None or place.next >= count
 
     def _found(self) -> dict[str, list[int]]:
         """The files there are: for each run the numbers that they begin with, in order."""
         found: dict[str, list[int]] = {}
-        with suppress(FileNotFoundError):
-            for name in os.listdir(self._directory):  # noqa: PTH208  # names alone
-                if match := _NAME.fullmatch(name):
-                    found.setdefault(match[1], []).append(int(match[2]))
+        try:
+            names = os.listdir(self._directory)  # noqa: PTH208  # names alone
+        except FileNotFoundError:
+            names = []
+        except OSError as error:
+            raise StorageFailed(
+                f"{self._directory} cannot be read: {error.strerror}", hint="look what it is, then: authsome doctor"
+            ) from error
+        for name in names:
+            if match := _NAME.fullmatch(name):
+                found.setdefault(match[1], []).append(int(match[2]))
         return {run: sorted(numbers) for run, numbers in found.items()}
 
     def _take(self, run: str, segments: list[int]) -> None:
-        if not segments:
-            return
         with self._taking:
-            with self._context.database.read() as reader:
-                owner, place = _owner(reader, run), spools.place(reader, run)
-            for number in segments:
-                path = self._directory / f"{run}.{number}"
-                if owner is None or number < place.segment:  # nobody's, or taken in already
-                    path.unlink(missing_ok=True)
-                    continue
-                place, is_held = self._take_segment(owner, path, number, place)
-                if is_held:
-                    break
+            self._take_held(run, segments)
+
+    def _take_held(self, run: str, segments: list[int]) -> tuple[_Owner | None, Place]:
+        """Take in a run's files, nobody else being at it; whose they are, and how far that is now."""
+        with self._context.database.read() as reader:
+            owner, place = _owner(reader, run), spools.place(reader, run)
+        for number in segments:
+            path = self._directory / f"{run}.{number}"
+            if owner is None or number < place.segment:  # nobody's, or taken in already
+                _remove(path)
+                continue
+            place, is_held = self._take_segment(owner, path, number, place)
+            if is_held:
+                break
+        return owner, place
 
     def _miss(self, run: str) -> None:
         """Say that a file is gone of which there might be more: it is removed by us alone, once it is taken in."""
@@ -125,19 +147,25 @@ class Spools:
                 return
             with self._context.database.read() as reader:
                 owner, place = _owner(reader, run), spools.place(reader, run)
-            if owner is None or place.is_closed or not place.position:
+            if owner is None or place.is_closed or not place.is_open:
                 return
             doubt = "what its proxy had written down is gone"
-            self._commit(owner, [], [doubt], replace(place, segment=place.next, position=0))
+            self._commit(owner, [], [doubt], replace(place, segment=place.next, position=0, is_open=False))
 
     def _take_segment(self, owner: _Owner, path: Path, number: int, place: Place) -> tuple[Place, bool]:
         """Take in the rest of a file; remove it, unless somebody still writes to it, which is told."""
         try:
-            file = open_private(path, os.O_RDONLY)
+            file = _open(path)
         except FileNotFoundError:
             return place, False
-        except (OSError, UnsafeFile) as error:
-            _log.warning("%s cannot be read: %s", path, error)
+        except OSError as error:
+            if error.errno not in _NOT_OURS:  # no descriptor is left, or the disk is faulty: later, and in order
+                _log.warning("%s cannot be read: %s", path, error)
+                return place, True
+            place = replace(place, segment=number + 1, position=0, is_open=False)
+            doubt = f"in the place of what its proxy writes is something that cannot be read: {error.strerror}"
+            self._commit(owner, [], [doubt], place)
+            _remove(path)
             return place, False
         try:
             is_left = _is_left(file)  # before it is read: so what was written until then is found
@@ -148,9 +176,12 @@ class Spools:
                 # A proxy goes on in another file before it leaves one; that may not have been there when we looked.
                 is_followed = any(each > number for each in self._found().get(owner.run.id, []))
                 doubts = [] if is_followed or place.is_closed else ["its proxy has ended without a word"]
-                place = replace(place, segment=number + 1, position=0)
+                place = replace(place, segment=number + 1, position=0, is_open=False)
                 self._commit(owner, [], doubts, place)
-                path.unlink(missing_ok=True)
+                _remove(path)
+            elif not place.is_open:
+                place = replace(place, is_open=True)
+                self._commit(owner, [], [], place)
         finally:
             os.close(file)
         return place, not is_left
@@ -251,6 +282,25 @@ def _entry(owner: _Owner, use: Use) -> Entry:
         path=use.path,
         run=owner.run.id,
     )
+
+
+def _open(path: Path) -> int:
+    """A descriptor of a spool's file, whatever its mode and owner say: what is in it shows whose it is.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return file
+    os.close(file)
+    raise OSError(errno.EINVAL, "not a regular file")
+
+
+def _remove(path: Path) -> None:
+    """Remove what was taken in; where that cannot be done, it is left, and taken in no more."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _is_left(file: int) -> bool:

@@ -162,7 +162,18 @@ class Broker:
         key, number = answer.get("key"), answer.get("next")
         if not isinstance(key, str) or not isinstance(number, int):
             raise DaemonUnavailable("the daemon's answer has no key")
-        return Opening(run=self._run, key=Secret(bytes.fromhex(key)), first=number, tell=self._tell)
+        return Opening(
+            run=self._run,
+            key=Secret(bytes.fromhex(key)),
+            first=number,
+            show=lambda: self._show(number),
+            tell=self._tell,
+        )
+
+    def _show(self, first: int) -> None:
+        """Have the daemon look for the file in which the uses from this one on will be."""
+        if not self._say_count(first):
+            raise DaemonUnavailable("earlier uses of this run have not arrived")
 
     def _tell(self) -> None:
         """Have the daemon take in what was written down."""
@@ -180,7 +191,10 @@ class Broker:
     def _tell_count(self, *, is_last: bool = False) -> bool:
         """Tell the daemon how many uses there are; whether it has found all of them."""
         assert self._shelf is not None
-        told = {"count": self._shelf.count(), "is_last": is_last}
+        return self._say_count(self._shelf.count(), is_last=is_last)
+
+    def _say_count(self, count: int, *, is_last: bool = False) -> bool:
+        told = {"count": count, "is_last": is_last}
         return self._ask("POST", "/proxy/spool", told, _OTHER_SECONDS).get("arrived") is not False
 
     def _ask(self, method: str, path: str, question: Mapping[str, object] | None, seconds: float) -> dict[str, object]:

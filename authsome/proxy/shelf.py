@@ -41,6 +41,8 @@ class Opening:
     run: str
     key: Secret[bytes]
     first: int
+    show: Callable[[], None]
+    """Has the daemon see the file, so that it misses one that is taken away; raises AuthsomeError."""
     tell: Callable[[], None]
     """Has the daemon take in what there is; blocks, and raises nothing."""
 
@@ -117,19 +119,25 @@ class Shelf:
 
     def _open(self, open_spool: Callable[[], Opening]) -> None:
         with self._lock:
-            if self._spool is None and not self._has_spool_failed:
-                try:
-                    opening = open_spool()
-                    self._spool = Spool(
-                        self._directory,
-                        opening.run,
-                        Codes(opening.key),
-                        opening.first,
-                        on_news=lambda: self._teller.tell_soon(opening.tell),
-                    )
-                except (OSError, AuthsomeError, ValueError) as error:
-                    self._has_spool_failed = True
-                    log.warning("uses cannot be written down, so each request is asked for: %s", error)
+            if self._spool is not None or self._has_spool_failed:
+                return
+            spool: Spool | None = None
+            try:
+                opening = open_spool()
+                spool = Spool(
+                    self._directory,
+                    opening.run,
+                    Codes(opening.key),
+                    opening.first,
+                    on_news=lambda: self._teller.tell_soon(opening.tell),
+                )
+                opening.show()
+            except (OSError, AuthsomeError, ValueError) as error:
+                self._has_spool_failed = True
+                if spool is not None:
+                    spool.stop()
+                log.warning("uses cannot be written down, so each request is asked for: %s", error)
+            self._spool = spool  # only now: nothing is written into a file that the daemon has not seen
 
     def keep(self, credential: Credential, question: Question, *, epoch: int) -> None:
         """Keep an answer for as long as it says; `epoch` is what `before_asking` said before."""

@@ -26,7 +26,7 @@ class Spool:
     """The uses of one run, in order."""
 
     def __init__(self, directory: Path, run: str, codes: Codes, first: int, *, on_news: Callable[[], None]) -> None:
-        """Begin.
+        """Begin: with an empty file, which the daemon is to have seen before the first use.
 
         Args:
             directory: where the files go; it is made.
@@ -47,7 +47,7 @@ class Spool:
         self._has_news = False
         self._lock = threading.Lock()
         self._written = 0
-        self._file = -1
+        self._file = self._begin()
         self._has_stopped = False
 
     def write(self, at: int, rest: bytes) -> bool:
@@ -62,7 +62,7 @@ class Spool:
                 return False
             line = self._codes.line(self._number, at, rest)
             try:
-                if self._file < 0 or self._written + len(line) > SEGMENT_BYTES:
+                if self._written + len(line) > SEGMENT_BYTES:
                     self._turn_over()
                 if os.write(self._file, line) != len(line):
                     os.ftruncate(self._file, self._written)
@@ -100,8 +100,7 @@ class Spool:
 
     def _turn_over(self) -> None:
         file = self._begin()
-        if self._file >= 0:
-            os.close(self._file)
+        os.close(self._file)
         self._file, self._written = file, 0
 
     def _begin(self) -> int:

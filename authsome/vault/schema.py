@@ -450,4 +450,12 @@ MIGRATIONS: Final = (
         ),
     ),
     Migration("commands of runs", ("ALTER TABLE runs ADD COLUMN command TEXT",)),
+    Migration(
+        "open spools",
+        (
+            # whether the run's proxy was seen to hold a file; one that was taken in in part was held
+            "ALTER TABLE spools ADD COLUMN is_open BIGINT NOT NULL DEFAULT 0",
+            "UPDATE spools SET is_open = 1 WHERE position > 0",
+        ),
+    ),
 )

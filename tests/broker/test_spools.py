@@ -1,13 +1,17 @@
 """Uses that a proxy wrote down become entries: each once, in order, and what is wrong with them is said."""
 
+import errno
 import os
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from authsome.broker import routing, spools
+from authsome.errors import StorageFailed
 from authsome.models.audit import Event
 from authsome.models.use import Codes, rest_of
 from authsome.proxy.spool import SEGMENT_BYTES, Spool
@@ -224,6 +228,63 @@ def test_a_proxy_that_ends_without_a_word_is_on_record(house, writer):
     assert writer.files == []
 
 
+@pytest.mark.parametrize("other", [None, "01", "00"])
+def test_a_file_that_is_gone_is_missed_from_its_first_use_on(house, writer, other):
+    """Its proxy has had us see it while it was empty. Who kills the proxy and takes it away is on record. # SEC-183
+
+    By whichever name something else is put there, as long as no proxy gives it one.
+    """
+    assert house.broker.spools.take(writer.run, count=0)
+    writer.use("/a")
+    (file,) = writer.files
+    writer.spool.close()
+    file.unlink()
+    if other is not None:
+        file.with_suffix(f".{other}").touch(mode=0o600)
+    for _ in range(2):
+        house.broker.spools.take_all()
+    assert doubts(house) == ["what its proxy had written down is gone"]
+
+
+def test_a_file_in_which_nothing_is_written_goes_without_a_word(house, writer):
+    """A run that has made no further request ends like any other."""
+    assert house.broker.spools.take(writer.run, count=0)
+    writer.spool.stop()
+    assert house.broker.spools.take(writer.run, count=0, is_last=True)
+    writer.spool.close()
+    house.broker.spools.take_all()
+    assert writer.files == []
+    assert doubts(house) == []
+
+
+def test_that_no_more_will_come_is_not_forgotten(house, writer, monkeypatch):
+    """Although somebody else takes in uses of the run in the moment in which its proxy says so."""
+    writer.use("/a")
+    others: list[threading.Thread] = []
+    committing, said = threading.Event(), threading.Event()
+
+    def clock() -> datetime:
+        if threading.current_thread() in others:
+            committing.set()
+            assert said.wait(60)
+        elif not others and logged(house):  # the proxy's last word is about to be written down
+            writer.use("/b")
+            others.append(threading.Thread(target=house.broker.spools.take_all))
+            others[0].start()
+            committing.wait(0.3)
+        return house.clock()
+
+    monkeypatch.setattr(house.broker.spools, "_context", replace(house.context, clock=clock))
+    house.broker.spools.take(writer.run, count=1, is_last=True)
+    said.set()
+    (other,) = others
+    other.join(60)
+    writer.spool.close()
+    house.broker.spools.take_all()
+    assert paths(house) == ["/a", "/b"]
+    assert doubts(house) == []
+
+
 def test_a_proxy_that_goes_on_in_the_next_file_has_not_ended(house, writer):
     """It may turn over after somebody has looked which files there are, and before that one has read the first."""
     writer.use("/a")
@@ -248,14 +309,57 @@ def test_files_of_nobody_say_nothing(house, name):
     assert house.events(Event.USES_IN_DOUBT) == []
 
 
-def test_a_link_is_not_followed(house, writer, tmp_path):
-    """A file that is not private is not read."""
+@pytest.mark.parametrize("kind", ["link", "directory", "pipe"])
+def test_what_is_no_file_is_not_read(house, writer, tmp_path, kind):
+    """A link is not followed and nothing is waited for; that it lay there is said once. # SEC-119 # SEC-183"""
     target = tmp_path / "target"
-    target.write_bytes(b"x\n")
-    (house.home.spool / f"{writer.run}.0").symlink_to(target)
-    house.broker.spools.take_all()
-    assert doubts(house) == []
+    writer.use("/a")
+    (path,) = writer.files
+    target.write_bytes(path.read_bytes())
+    path.unlink()
+    {"link": lambda: path.symlink_to(target), "directory": path.mkdir, "pipe": lambda: os.mkfifo(path)}[kind]()
+    for _ in range(2):
+        house.broker.spools.take_all()
+    (doubt,) = doubts(house)
+    assert doubt.startswith("in the place of what its proxy writes is something that cannot be read: ")
+    assert paths(house) == []
     assert target.exists()
+    assert not path.is_symlink()
+
+
+def test_a_file_is_read_whatever_its_mode(house, writer):
+    """Its lines show who wrote them; so nobody keeps them from the log by opening it to others."""
+    writer.use("/a")
+    writer.files[0].chmod(0o666)
+    house.broker.spools.take_all()
+    assert paths(house) == ["/a"]
+    assert doubts(house) == []
+
+
+def test_what_cannot_be_read_just_now_is_read_later(house, writer, monkeypatch):
+    """A daemon that has no descriptor left throws nothing away, and takes nothing out of order. # SEC-191"""
+    long = "/" + "x" * 500
+    writer.use(*[long] * (SEGMENT_BYTES // 500))
+
+    def none_left(path: Path) -> int:
+        raise OSError(errno.EMFILE, "Too many open files", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(spools, "_open", none_left)
+        house.broker.spools.take_all()
+    assert len(writer.files) == 2
+    house.broker.spools.take_all()
+    assert logged(house) == SEGMENT_BYTES // 500
+    assert doubts(house) == []
+
+
+def test_a_place_that_cannot_be_read_is_told(house):
+    """Whoever wants to see the log is told what is wrong with it, in words."""
+    house.home.proxy.mkdir(mode=0o700)
+    house.home.spool.write_bytes(b"")
+    with pytest.raises(StorageFailed, match="spool cannot be read") as told:
+        house.broker.spools.take_all()
+    assert told.value.hint
 
 
 def test_lines_say_what_is_plain_only():

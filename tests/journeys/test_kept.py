@@ -244,11 +244,13 @@ def test_a_spool_that_is_kept_from_the_daemon_is_used_no_more(program, asking, h
         assert paths[-5:] == [f"/then/{number}" for number in range(5)]
 
 
-def test_a_proxy_that_was_killed_with_its_spool_removed_is_on_record(program, asking):
-    """Its end alone would say nothing, for nothing is found. # SEC-183"""
+@pytest.mark.parametrize("was_looked_at", [True, False], ids=["later", "at once"])
+def test_a_proxy_that_was_killed_with_its_spool_removed_is_on_record(program, asking, was_looked_at):
+    """Its end alone would say nothing, for nothing is found; also before anybody has looked at its uses. # SEC-183"""
     (spool,) = (program.home / "proxy" / "spool").glob("[!.]*") if asking("/a") == 200 else ()
     _used(asking, spool)
-    _entries(program)
+    if was_looked_at:
+        _entries(program)
     _kill(next(pid for pid, command in program.processes().items() if "proxy-worker" in command))
     spool.unlink()
     for _ in range(2):

@@ -20,6 +20,7 @@ RELEASED = {
     "rekey": "896ae005dab82939",
     "use of runs": "d88ea5bd6f34b522",
     "commands of runs": "67bbf498e74d0087",
+    "open spools": "b5a57ab0c38ad079",
 }
 """SHA-256 of each migration's statements, their white space and comments aside."""
 
