@@ -118,9 +118,9 @@ class Fields:
             return None
         try:
             moment = datetime.fromisoformat(text)
-        except ValueError:
+            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        except (ValueError, OverflowError):  # the latter for one that in UTC lies before the year 1, or after 9999
             _wrong(name, "a time as in RFC 3339")
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
     def objects(self, name: str) -> "tuple[Fields, ...]":
         """A list of objects, each with fields of its own; empty when absent."""

@@ -174,6 +174,13 @@ def test_numbers_in_a_query_are_text():
             read.integer(name, minimum=0, maximum=10_000)
 
 
+@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"])
+def test_a_time_that_is_none_is_refused(text):
+    """Also one that is no time only once it is told in UTC."""
+    with pytest.raises(RequestInvalid, match='"since" must be a time'):
+        Fields({"since": text}).moment("since")
+
+
 def test_what_nobody_read_is_refused():
     """An unknown field is a mistake or an attempt; its name is shown inert."""  # SEC-200
     read = Fields({"known": "x", "role\n\x1b[31m": "admin"})

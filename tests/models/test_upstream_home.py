@@ -75,6 +75,7 @@ def test_a_connection(change: dict[str, object], name: str, value: object):
         (TOKENS | {"access_token": ""}, "holds no credential"),
         (TOKENS | {"refresh_token": "SECRET" * 4000}, "is longer than any credential"),
         (TOKENS | {"expires_at": "SECRET"}, "expires_at is no time"),
+        (TOKENS | {"expires_at": "9999-12-31T23:59:59-01:00"}, "expires_at is no time"),
         (TOKENS | {"expires_at": 1}, "expires_at is no text"),
         (KEY | {"provider": None}, "provider is missing"),
         (KEY | {"connection_name": ""}, "connection_name is missing"),

@@ -34,7 +34,7 @@ class NewsStream(Pages):
         asked.done()
         last = visitor.request.header(_LAST)
         if last is not None:  # the browser's own attempt to come back
-            if not (last.isascii() and last.isdigit() and int(last) <= _LARGEST):
+            if not (last.isascii() and last.isdigit() and len(last) < 20 and int(last) <= _LARGEST):
                 raise RequestInvalid(f"{_LAST} is none of ours")
             heard = int(last)
         told = visitor.looks_on(self._broker.news, heard=heard)
