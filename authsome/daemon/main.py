@@ -15,7 +15,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from authsome import __version__, archive, clock
@@ -343,33 +343,48 @@ def _check_archive(server: Server) -> None:
 
 
 def _keep(broker: "Broker") -> None:
-    """Take in what proxies have used, and forget what has expired."""
+    """Take in what proxies have used, and forget what has expired; what one of these meets keeps none of the others."""
+    for step in (_take_uses, _forget_expired, _keep_log, _forget_proofs):
+        try:
+            step(broker, broker.context.clock())
+        except AuthsomeError as error:
+            _log.warning("upkeep: %s", error.message)
+        except Exception:  # noqa: BLE001  # the thread goes on: a minute later it may be another world
+            _log.exception("upkeep")
+
+
+def _take_uses(broker: "Broker", now: datetime) -> None:
+    from authsome.vault import runs, spools  # noqa: PLC0415
+
+    broker.spools.take_all()  # before the runs are forgotten that they belong to
+    with broker.context.database.transaction(durable=False) as tx:
+        runs.purge(tx, before=now)
+        spools.purge(tx)
+
+
+def _forget_expired(broker: "Broker", now: datetime) -> None:
     from authsome.broker.logins import RETENTION  # noqa: PLC0415
+    from authsome.vault import claims, invitations, logins  # noqa: PLC0415
+
+    broker.context.sealers.drop_spent()
+    with broker.context.database.transaction(durable=False) as tx:
+        logins.purge(tx, before=now - RETENTION)
+        claims.purge(tx, now)
+        invitations.purge(tx, now)
+    broker.dashboard_sessions.purge(now)
+
+
+def _keep_log(broker: "Broker", _now: datetime) -> None:
+    broker.usage.count_up()  # before entries are let go of that would count
+    broker.audit_log.keep()
+
+
+def _forget_proofs(broker: "Broker", now: datetime) -> None:
     from authsome.identity import proof  # noqa: PLC0415
-    from authsome.vault import claims, invitations, logins, runs, spools  # noqa: PLC0415
-
-    context = broker.context
-    now = context.clock()
-    try:
-        broker.spools.take_all()  # before the runs are forgotten that they belong to
-        with context.database.transaction(durable=False) as tx:
-            logins.purge(tx, before=now - RETENTION)
-            runs.purge(tx, before=now)
-            spools.purge(tx)
-            claims.purge(tx, now)
-            invitations.purge(tx, now)
-        broker.dashboard_sessions.purge(now)
-        broker.usage.count_up()  # before entries are let go of that would count
-        broker.audit_log.keep()
-        context.sealers.drop_spent()
-        while _forget(context, int(now.timestamp()) - proof.MAX_LIFETIME):  # a clock may be set back
-            pass
-    except AuthsomeError as error:
-        _log.warning("upkeep: %s", error.message)
-
-
-def _forget(context: "Context", before: int) -> bool:
     from authsome.vault import replay  # noqa: PLC0415
 
-    with context.database.transaction(durable=False) as tx:
-        return replay.forget(tx, before) > 0
+    before = int(now.timestamp()) - proof.MAX_LIFETIME  # a clock may be set back
+    is_done = False
+    while not is_done:
+        with broker.context.database.transaction(durable=False) as tx:
+            is_done = not replay.forget(tx, before)

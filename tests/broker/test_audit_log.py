@@ -8,7 +8,7 @@ import pytest
 from authsome.daemon import main
 from authsome.home import write_private
 from authsome.models.audit import Entry, Event
-from authsome.vault import audit, chain, usage
+from authsome.vault import audit, chain, replay, usage
 
 MINUTE = timedelta(minutes=1)
 
@@ -78,6 +78,36 @@ def test_an_hour_has_one_checkpoint(kept):  # SEC-183
         passes(kept, MINUTE)
     with kept.context.database.read() as reader:
         assert reader.execute("SELECT count(*) FROM audit_checkpoints").fetchone() == (2,)  # the first began the chain
+
+
+def test_upkeep_goes_on_where_a_part_of_it_cannot(kept):
+    """Settings that nobody can read, and a place that is none, keep what has expired from nobody's sight but theirs."""
+    write_private(kept.home.config, b'{"log": 3}')
+    kept.home.proxy.mkdir(mode=0o700)
+    kept.home.spool.write_bytes(b"")
+    kept.broker.entrance.offer_link(kept.owner)
+    with kept.context.database.transaction() as tx:
+        for second in range(5):
+            replay.remember(tx, second, bytes([second]) * 32)
+    kept.clock.advance(timedelta(days=1))
+    main._keep(kept.broker)
+    with kept.context.database.read() as reader:
+        for table in ("entry_links", "replay"):
+            assert reader.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
+
+
+def test_upkeep_outlives_a_fault_of_ours(kept, monkeypatch):
+    """Its thread is the only one: what it meets is written into the daemon's log, and it goes on."""
+
+    def broken():
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(kept.broker.usage, "count_up", broken)
+    with kept.context.database.transaction() as tx:
+        replay.remember(tx, 1, bytes(32))
+    main._keep(kept.broker)
+    with kept.context.database.read() as reader:
+        assert reader.execute("SELECT count(*) FROM replay").fetchone() == (0,)
 
 
 def test_what_goes_was_counted_before(kept):
