@@ -179,10 +179,12 @@ class Runs:
             self._end(tx, run, caller)
 
     def _end(self, tx: Transaction, run: Run, caller: Caller) -> None:
-        for inner in runs.begun_in(tx, run.id):
-            self._end(tx, inner, caller)
-        if runs.end(tx, run.id, now=self._context.clock()):
-            audit.append(tx, self._entry(Event.RUN_ENDED, run, caller))
+        ending = [run]
+        for each in ending:  # which grows by what was begun in it, however deep that goes
+            ending += runs.begun_in(tx, each.id)
+        for each in reversed(ending):
+            if runs.end(tx, each.id, now=self._context.clock()):
+                audit.append(tx, self._entry(Event.RUN_ENDED, each, caller))
 
     def _outer(self, reader: Reader, caller: Caller, run_id: str) -> Run:
         """The live run that a new one is begun in."""

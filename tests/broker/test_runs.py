@@ -38,6 +38,17 @@ def test_stopping_ends_what_is_within(house):
         runs.stop(signed_in, outer.run.id)
 
 
+def test_stopping_ends_what_is_within_however_deep(house):
+    """A child that begins run in run cannot make the outermost one go on."""
+    runs = house.broker.runs
+    outer = inner = runs.begin(house.owner, routing.DEFAULT_CHOICE)
+    for _ in range(1100):
+        inner = runs.begin(house.owner, routing.DEFAULT_CHOICE, inside=inner.run.id)
+    runs.stop(house.owner, outer.run.id)
+    assert runs.count_live(house.owner) == 0
+    assert not proven(house, inner)
+
+
 def test_whose_runs_one_may_stop(house):
     """Nobody another vault's; a limited identity its own alone. # SEC-199"""
     runs = house.broker.runs
