@@ -326,12 +326,15 @@ class Logins:
         context = self._context
         with context.database.read() as reader:
             login = logins.find(reader, context.sealers, login_id)
-        if isinstance(login, Awaiting) and login.request.expires_at <= context.clock():
-            with self._changed, context.database.transaction(durable=True) as tx:
-                if isinstance(login, AwaitingCallback):
-                    registration.forget(context, tx, login.request, is_certain=False)
-                return self._fail(tx, login.request, TimedOut("the login took too long and was given up"))
-        return login
+        if not isinstance(login, Awaiting) or login.request.expires_at > context.clock():
+            return login
+        with self._changed, context.database.transaction(durable=True) as tx:
+            login = logins.find(tx, context.sealers, login_id)
+            if not isinstance(login, Awaiting):  # it was answered just in time
+                return login
+            if isinstance(login, AwaitingCallback):
+                registration.forget(context, tx, login.request, is_certain=False)
+            return self._fail(tx, login.request, TimedOut("the login took too long and was given up"))
 
     def _check_absent(self, reader: Reader | Transaction, request: LoginRequest) -> None:
         """Raise when there is a connection of that name already that works, unless it may be replaced."""

@@ -8,9 +8,11 @@ Rules:
 
 import hashlib
 import json
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
+from authsome.errors import ProviderInvalid, VaultDamaged
 from authsome.models.connection import AuthMethod, Connection, Kind, Status
 from authsome.models.login import (
     AwaitingCallback,
@@ -59,8 +61,9 @@ def put(transaction: Transaction, sealer: Sealer, login: Login) -> None:
     )
     transaction.execute(
         "DELETE FROM logins WHERE vault_id = ? AND id NOT IN"
-        " (SELECT id FROM logins WHERE vault_id = ? ORDER BY created_at DESC, id LIMIT ?)",
-        (request.vault_id, request.vault_id, MOST),
+        # this one is the newest, though a clock that was set back since says that others are
+        " (SELECT id FROM logins WHERE vault_id = ? ORDER BY id = ? DESC, created_at DESC, id LIMIT ?)",
+        (request.vault_id, request.vault_id, request.id, MOST),
     )
 
 
@@ -123,14 +126,14 @@ def purge(transaction: Transaction, *, before: datetime) -> int:
     return transaction.execute("DELETE FROM logins WHERE expires_at <= ?", (from_moment(before),)).rowcount
 
 
-def delete(transaction: Transaction, login_id: str) -> bool:
-    """Forget a login; False when there was none."""
-    return transaction.execute("DELETE FROM logins WHERE id = ?", (login_id,)).rowcount == 1
-
-
 def _list(reader: Reader, sealers: Sealers, stage: Stage) -> list[Login]:
+    """Those of a stage that can be opened: one that was damaged tells whoever asks for it, and ends by its time."""
     rows = reader.execute("SELECT id, vault_id, sealed FROM logins WHERE stage = ?", (stage.value,)).fetchall()
-    return [_open(sealers.for_vault(vault_id), login_id, sealed) for login_id, vault_id, sealed in rows]
+    found: list[Login] = []
+    for login_id, vault_id, sealed in rows:
+        with suppress(VaultDamaged, ProviderInvalid):
+            found.append(_open(sealers.for_vault(vault_id), login_id, sealed))
+    return found
 
 
 def _hash(state: Secret[str]) -> bytes:

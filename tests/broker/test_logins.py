@@ -17,6 +17,7 @@ from authsome.errors import (
     NotAllowed,
     ProviderNotFound,
     RequestInvalid,
+    VaultDamaged,
 )
 from authsome.models.audit import Event
 from authsome.models.login import AwaitingCallback, AwaitingInput, Completed, Exchanging, Failed, Flow, Login
@@ -334,6 +335,26 @@ def test_that_a_login_took_too_long_is_told(acme):
         acme.broker.logins.get(acme.owner, login.request.id)
 
 
+def test_a_login_that_is_answered_just_in_time_is_not_given_up(acme):
+    """Although somebody who looked before the answer came finds that its time is over."""
+    login = at_provider(acme)
+    acme.clock.advance(LIFETIME - timedelta(seconds=1))
+    done: list[Login] = []
+
+    def late():
+        if not done:  # it was read, and is about to be found too old
+            object.__setattr__(acme.context, "clock", acme.clock)
+            done.append(call_back(acme, login))
+            acme.clock.advance(timedelta(seconds=1))
+        return acme.clock()
+
+    object.__setattr__(acme.context, "clock", late)
+    found = acme.broker.logins.get(acme.owner, login.request.id)
+    assert isinstance(done[0], Completed)
+    assert isinstance(found, Completed)
+    assert acme.events(Event.LOGIN_FAILED) == []
+
+
 def test_abandoned_logins_take_bounded_room(acme):
     """However many logins are begun, only so many are kept. # SEC-60"""
     for _ in range(stored_logins.MOST + 20):
@@ -363,6 +384,21 @@ def test_a_restart_in_the_middle_of_an_exchange(acme, open_house):
     ended = again.broker.logins.get(again.owner, login.request.id)
     assert isinstance(ended, Failed)
     assert again.broker.credentials.list_all(again.owner) == []
+
+
+def test_a_damaged_record_keeps_no_daemon_from_starting(acme, open_house):
+    """The other logins are taken up; this one says what it is to whoever asks for it. # SEC-112"""
+    logins = [at_provider(acme, connection=name) for name in ("one", "two")]
+    with acme.context.database.transaction() as tx:
+        sealer = acme.context.sealers.for_vault(acme.owner.vault_id)
+        for each in logins:
+            stored_logins.put(tx, sealer, Exchanging(request=each.request))
+        tx.execute("UPDATE logins SET sealed = zeroblob(100) WHERE id = ?", (logins[0].request.id,))
+    house = open_house()
+    house.broker.logins.recover()
+    assert isinstance(house.broker.logins.get(house.owner, logins[1].request.id), Failed)
+    with pytest.raises(VaultDamaged, match="this login"):
+        house.broker.logins.get(house.owner, logins[0].request.id)
 
 
 def test_nothing_secret_is_in_clear_on_disk(house, hostile):

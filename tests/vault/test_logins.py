@@ -183,12 +183,22 @@ def test_abandoned_logins_stay_few(store, awaiting, now):  # SEC-60
         assert transaction.execute("SELECT count(*) FROM logins").fetchone() == (0,)
 
 
+def test_a_new_login_is_kept_after_the_clock_was_set_back(store, awaiting):  # SEC-60 # SEC-84
+    """Although as many as there may be are of a time that lies ahead."""
+    with store.database.transaction() as transaction:
+        for number in range(logins.MOST):
+            logins.put(transaction, store.sealer, awaiting(f"login-{number}", f"state-{number}"))
+        logins.put(transaction, store.sealer, awaiting("new", "new-state", age=timedelta(hours=1)))
+        assert logins.get(transaction, store.sealer, "new") is not None
+        assert transaction.execute("SELECT count(*) FROM logins").fetchone() == (logins.MOST,)
+
+
 def test_purge_takes_what_has_expired_only(store, awaiting, now):
     put(store, awaiting())
     with store.database.transaction() as transaction:
         assert logins.purge(transaction, before=now + timedelta(minutes=10, microseconds=-1)) == 0
         assert logins.purge(transaction, before=now + timedelta(minutes=10)) == 1
-        assert not logins.delete(transaction, "login-1")
+        assert logins.get(transaction, store.sealer, "login-1") is None
 
 
 @pytest.mark.parametrize(
