@@ -4,6 +4,7 @@ Rule: what a login waits for is in the database alone. A thread looks there befo
 an answer, so a login that was cancelled is asked about no more and stores nothing, and a restart goes on where it was.
 """
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from datetime import timedelta
 from typing import Final
 
 from authsome.broker.context import Context
-from authsome.errors import AuthsomeError, EndpointUnreachable
+from authsome.errors import AuthsomeError, DaemonBusy, EndpointUnreachable
 from authsome.models.login import AwaitingDevice
 from authsome.oauth import device, token
 from authsome.vault import logins
@@ -21,6 +22,7 @@ from authsome.vault import logins
 _LOOK: Final = 1.0  # seconds: how often the clock is compared with the login's end, whatever the interval
 _PATIENCE: Final = 2.0  # seconds that an end waits for questions under way
 
+_log: Final = logging.getLogger("authsome.broker")
 
 Answer = token.Tokens | device.Pending | device.SlowDown
 
@@ -49,11 +51,19 @@ class Polls:
         self._threads: list[threading.Thread] = []
 
     def start(self, login: AwaitingDevice) -> None:
-        """Ask about this login until it has ended."""
+        """Ask about this login until it has ended; where the system gives no thread for that, it has.
+
+        Raises:
+            StorageFailed: nor could that be written down.
+        """
         name = f"device login {login.request.id}"
         thread = threading.Thread(target=self._run, args=(login,), name=name, daemon=True)
-        self._threads = [each for each in self._threads if each.is_alive()] + [thread]
-        thread.start()
+        try:
+            with self._changed:
+                thread.start()
+                self._threads = [each for each in self._threads if each.is_alive()] + [thread]
+        except RuntimeError:
+            self._desk.fail(login, DaemonBusy())
 
     def stop(self) -> None:
         """Ask no more; the logins stay as they are."""
@@ -68,8 +78,14 @@ class Polls:
         try:
             self._ask_until_answered(login)
         except AuthsomeError as error:
-            with suppress(AuthsomeError):  # a vault that cannot be written: the login ends by its time
-                self._desk.fail(login, error)
+            self._end(login, error)
+        except Exception:  # noqa: BLE001  # the thread's last line: nobody else would ever ask about this login
+            _log.exception("device login")
+            self._end(login, AuthsomeError("the login could not be finished", hint="see `authsome daemon logs`"))
+
+    def _end(self, login: AwaitingDevice, error: AuthsomeError) -> None:
+        with suppress(AuthsomeError):  # a vault that cannot be written: the login ends by its time
+            self._desk.fail(login, error)
 
     def _ask_until_answered(self, login: AwaitingDevice) -> None:
         pause, current = login.interval, self._wait(login, login.interval)

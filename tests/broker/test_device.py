@@ -104,6 +104,34 @@ def test_from_the_code_to_the_stored_token(house, acme):
     assert isinstance(begin(house, connection="work"), AwaitingDevice)  # the client is known now
 
 
+def test_a_fault_of_ours_ends_the_login(house, acme):
+    """Nobody waits for a code that nothing asks about any more."""
+    login = begin(house)
+    assert isinstance(login, AwaitingDevice)
+    wait(lambda: acme.asked, "the first question")
+
+    def broken(*_):
+        raise RuntimeError("a fault")
+
+    object.__setattr__(house.context, "send", broken)
+    done = end_of(house, login)
+    assert isinstance(done, Failed)
+    assert done.message == "the login could not be finished"
+
+
+@pytest.mark.usefixtures("acme")
+def test_without_a_thread_that_asks_a_login_ends(house, open_house, no_threads):
+    """Its user is told at once, and not when the code has expired; and the daemon starts."""
+    login = begin(house)
+    assert isinstance(login, AwaitingDevice)
+    house = open_house()
+    with no_threads():
+        house.broker.logins.recover()
+    done = house.broker.logins.get(house.owner, login.request.id)
+    assert isinstance(done, Failed)
+    assert done.code == "daemon_busy"
+
+
 def test_slow_down_is_kept_also_over_a_restart(house, acme, open_house):
     """The wider interval is stored, and whoever asks next keeps it. # SEC-70 # SEC-66"""
     acme.says({"error": "slow_down"})
