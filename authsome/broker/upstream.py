@@ -17,7 +17,7 @@ from authsome.broker.context import Context
 from authsome.broker.providers import Providers
 from authsome.errors import AuthsomeError, ProviderExists, RequestInvalid
 from authsome.models.audit import Event
-from authsome.models.connection import Kind, Secrets
+from authsome.models.connection import Client, Kind, Secrets
 from authsome.models.principal import Caller
 from authsome.models.provider import Provider
 from authsome.models.upstream_home import API_KEY, UpstreamClient, UpstreamConnection, UpstreamHome
@@ -159,8 +159,7 @@ class UpstreamImport:
             stored = clients.get(reader, sealer, client.provider)
             if problem := _client_problem(client, known, taking):
                 yield replace(item, outcome="left out", reason=problem)
-            elif stored is not None and (_is_same_client(client, stored.client_id) or not taking.force):
-                is_same = _is_same_client(client, stored.client_id)
+            elif stored is not None and ((is_same := _is_same_client(client, stored)) or not taking.force):
                 yield replace(item, outcome="kept", reason="it is here already" if is_same else _OTHER)
             else:
                 if tx is not None:
@@ -258,8 +257,8 @@ def _client_problem(client: UpstreamClient, known: Mapping[str, Provider], takin
     return None if provider.oauth is not None else f"{client.provider} is not logged in to by OAuth here"
 
 
-def _is_same_client(client: UpstreamClient, client_id: str) -> bool:
-    return client.client_id == client_id
+def _is_same_client(theirs: UpstreamClient, ours: Client) -> bool:
+    return (theirs.client_id, theirs.client_secret) == (ours.client_id, ours.client_secret)
 
 
 def _free_name(theirs: UpstreamConnection, taken: set[tuple[str, str]]) -> str:

@@ -166,6 +166,20 @@ def test_what_is_here_is_kept(house: House, there: Path, take: Import):
     assert client(house, "github") == "github-client"
 
 
+def test_a_client_with_another_secret_is_another_client(house: House, there: Path, take: Import):
+    """Its id is the same, as after a secret was changed at the provider: it is kept as it is, or overwritten."""
+    sealer = house.context.sealers.for_vault(house.owner.vault_id)
+    with house.context.database.transaction() as tx:
+        clients.put(tx, sealer, provider="github", client_id="github-client", client_secret=Secret("old"), now=START)
+    kept = take(there)["client github"]
+    assert (kept.outcome, "--force" in kept.reason) == ("kept", True)
+    assert take(there, force=True)["client github"].outcome == "imported"
+    with house.context.database.read() as reader:
+        stored = clients.get(reader, sealer, "github")
+    assert stored is not None
+    assert stored.client_secret == Secret("github-client-secret")
+
+
 def test_a_credential_goes_under_its_own_definition(house: House, there: Path, take: Import):
     """Where another definition has the name, the key that was got by the home's own is not given to it."""
     # SEC-111

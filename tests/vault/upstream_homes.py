@@ -13,6 +13,7 @@ def unpack(release: str, directory: Path) -> Path:
     home = directory / f"upstream-{release}"
     home.mkdir(parents=True, mode=0o700)
     with tarfile.open(_HERE / f"home-{release}.tar.gz") as archive:
-        archive.extractall(home, filter="data")
+        # Python 3.11 has filters from 3.11.4 on, and 3.12 wants one to be chosen
+        archive.extractall(home, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     (home / "server" / "master.key").chmod(0o600)
     return home
