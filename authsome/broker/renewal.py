@@ -22,6 +22,7 @@ from authsome.models.connection import Connection
 
 PATIENCE: Final = timedelta(hours=1)
 _LEAST: Final = timedelta(seconds=1)  # between two attempts that both failed
+_LOOK: Final = 24 * 3600.0  # seconds: a token may end in some thousand years, and no lock waits for that
 
 _log: Final = logging.getLogger("authsome.renewal")
 
@@ -77,7 +78,7 @@ class Renewal:
                 seconds, first = min(waits, key=lambda pair: pair[0], default=(None, None))
                 if seconds is not None and seconds <= 0:
                     return first
-                self._changed.wait(seconds)
+                self._changed.wait(None if seconds is None else min(seconds, _LOOK))
             return None
 
     def _wait(self, watched: _Watched, freshness: Freshness) -> float:

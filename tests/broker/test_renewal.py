@@ -99,6 +99,15 @@ def renewed_in_time(at_work, house, hostile, life):
     return True
 
 
+def test_a_token_that_ends_in_some_thousand_years_is_waited_for(at_work, house):
+    """And keeps nobody else's from being renewed."""
+    with at_work(timedelta(days=2_000_000)) as work:
+        assert work.use() == "Bearer old-access"
+        sooner = house.connect("acme", lifetime=LIFE, name="sooner")
+        work.broker.renewal.watch(sooner)
+        wait(lambda: house.stored("acme", "sooner").revision > sooner.revision, "the renewal")
+
+
 def test_what_rests_is_left_alone(at_work, hostile):
     """A connection that nobody has used since its last refresh makes no request, and wakes nobody up. # SEC-198"""
     with at_work() as work:
