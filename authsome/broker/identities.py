@@ -52,7 +52,13 @@ class Identities:
         return bootstrap.fits(self.home, given)
 
     def register(
-        self, *, name: str, key: str, bootstrap: Secret[str] | None, address: str | None = None
+        self,
+        *,
+        name: str,
+        key: str,
+        bootstrap: Secret[str] | None,
+        address: str | None = None,
+        proof: str | None = None,
     ) -> tuple[Identity, bool]:
         """Bind a handle to a key whose holder has just proven it.
 
@@ -61,6 +67,7 @@ class Identities:
             key: the did:key.
             bootstrap: the home's bootstrap secret, when the caller could read it.
             address: where the caller is; None: on this machine.
+            proof: the `jti` of the proof that it came with, for the log.
 
         Returns:
             The identity, and whether it is claimed.
@@ -90,7 +97,7 @@ class Identities:
                     throttle.count(tx, [Bucket.of_address("registration", address, free=OF_ADDRESS)], now)
                 identities.add(tx, handle=name, did=key, now=now)
             if is_owner:
-                self._claim_first(tx, name, now)
+                self._claim_first(tx, name, proof, now)
             identity = identities.by_handle(tx, name)
         assert identity is not None
         self.offer_bootstrap()
@@ -217,7 +224,7 @@ class Identities:
         entry = record.by_caller(event, caller, self.context.clock())
         return replace(entry, vault_id=owner.vault_id, detail=f"{identity.handle}: {detail}")
 
-    def _claim_first(self, tx: Transaction, name: str, now: datetime) -> None:
+    def _claim_first(self, tx: Transaction, name: str, proof: str | None, now: datetime) -> None:
         owner = principals.create_owner(tx, self.context.sealers, now=now)
         identities.claim(tx, handle=name, principal_id=owner.id)
         entry = Entry(
@@ -226,6 +233,7 @@ class Identities:
             vault_id=owner.vault_id,
             principal=owner.id,
             identity=name,
+            proof=proof,
             detail="first identity, by the bootstrap secret",
         )
         audit.append(tx, entry)

@@ -284,8 +284,8 @@ class Authentication:
             return self.run(request)
         return self.identity(request)
 
-    def new_identity(self, request: Request, *, handle: str, key: str) -> None:
-        """Check that the caller holds the very key that it wants to register.
+    def new_identity(self, request: Request, *, handle: str, key: str) -> str:
+        """Check that the caller holds the very key that it wants to register; returns the proof's `jti`, for the log.
 
         Raises:
             AuthenticationFailed: it has not proven that.
@@ -309,6 +309,7 @@ class Authentication:
         with self._context.database.transaction(durable=False) as tx:
             if not remember(tx, verified):
                 raise AuthenticationFailed(reason="replayed")
+        return claimed.jti
 
     def record(self, request: Request, error: AuthenticationFailed) -> None:
         """Write down that a caller was refused, and why; in a flood, only some of them."""

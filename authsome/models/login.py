@@ -45,6 +45,8 @@ class LoginRequest:
     vault_id: str
     identity: str | None
     """Who began it; None: the vault's principal itself, in its browser."""
+    proof: str | None = None
+    """The `jti` of the proof that it was begun with, for the log."""
     provider: str
     connection: str
     flow: Flow

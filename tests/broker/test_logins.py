@@ -373,6 +373,19 @@ def test_a_restart_loses_no_login(acme, hostile, open_house):
     assert len(hostile.requests) == 1
 
 
+def test_a_login_is_recorded_with_the_proof_that_it_was_begun_with(acme, open_house):
+    """Whoever ends it, and after a restart too: the caller's own log has the proof. # SEC-181"""
+    signed = replace(acme.owner, proof="the-jti-of-the-proof")
+    login = acme.broker.logins.begin(signed, wanted("acme"))
+    login = acme.broker.logins.submit(login, {"client_id": Secret("our-client")})
+    again = open_house()
+    assert isinstance(call_back(again, login), Completed)
+    refused = again.broker.logins.begin(signed, wanted("acme", connection="work"))
+    assert isinstance(call_back(again, refused, "error=access_denied&state=" + refused.state.reveal()), Failed)
+    for event in (Event.LOGIN, Event.LOGIN_FAILED):
+        assert [each.entry.proof for each in again.events(event)] == ["the-jti-of-the-proof"]
+
+
 def test_a_restart_in_the_middle_of_an_exchange(acme, open_house):
     """A daemon killed while it exchanged a code leaves a login that says so, and no half record. # SEC-66"""
     login = at_provider(acme)

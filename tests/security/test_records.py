@@ -44,6 +44,8 @@ def test_every_act_is_told(program, keyed):
     for each in told:
         assert each["at"]
         assert each["event"] == "denied" or each["identity"] == mine.handle
+        # The worker tells an end in the run's name; a caller who was refused has proven nothing.
+        assert each["event"] in {"denied", "run_ended"} or each["proof"]
     (one,) = [each for each in told if each["event"] == "resolve"]
     wanted = {
         "provider": "keyed",

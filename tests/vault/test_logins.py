@@ -28,6 +28,7 @@ def request_of(store, now):
             id=login_id,
             vault_id=store.vault_id,
             identity="me",
+            proof="the-jti-of-the-proof",
             provider="github",
             connection="default",
             flow=Flow.PKCE,

@@ -108,13 +108,14 @@ class IdentitiesApi(Endpoints):
         handle, did = body.text("handle"), body.text("did")
         bootstrap = body.optional_text("bootstrap")
         body.done()
-        self._authentication.new_identity(call.request, handle=handle, key=did)
+        proof = self._authentication.new_identity(call.request, handle=handle, key=did)
         peer = call.request.peer
         identity, claimed = self._broker.identities.register(
             name=handle,
             key=did,
             bootstrap=Secret(bootstrap) if bootstrap else None,
             address=None if is_loopback(peer) else peer,
+            proof=proof,
         )
         return json_response({"identity": views.identity(identity), "claimed": claimed})
 
