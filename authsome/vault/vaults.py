@@ -34,13 +34,14 @@ _MOST_REVISIONS: Final = 2**28
 class Sealer:
     """Seals and opens what belongs to one vault; while its key is renewed, it opens what either key sealed."""
 
-    __slots__ = ("_keys", "_spent", "vault_id")
+    __slots__ = ("_changing", "_keys", "_spent", "vault_id")
 
     def __init__(self, vault_id: str, dek: Secret[bytes], retired: Secret[bytes] | None = None) -> None:
         """Take the key that seals, and the one before it while there may be something left that it sealed."""
         self.vault_id = vault_id
         self._keys: tuple[Secret[bytes], ...] = (dek,) if retired is None else (dek, retired)
         self._spent = 0
+        self._changing = threading.Lock()
 
     def seal(self, provider: str, connection: str, field: str, revision: int, value: Secret[str]) -> bytes:
         """Seal one field of one connection, as written by one revision."""
@@ -105,23 +106,27 @@ class Sealer:
 
     def expect(self, dek: Secret[bytes]) -> None:
         """Open what this key seals, too: whoever reads just after the commit may ask before `adopt`."""
-        self._keys = (self._keys[0], dek)
-        self._spent = 0
+        with self._changing:
+            self._keys = (self._keys[0], dek)
+            self._spent = 0
 
     def adopt(self, dek: Secret[bytes]) -> None:
         """Seal with this key from now on."""
-        self._keys = (dek, self._keys[0])
+        with self._changing:
+            self._keys = (dek, self._keys[0])
 
     def spend(self) -> None:
         """Nothing that is stored needs the retired key any more; who reads in an older snapshot still may."""
-        self._spent = len(self._keys) - 1
+        with self._changing:
+            self._spent = len(self._keys) - 1
 
     def drop_spent(self) -> None:
         """Drop a retired key that was spent before the call before this one."""
-        if self._spent == 1:
-            self._spent = 2
-        elif self._spent:
-            self._keys, self._spent = self._keys[:1], 0
+        with self._changing:
+            if self._spent == 1:
+                self._spent = 2
+            elif self._spent:
+                self._keys, self._spent = self._keys[:1], 0
 
     def _open(self, sealed: bytes, associated: bytes) -> Secret[str]:
         first, *others = self._keys

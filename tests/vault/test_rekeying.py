@@ -435,6 +435,31 @@ def test_others_write_and_read_meanwhile(house, monkeypatch):
     assert set(house.opened()) >= set(written)
 
 
+def test_a_key_that_comes_while_an_old_one_is_dropped_stays(house):
+    """Upkeep drops a retired key in the very moment in which the next rekey begins."""
+    house.put("before")
+    house.renew()
+    house.sealers.drop_spent()
+    renewing = threading.Thread(target=house.renew)
+
+    class Late(tuple):
+        __slots__ = ()
+
+        def __getitem__(self, place):
+            if isinstance(place, slice) and not renewing.ident:
+                renewing.start()
+                renewing.join(0.5)
+            return super().__getitem__(place)
+
+    sealer = house.sealers.for_vault(house.owner.vault_id)
+    sealer._keys = Late(sealer._keys)
+    house.sealers.drop_spent()
+    renewing.join(60)
+    house.put("after")
+    house.restart()
+    assert {"before", "after"} <= set(house.opened())
+
+
 def test_a_key_that_was_used_often_is_as_good_as_new_after_it(house):  # SEC-115
     with house.database.transaction() as tx:
         tx.execute("UPDATE vaults SET revision = ?", (2**28,))
