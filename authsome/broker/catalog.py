@@ -8,7 +8,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
@@ -71,8 +71,6 @@ class _Snapshot:
     reads: Mapping[str, _Read] = field(default_factory=dict)
     custom: Mapping[str, Entry] = field(default_factory=dict)
     entries: Mapping[str, Entry]
-    index: "_Index | None" = None
-    """Made when a request first asks for it: it needs a look into every definition."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +165,8 @@ class Catalog:
         self._custom_directory = custom
         self._bundled: _Bundled | None = None
         self._snapshot: _Snapshot | None = None
+        self._indexed: tuple[_Snapshot, _Index] | None = None
+        """Made when a request first asks for it: it needs a look into every definition."""
         self._looked_at = 0.0
 
     def names(self) -> tuple[str, ...]:
@@ -262,11 +262,10 @@ class Catalog:
 
     def naming(self, host: str, port: int) -> tuple[Provider, ...]:
         """The providers that name this address, and those that may, depending on a connection's variables."""
-        snapshot = self._recent()
-        index = snapshot.index
-        if index is None:
-            index = _index(snapshot.custom, self._bundled_entries())
-            self._snapshot = replace(snapshot, index=index)
+        snapshot, indexed = self._recent(), self._indexed
+        if indexed is None or indexed[0] is not snapshot:
+            self._indexed = indexed = snapshot, _index(snapshot.custom, self._bundled_entries())
+        index = indexed[1]
         found = index.named.get((host, port))
         if found is None:
             if len(index.named) >= KEPT_ADDRESSES:

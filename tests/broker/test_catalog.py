@@ -122,6 +122,25 @@ def test_editions(catalog: Catalog, write: Callable[..., Path]):
     assert catalog.edition() == seen[0]
 
 
+def test_a_definition_that_comes_while_hosts_are_looked_up_counts(
+    catalog: Catalog, write: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+):
+    """At once, though the look began with what there was before: whoever is told of it asks at once."""
+    look, looks = catalogs._index, []
+
+    def late(*args):
+        if not looks:
+            looks.append(None)
+            write("acme", definition("acme", "api.acme.example"))
+            catalog.names()
+        return look(*args)
+
+    monkeypatch.setattr(catalogs, "_index", late)
+    monkeypatch.setattr(catalogs, "FRESHNESS", 60.0)
+    found = [{each.name for each in catalog.naming("api.acme.example", 443)} for _ in range(2)]
+    assert found == [{"gitlab"}, {"acme", "gitlab"}]
+
+
 def test_unchanged_files_are_not_read_again(catalog: Catalog, write: Callable[..., Path]):
     """The same object comes back while the files are the same, whatever happens to the others."""
     write("acme", definition("acme"))
