@@ -266,7 +266,7 @@ class StorageFailed(DaemonUnavailable):
 
     code = "storage_failed"
     http_status = 507
-    default_hint = "free some disk space, then try again; nothing that was stored is lost"
+    default_hint = "see that the disk has room and can be written to, then try again; nothing that was stored is lost"
 
 
 class VaultUnusable(DaemonUnavailable):

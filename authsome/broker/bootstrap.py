@@ -4,6 +4,7 @@ It is there from the home's making to its first claim, and shows who may claim t
 """
 
 import secrets
+from contextlib import suppress
 
 from authsome.home import Home, read_private, write_private
 from authsome.secret import Secret
@@ -12,11 +13,12 @@ from authsome.vault.database import Database
 
 
 def offer(database: Database, home: Home) -> bool:
-    """Write the secret while nobody owns this home, and remove it otherwise; whether it is there."""
+    """Write the secret while nobody owns this home, and remove it otherwise; whether it counts."""
     with database.read() as reader:
         owned = principals.count(reader) > 0
     if owned:
-        home.bootstrap.unlink(missing_ok=True)
+        with suppress(OSError):  # a read-only disk: it is worth nothing any more
+            home.bootstrap.unlink(missing_ok=True)
     elif not home.bootstrap.exists():
         write_private(home.bootstrap, secrets.token_urlsafe(32).encode())
     return not owned

@@ -8,6 +8,7 @@ import signal
 import socket
 import sqlite3
 import stat
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
@@ -102,6 +103,26 @@ def test_looking_makes_nobody_known(daemon: Program):
     assert "authsome identity claim" in done.stdout
     with closing(sqlite3.connect(daemon.home / "server" / "store.db", timeout=60)) as store:
         assert store.execute("SELECT count(*) FROM identities").fetchone() == (1,)
+
+
+def test_a_home_that_cannot_be_written_is_said_to_be_one(daemon: Program):
+    """By a daemon that is to start there, and by a command that wants one. # SEC-134"""
+    assert daemon("whoami").returncode == 0
+    assert daemon("daemon", "stop").returncode == 0
+    namespace = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    mount = 'mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && shift && exec "$@"'
+    for words in (["daemon", "serve"], ["list"]):
+        done = subprocess.run(
+            [*namespace, "sh", "-c", mount, "sh", str(daemon.home), *daemon.argv(*words)],
+            env=daemon.environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 9, done.stderr
+        assert "read-only" in done.stderr.lower()
+        assert "writable" in done.stderr or "can be written to" in done.stderr
 
 
 def test_doctor_before_anything_is_there(program: Program):
