@@ -54,7 +54,6 @@ class SignedIn:
 
     opened: Opened
     device: Secret[str]
-    device_expires_at: datetime
 
 
 class Entrance:
@@ -154,7 +153,7 @@ class Entrance:
                 passwords.put(tx, principal.id, renewed, now=now)
             devices.put(tx, known_by, principal_id=principal.id, expires_at=now + DEVICE_LIFETIME)
             opened = self._sessions.open(tx, principal, Way.PASSWORD, browser)
-        return SignedIn(opened=opened, device=known_by, device_expires_at=now + DEVICE_LIFETIME)
+        return SignedIn(opened=opened, device=known_by)
 
     def has_password(self, caller: Caller) -> bool:
         """Whether the caller's principal can sign in with one."""

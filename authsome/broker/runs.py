@@ -147,13 +147,22 @@ class Runs:
         return run, caller
 
     def list_live(self, caller: Caller, *, limit: int) -> list[Run]:
-        """The caller's runs that may still get credentials, newest first; a limited identity sees its own."""
+        """Some of the caller's runs that may still get credentials, newest first.
+
+        Raises:
+            NotAllowed: the caller is limited, and runs of others are none of its business.
+        """
+        caller.require_unlimited()
         with self._context.database.read() as reader:
-            found = runs.list_live(reader, caller.vault_id, now=self._context.clock(), limit=limit)
-        return [run for run in found if caller.limits.is_none or run.identity == caller.handle]
+            return runs.list_live(reader, caller.vault_id, now=self._context.clock(), limit=limit)
 
     def count_live(self, caller: Caller) -> int:
-        """How many runs of the caller's vault may still get credentials."""
+        """How many runs of the caller's vault may still get credentials.
+
+        Raises:
+            NotAllowed: as `list_live`.
+        """
+        caller.require_unlimited()
         with self._context.database.read() as reader:
             return runs.count_live(reader, caller.vault_id, now=self._context.clock())
 

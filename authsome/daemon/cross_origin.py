@@ -25,16 +25,6 @@ _COOKIE_VALUE: Final = re.compile(r"[A-Za-z0-9_.~-]*")
 _COOKIE_PATH: Final = re.compile(r"/[A-Za-z0-9/_.~-]*")
 
 
-def check(request: Request) -> None:
-    """Refuse what another site may have sent (Fetch Metadata, then Origin).
-
-    Raises:
-        NotAllowed: it came from elsewhere, or does not say from where.
-    """
-    if not _from_here(request):
-        raise NotAllowed("this form was not sent from a page of this daemon", hint="open the link again")
-
-
 class Forms:
     """The tokens of forms: each is for one browser and one purpose, and good once.
 

@@ -62,6 +62,9 @@ def test_whose_runs_one_may_stop(house):
     other = replace(house.owner, identity=replace(house.owner.identity, handle="agent", limits=narrow))
     with pytest.raises(NotAllowed, match="is limited"):
         runs.stop(other, begun.run.id)
+    for look in (runs.count_live, lambda caller: runs.list_live(caller, limit=9)):
+        with pytest.raises(NotAllowed, match="is limited"):
+            look(other)
     assert proven(house, begun)
     runs.stop(own, begun.run.id)
     assert not proven(house, begun)
