@@ -1,5 +1,6 @@
 """What the engines have in common: whom they serve, the port they serve on, and the TLS contexts that they keep."""
 
+import logging
 import socket
 import threading
 import time
@@ -9,6 +10,8 @@ from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
 
 from authsome.proxy.tenancy import Tenants
+
+log = logging.getLogger(__name__)
 
 BACKLOG: Final = 512
 _CONTEXTS: Final = 256  # of a side: one that is needed again after so many others is made anew
@@ -60,7 +63,11 @@ class Engine(ABC):
             except OSError:
                 time.sleep(_RESPITE_SECONDS)  # out of descriptors, until some connection ends
                 continue
-            self._meet(connection)
+            try:
+                self._meet(connection)
+            except Exception:  # the next one is to be met all the same
+                log.exception("a connection could not be met")
+                connection.close()
 
     @abstractmethod
     def _meet(self, connection: socket.socket) -> None:

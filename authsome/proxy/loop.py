@@ -34,6 +34,9 @@ class Waiting(Protocol):
     def go_on(self) -> None:
         """Go on in a thread, to the end or until it waits again."""
 
+    def release(self) -> None:
+        """End: there is nobody to go on."""
+
 
 class Loop:
     """Waits for all that were put into it."""
@@ -82,7 +85,10 @@ class Loop:
                     stays = False
                 if not stays:
                     self.forget(*found.descriptors())
-                    self.hands.take(found.go_on)
+                    try:
+                        self.hands.take(found.go_on)
+                    except RuntimeError:  # there is no thread; the others wait on
+                        found.release()
 
 
 class Hands:

@@ -113,6 +113,9 @@ class Monitor(Engine):
                     self._threads.submit(self._answer, process, message)
         except (EOFError, OSError):
             pass
+        except Exception:  # it says what no message is: nobody would answer it any more
+            logger.exception("the full engine is not understood")
+            process.kill()
         self._forget(process)
         process.end()
 
@@ -213,6 +216,10 @@ class _Process:
         except OSError:
             self._program.kill()
 
+    def kill(self) -> None:
+        """End it."""
+        self._program.kill()
+
     def lend(self, connection: socket.socket, tenancy: Tenancy | None, target: Target | None) -> None:
         """Hand it a connection.
 
@@ -288,6 +295,7 @@ class _Loan:
         self._number = number
         self._connection = connection
         self._tenancy: Tenancy | None = None
+        self._is_gone = False
         self._lock = threading.Lock()
 
     def admit(self, tenancy: Tenancy) -> None:
@@ -295,9 +303,11 @@ class _Loan:
 
         Raises:
             NotAllowed: the run has ended.
-            RequestInvalid: it is another's.
+            RequestInvalid: it is another's, or gone.
         """
         with self._lock:
+            if self._is_gone:  # the answer to its first request was not waited for
+                raise RequestInvalid("the connection has ended")
             if self._tenancy is None:
                 tenancy.attach(self.end_soon)
                 self._tenancy = tenancy
@@ -312,7 +322,9 @@ class _Loan:
         self._process.tell({"end": self._number})
 
     def forget(self) -> None:
-        """Let nobody cut it any more."""
+        """Let nobody cut it any more, and nobody take it."""
+        with self._lock:
+            self._is_gone = True
         self._process.tenants.strangers.part(self.end_soon)
         if self._tenancy is not None:
             self._tenancy.detach(self.end_soon)

@@ -101,8 +101,8 @@ class Quick:
         if end < 0:
             return False
         block = unread[first + 2 : end + 2]
-        asked = self._asked.get(block) or self._read(unread[: end + 4], block)
-        line = _LINE.fullmatch(unread, 0, first)
+        line = _LINE.fullmatch(unread, 0, first)  # a URL names a host: what is read with it counts for no other line
+        asked = (self._asked.get(block) or self._read(unread[: end + 4], block)) if line else None
         if asked is None or line is None or len(unread) != end + 4 + asked.length:
             return False
         method, target = line.groups()

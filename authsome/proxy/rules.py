@@ -20,6 +20,7 @@ from authsome.secret import Secret
 
 _HTTP: Final = 80
 _HTTPS: Final = 443
+_LONGEST_PORT: Final = 5  # digits; Python refuses to read thousands
 
 
 class Unmatched(StrEnum):
@@ -182,7 +183,7 @@ def _names(target: Target, authority: str) -> bool:
     host, colon, port = authority.rpartition(":") if not authority.endswith("]") else (authority, "", "")
     if not colon:
         host, port = authority, str(_HTTPS)
-    if not (port.isascii() and port.isdigit() and int(port) == target.port):
+    if not (port.isascii() and port.isdigit() and len(port) <= _LONGEST_PORT and int(port) == target.port):
         return False
     if host.startswith("[") and host.endswith("]"):
         return host[1:-1].lower() == target.host

@@ -158,6 +158,7 @@ def _requests(host: bytes) -> dict[str, list[bytes]]:
     pieces = {name: [data] for name, data in whole.items()}
     pieces["byte by byte"] = [whole["plain"][:1], whole["plain"][1:20], whole["plain"][20:-1], whole["plain"][-1:]]
     pieces["body later"] = [head(post, own, b"Content-Length: 5"), b"he", b"llo"]
+    pieces["no host behind a url"] = [head(b"GET https://" + host + b"/y HTTP/1.1"), head(get)]
     pieces["expectation"] = [head(post, own, b"Content-Length: 5", b"Expect: 100-continue"), b"hello"]
     pieces["one after the other"] = [whole["plain"], whole["body"], whole["plain"], whole["secret comes back"]]
     return pieces

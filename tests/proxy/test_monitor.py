@@ -1,8 +1,12 @@
 """The full engine's process: started when it is needed, ends with its worker, and knows nothing that opens anything."""
 
+import gc
 import os
 import signal
+import socket
+import sys
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +14,18 @@ from pathlib import Path
 import h2.events
 import pytest
 
-from authsome.proxy import apart
+from authsome import clock
+from authsome.address import AddressPolicy
+from authsome.errors import RequestInvalid
+from authsome.home import Home
+from authsome.models.route import RouteTable
+from authsome.proxy import apart, monitor
+from authsome.proxy.authority import Issuer, create
+from authsome.proxy.broker import Broker, Line
+from authsome.proxy.exchange import Memory
+from authsome.proxy.rules import Lease
+from authsome.proxy.tenancy import Ground, Tenancy, Tenants
+from authsome.secret import Secret
 from fakes import daemon_api
 from fakes.authority import Authority
 from fakes.patience import PATIENCE, eventually, is_running
@@ -242,6 +257,35 @@ def test_a_process_that_cannot_start_ends_the_connection(runner: Runner, server2
         with proxy.open(HOST, runner.server.port) as wire:
             assert wire.request("GET", "/echo", f"Host: {HOST}:{runner.server.port}").status == 200
     assert eventually(lambda: "the full engine failed" in runner.log())
+
+
+def test_a_connection_that_is_gone_is_nobodys(tmp_path: Path):
+    """Its end may overtake the answer to whose it is: then no run keeps it until its own end."""
+    # SEC-173
+    lease = Lease(run="r", secret=Secret("s"), password=Secret("p"), expires_at=None)
+    source = Broker(Line("http://127.0.0.1:9"), lease)
+    ground = Ground(
+        lease=lease, table=RouteTable(routes=()), source=source, trust=tmp_path, tunnel_policy=AddressPolicy()
+    )
+    run, tenants = Tenancy(ground), Tenants()
+    waits = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    engine = monitor.Monitor(
+        tenants, Issuer(create(clock.now())), clock=clock.now, memory=Memory(), home=Home(tmp_path), command=waits
+    )
+    ours, theirs = socket.socketpair()
+    with ours:
+        process = monitor._Process(waits, engine)
+        process.lend(theirs, None, None)
+        loan = process.loan(1)
+        process.gone(1)
+        with pytest.raises(RequestInvalid):
+            loan.admit(run)
+        left = weakref.ref(loan)
+        del loan
+        gc.collect()
+        assert left() is None
+        process.kill()
+        process.end()
 
 
 def test_it_is_started_from_the_files_that_the_worker_runs_from():

@@ -143,6 +143,7 @@ def test_server_names(host, server_name, agrees):
         (443, ["api.example.com:80"], False),
         (443, ["api.example.com:"], False),
         (443, ["api.example.com:0443"], True),
+        (443, ["api.example.com:" + "0" * 5000 + "443"], False),
         (443, ["api.example.com", "evil.com"], False),
         (443, ["user@api.example.com"], False),
         (443, ["api.example.com, evil.com"], False),
