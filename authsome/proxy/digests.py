@@ -21,6 +21,7 @@ _ALGORITHMS: Final = {"sha-256": "sha256", "sha-512": "sha512", "sha": "sha1", "
 _MEMBER: Final = re.compile(rb"[ \t]*([A-Za-z0-9_.*-]+)=(:?)([A-Za-z0-9+/=]+)(:?)[ \t]*")
 _LISTED: Final = frozenset({b"content-digest", b"repr-digest", b"digest"})
 _MD5: Final = b"content-md5"
+_DIGESTS: Final = _LISTED | {_MD5}
 _SIGNATURE: Final = re.compile(rb"(?:[a-z0-9-]+-)?signature(?:-input|-?[0-9]+)?\Z|x-amz-content-sha256\Z")
 """RFC 9421, what came before it, and the names that APIs have for a code of theirs over the body."""
 
@@ -32,6 +33,11 @@ def renewed(fields: "Fields", before: bytes, after: bytes) -> "Fields":
         RequestInvalid: they hold a signature or a digest that cannot be made anew.
     """
     return tuple((name, _renewed(name.lower(), value, before, after)) for name, value in fields)
+
+
+def without(fields: "Fields") -> "Fields":
+    """The fields of a message whose body was changed by us, without digests of what it was before."""
+    return tuple(pair for pair in fields if pair[0].lower() not in _DIGESTS)
 
 
 def _renewed(name: bytes, value: bytes, before: bytes, after: bytes) -> bytes:

@@ -12,8 +12,9 @@ from datetime import datetime
 from typing import Final, Protocol
 from weakref import WeakKeyDictionary
 
+from authsome import clock
 from authsome.errors import AuthsomeError, EndpointUnreachable, RequestInvalid
-from authsome.proxy import answers, inject, rules, scrub
+from authsome.proxy import answers, digests, inject, rules, scrub
 from authsome.proxy.answers import Answer
 from authsome.proxy.inject import Credential, Fields, Head
 from authsome.proxy.rules import Question, Target
@@ -24,6 +25,9 @@ _REMEMBERED: Final = 8  # credentials of one host in one run: two logins, and wh
 _NONE: Final = Needles(())
 _UNAUTHORIZED: Final = 401
 _SWITCHING: Final = 101
+_FRESH_SECONDS: Final = 2.0
+"""How long a request may wait for its body with a credential that was asked for before: a run may be over since then,
+or the connection gone."""
 
 
 class Recall(Protocol):
@@ -105,7 +109,9 @@ class Exchange:
         self._tenancy = tenancy
         self._memory = memory
         self._provider: str | None = None
-        self._asks_upgrade = False
+        self._upgrade: bytes | None = None
+        self._through: Filter | None = None
+        """What the response's body goes through."""
         self._needles = _NONE
         self._accepted = frozenset[bytes]()
 
@@ -131,13 +137,13 @@ class Exchange:
         """Whether the body of a request with these fields is to be had whole and given to `body` before it is sent."""
         return False
 
-    def body(self, fields: Fields, content: bytes) -> tuple[Fields, bytes]:
-        """A whole body, and the request's fields, as they are sent.
+    def body(self, head: Head, content: bytes, now: datetime) -> tuple[Head, bytes]:  # noqa: ARG002
+        """A whole body that has come now, and the request's head, as they are sent.
 
         Raises:
             AuthsomeError: it must not be sent.
         """
-        return fields, content
+        return head, content
 
     def _watched(self, fields: Fields, credential: Credential | None) -> Fields:
         """A request's fields, narrowed so that its answer can be looked through if there is anything to look for."""
@@ -147,16 +153,16 @@ class Exchange:
         return fields
 
     def _note(self, fields: Fields) -> None:
-        """Remember whether the request asks for another protocol: only then may the server change to it."""
-        self._asks_upgrade = any(name.lower() == b"upgrade" for name, _ in fields)
+        """Remember which other protocol the request asks for: only to that may the server change."""
+        self._upgrade = next((value for name, value in fields if name.lower() == b"upgrade"), None)
 
     def request_trailers(self, fields: Fields) -> Fields:
         """Trailers are headers that come late: what may not stand in the head may not stand there.
 
         Raises:
-            RequestInvalid: they are malformed.
+            RequestInvalid: they are malformed, or sign another body than is sent.
         """
-        return inject.forwardable(fields)
+        return inject.trailers(fields)
 
     def response(self, status: int, reason: bytes, fields: Fields, *, has_body: bool) -> Passed:
         """The response as it is passed on.
@@ -171,12 +177,15 @@ class Exchange:
         if not self._needles:
             return Passed(reason=reason, fields=fields, filter=None)
         fields, through = scrub.answer(fields, self._needles, status=status, accepted=self._accepted, has_body=has_body)
+        self._through = through
         return Passed(reason=self._needles.replaced(reason), fields=fields, filter=through)
 
     def _checked(self, status: int, fields: Fields, pick: Callable[[Fields], Fields]) -> Fields:
         """A response's fields without those that are not for the child."""
-        if status == _SWITCHING and not self._asks_upgrade:
+        if status == _SWITCHING and self._upgrade is None:
             raise EndpointUnreachable(f"{self.target.authority}: the server changes the protocol unasked")
+        if any(name.lower() == b"transfer-encoding" and value.lower() != b"chunked" for name, value in fields):
+            raise EndpointUnreachable(f"{self.target.authority}: the server's answer: a transfer coding but chunked")
         try:
             return pick(fields)
         except RequestInvalid as error:
@@ -184,12 +193,15 @@ class Exchange:
             raise EndpointUnreachable(message) from error
 
     def response_trailers(self, fields: Fields) -> Fields:
-        """Its trailers, without secrets."""
-        return self._needles.replaced_fields(inject.forwardable(fields))
+        """Its trailers, without secrets, and without digests of a body that did not come as it was sent."""
+        fields = inject.trailers(fields)
+        if self._through is not None and self._through.has_changed:
+            fields = digests.without(fields)
+        return self._needles.replaced_fields(fields)
 
     def upgraded(self) -> Filter | None:
         """What the server's bytes go through once both sides have left HTTP."""
-        return scrub.Scrubber(self._needles) if self._needles else None
+        return scrub.upgraded(self._upgrade, self._needles) if self._needles else None
 
     def refusal(self, error: AuthsomeError, *, status: int | None = None, is_closing: bool = False) -> Answer:
         """The answer to a request that was not sent, or that has no response."""
@@ -204,6 +216,11 @@ class Intercepted(Exchange):
         self._credential: Credential | None = None
         self._question: Question | None = None
         """What was asked to get the credential."""
+        self._came: tuple[str, Head, bool] | None = None
+        """The request as it came."""
+        self._fresh_until = 0.0
+        self._replaced: tuple[bytes, bytes] | None = None
+        """A body as it came, and as it is sent, where placeholders in it were replaced."""
 
     def check(self, authorities: Sequence[str], now: datetime) -> None:
         """Check that the request may go to the connection's target at all.
@@ -220,11 +237,13 @@ class Intercepted(Exchange):
         Raises:
             AuthsomeError: it must not be sent.
         """
+        self._came = method, head, keep_trailers_option
         fields, wanted = inject.chosen_connection(head.fields)
         fields = inject.forwardable(fields, keep_trailers_option=keep_trailers_option)
         self._note(fields)
         path = head.target.partition(b"?")[0].decode("latin-1")
         self._credential = self._resolved(method, path, wanted)
+        self._fresh_until = clock.steady() + _FRESH_SECONDS
         head = Head(target=head.target, fields=self._watched(fields, self._credential))
         return head if self._credential is None else inject.injected(head, self._credential)
 
@@ -233,10 +252,18 @@ class Intercepted(Exchange):
         credential = self._credential
         return credential is not None and inject.takes_body(fields, credential)
 
-    def body(self, fields: Fields, content: bytes) -> tuple[Fields, bytes]:
-        """See `Exchange`; placeholders in it are replaced."""
-        assert self._credential is not None
-        return inject.injected_body(fields, content, self._credential)
+    def body(self, head: Head, content: bytes, now: datetime) -> tuple[Head, bytes]:
+        """See `Exchange`; placeholders in it are replaced. Where it was long in coming, the daemon is asked anew."""
+        if clock.steady() >= self._fresh_until:
+            assert self._came is not None
+            method, came, keep_trailers_option = self._came
+            self._tenancy.lease.check_time(now)
+            head = self.request(method, came, keep_trailers_option=keep_trailers_option)
+        if self._credential is None:
+            return head, content
+        fields, found = inject.injected_body(head.fields, content, self._credential)
+        self._replaced = (content, found) if found != content else None
+        return Head(target=head.target, fields=fields), found
 
     @property
     def is_quick(self) -> bool:
@@ -259,10 +286,12 @@ class Intercepted(Exchange):
         return kept if kept is not None else self._tenancy.source.resolve(self._question)
 
     def request_trailers(self, fields: Fields) -> Fields:
-        """See `Exchange`; the names that a credential uses are gone."""
+        """See `Exchange`; the names that a credential uses are gone, and digests are of the body as it is sent."""
         fields = super().request_trailers(fields)
         if self._credential is None:
             return fields
+        if self._replaced is not None:
+            fields = digests.renewed(fields, *self._replaced)
         return inject.without(fields, (*self._credential.remove, *(name for name, _ in self._credential.set)))
 
     def response(self, status: int, reason: bytes, fields: Fields, *, has_body: bool) -> Passed:

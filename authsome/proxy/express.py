@@ -300,11 +300,15 @@ class Child:
             self._hand_over(tenancy, target)
             return
         try:
-            end = secure.accept(self._engine.to_children.get(target.host), self._side.socket)
+            end = secure.child_socket(self._engine.to_children.get(target.host), self._side.socket)
+            self._side = Side(end)
+            tenancy.attach(self.end_soon)  # anew: the run may have ended while its descriptor changed hands
+            secure.accept(end)
         except (OSError, ValueError):
             log.info("TLS with a child failed, for %s", target.authority)
             return
-        self._side = Side(end)
+        except AuthsomeError:
+            return
         try:
             rules.check_server_name(target, end.asked_for)
         except AuthsomeError as error:
@@ -353,7 +357,7 @@ class Child:
         data = side.receive()
         if data:
             side.unread += data
-            return quick.ask(server)
+            return quick.ask(server) and not server.unsent
         return data is None
 
     def _hear_server(self, descriptor: int) -> bool:
@@ -520,11 +524,10 @@ class Child:
     def _exchange(self, exchange: Exchange, request: Request, body: Body, prepare: Callable[[], Head]) -> bool:
         """Carry an exchange; whether the connection can go on."""
         try:
-            head = prepare()
+            head, content = prepare(), b""
             is_repeatable = body.is_complete
-            fields, content = head.fields, b""
-            if exchange.takes_body(fields):
-                fields, content = exchange.body(fields, self._whole(request, body))
+            if exchange.takes_body(head.fields):
+                head, content = exchange.body(head, self._whole(request, body), self._engine.clock())
         except AuthsomeError as error:
             return self._refuse(exchange.refusal(error), request, body)
         except Cut:
@@ -533,7 +536,7 @@ class Child:
             log.exception("a request could not be decided")
             failure = AuthsomeError("the proxy failed", hint="see `authsome doctor`")
             return self._refuse(exchange.refusal(failure), request, None)
-        sent = http1.request_bytes(request.method, head.target, fields) + content
+        sent = http1.request_bytes(request.method, head.target, head.fields) + content
         return self._conclude(
             exchange, request, lambda: self._carry(exchange, request, body, sent, None, is_repeatable=is_repeatable)
         )

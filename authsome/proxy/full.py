@@ -33,7 +33,7 @@ from OpenSSL import SSL, _util, crypto
 from authsome import address
 from authsome.clock import Clock
 from authsome.errors import AuthsomeError, RequestInvalid
-from authsome.proxy import answers, layers, rules
+from authsome.proxy import answers, layers, rules, targets
 from authsome.proxy.apart import Worker
 from authsome.proxy.dial import dial
 from authsome.proxy.engine import Contexts
@@ -252,8 +252,7 @@ class Child(LiveConnectionHandler):
             case http_hooks.HttpRequestHeadersHook(flow=flow):
                 await self._guarded(flow, self._request)
             case http_hooks.HttpRequestHook(flow=flow):
-                await self._guarded(flow, self._whole_body)
-                self._request_trailers(flow)
+                await self._request_end(flow)
             case http_hooks.HttpResponseHeadersHook(flow=flow):
                 await self._guarded(flow, self._response)
             case http_hooks.HttpResponseHook(flow=flow):
@@ -279,17 +278,17 @@ class Child(LiveConnectionHandler):
             log.exception("a request could not be decided")
             self._refuse(flow, AuthsomeError("the proxy failed", hint="see `authsome doctor`"))
 
-    def _refuse(self, flow: http.HTTPFlow, error: AuthsomeError) -> None:
+    def _refuse(self, flow: http.HTTPFlow, error: AuthsomeError, *, is_closing: bool = False) -> None:
         exchange = flow.metadata.get(_EXCHANGE)
         target = self.target or rules.target_of(flow.request.host, flow.request.port)
         refusal = exchange.refusal if isinstance(exchange, Exchange) else partial(answers.problem, target=target)
-        answer = refusal(error)
+        answer = refusal(error, is_closing=is_closing)
         flow.metadata[_REFUSED] = True
         is_late = flow.response is not None
         flow.response = layers.response_of(answer)
-        if is_late:  # the server's body still comes, and goes nowhere
+        if is_late:
             flow.metadata[layers.INSTEAD] = answer.body
-            flow.response.stream = partial(_instead, [answer.body])
+            flow.response.stream = True
         flow.request.headers.pop("expect", None)
         flow.request.stream = True
         log.info("refused %s: %s", target.authority, error.code)
@@ -318,8 +317,9 @@ class Child(LiveConnectionHandler):
         request = flow.request
         exchange = await self._plain(request) if self.target is None else self._intercepted(flow, self.target)
         flow.metadata[_EXCHANGE] = exchange
-        if flow.server_conn.error is not None:
-            return  # the server cannot be had: no credential is asked for, and mitmproxy answers
+        if flow.server_conn.error is not None:  # the server cannot be had: no credential is asked for
+            self._refuse(flow, layers.error_of(flow.server_conn.error, exchange.target), is_closing=True)
+            return
         head = Head(target=request.data.path, fields=request.headers.fields)
         keep_trailers_option = self.target is not None and request.is_http2
         assert self.tenancy is not None
@@ -335,6 +335,7 @@ class Child(LiveConnectionHandler):
     async def _plain(self, request: http.Request) -> Exchange:
         """A request in clear text for a proxy to pass on (RFC 9112 §3.2.2): never with a credential."""
         tenancy = await self._admit(request.headers)
+        targets.check_line(request.data.method, request.data.path)
         if request.scheme != "http":
             raise RequestInvalid("this proxy takes https by CONNECT only")
         return Exchange(tenancy, rules.target_of(request.host, request.port), self.engine.worker.memory)
@@ -348,19 +349,35 @@ class Child(LiveConnectionHandler):
             raise self.misdirected
         if not self.is_intercepted or request.scheme != "https":
             raise RequestInvalid("a request in clear text on a connection that was opened for a tunnel")
+        targets.check_line(request.data.method, request.data.path)
         authorities = request.headers.get_all("host")
+        if len(authorities) != 1 and not request.is_http2:
+            raise RequestInvalid("not one Host header")
         if request.authority:
             authorities.append(request.authority)
         exchange.check(authorities, self.engine.clock())
         return exchange
 
+    async def _request_end(self, flow: http.HTTPFlow) -> None:
+        """The end of a request: of one whose body was waited for, nothing has been sent."""
+        if flow.request.stream:
+            self._request_trailers(flow)
+        else:
+            await self._guarded(flow, self._whole_body)
+
     async def _whole_body(self, flow: http.HTTPFlow) -> None:
-        """The end of a request, for its body where that was waited for."""
+        """A body that was waited for, and what stands behind it."""
         exchange = flow.metadata.get(_EXCHANGE)
         request, content = flow.request, flow.request.raw_content
         if content is not None and isinstance(exchange, Exchange) and exchange.takes_body(request.headers.fields):
-            fields, request.raw_content = exchange.body(request.headers.fields, content)
-            request.headers = http.Headers(fields)
+            assert self.tenancy is not None
+            head = Head(target=request.data.path, fields=request.headers.fields)
+            head, request.raw_content = await self.engine.ask_for(
+                self.tenancy, exchange.body, head, content, self.engine.clock()
+            )
+            request.data.path = head.target
+            request.headers = http.Headers(head.fields)
+        self._request_trailers(flow)
 
     def _request_trailers(self, flow: http.HTTPFlow) -> None:
         exchange = flow.metadata.get(_EXCHANGE)
@@ -426,11 +443,6 @@ def _filtered(through: Filter, data: bytes) -> Iterator[bytes]:
         if found:
             yield found
         found = through.feed(b"") if through.has_more else b""
-
-
-def _instead(left: list[bytes], _data: bytes) -> list[bytes]:
-    """Our own answer's body in place of the server's."""
-    return [left.pop()] if left else []
 
 
 def _protocol_for_child(server: Connection) -> bytes:

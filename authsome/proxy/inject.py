@@ -36,6 +36,16 @@ _HOP_BY_HOP: Final = frozenset(
 )
 """RFC 9110 §7.6.1, and what reaches only the next hop by custom. Transfer-Encoding is the engine's business."""
 _FRAMING: Final = frozenset({b"content-length", b"host", b"transfer-encoding", b"content-type", b"content-encoding"})
+_NOT_IN_TRAILERS: Final = (
+    "Authsome-Connection",
+    "Content-Encoding",
+    "Content-Length",
+    "Content-Type",
+    "Expect",
+    "Host",
+    "Trailer",
+    "Transfer-Encoding",
+)
 _KEPT_OPTIONS: Final = frozenset({b"close", b"keep-alive"})
 _H2C: Final = b"h2c"
 _CHOICE: Final = b"authsome-connection"
@@ -109,6 +119,17 @@ def forwardable(fields: Fields, *, keep_trailers_option: bool = False) -> Fields
     if stays:
         kept.append((b"Connection", b", ".join(stays)))
     return tuple(kept)
+
+
+def trailers(fields: Fields) -> Fields:
+    """What may stand behind a message's body: nothing that says how it is read or where it goes (RFC 9110 §6.5.1).
+
+    Some servers put trailers among the headers.
+
+    Raises:
+        RequestInvalid: see `forwardable`.
+    """
+    return without(forwardable(fields), _NOT_IN_TRAILERS)
 
 
 def _options(values: Iterable[bytes]) -> frozenset[bytes]:

@@ -23,6 +23,7 @@ from mitmproxy.proxy import commands, events
 from mitmproxy.proxy.context import Context
 from mitmproxy.proxy.layer import CommandGenerator
 from mitmproxy.proxy.layers import http as http_layers
+from mitmproxy.proxy.layers import tls as tls_layers
 from mitmproxy.proxy.layers.http import _http1, _http2
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
@@ -138,15 +139,17 @@ def answer_to(code: object, message: str, address: Sequence[object] | None) -> A
     if status is None or _FIRST_SILENT_STATUS <= status < 500:
         return None
     target = Target(host=str(address[0]), port=int(str(address[1]))) if address else None
+    if status < 500 and not isinstance(message, Failure):
+        return answers.problem(RequestInvalid(clean_line(message)), target=target, status=status, is_closing=True)
+    return answers.problem(error_of(message, target), target=target, is_closing=True)
+
+
+def error_of(message: str, target: Target | None) -> AuthsomeError:
+    """Why a server could not be had, or its answer not be read; `message` as in `answer_to`."""
     if isinstance(message, Failure):
-        return answers.problem(message.error, target=target, is_closing=True)
-    cause = clean_line(message)
-    if status < 500:
-        return answers.problem(RequestInvalid(cause), target=target, status=status, is_closing=True)
-    if message.startswith(_QUOTING):
-        cause = "the server's answer is malformed"
-    where = f"{target.authority}: " if target else ""
-    return answers.problem(EndpointUnreachable(f"{where}{cause}"), target=target, is_closing=True)
+        return message.error
+    cause = "the server's answer is malformed" if message.startswith(_QUOTING) else clean_line(message)
+    return EndpointUnreachable(f"{target.authority}: {cause}" if target else cause)
 
 
 @dataclass
@@ -161,10 +164,23 @@ class Stream(http_layers.HttpStream):
 
     def start_request_stream(self) -> CommandGenerator[None]:
         """Answer a refused request now and let its body run into the ground, or go on as usual."""
-        response = self.flow.response
-        if response is None:
+        if self.flow.response is None:
             yield from super().start_request_stream()
+        else:
+            yield from self._answer(self.flow.response)
+
+    def start_response_stream(self) -> CommandGenerator[None]:
+        """Begin; where our own answer takes the place of the server's, have the server stop, and say all of it."""
+        if INSTEAD not in self.flow.metadata:
+            yield from super().start_response_stream()
             return
+        assert self.flow.response is not None
+        self.flow.response.raw_content = self.flow.metadata[INSTEAD]
+        yield http_layers.SendHttp(RequestProtocolError(self.stream_id, "refused"), self.context.server)
+        yield from self._answer(self.flow.response)
+
+    def _answer(self, response: http.Response) -> CommandGenerator[None]:
+        """Send an answer of our own, and care no more for what else there is."""
         self.client_state = self.server_state = self.state_errored
         yield http_layers.SendHttp(ResponseHeaders(self.stream_id, response, end_stream=False), self.context.client)
         if self.flow.request.method != "HEAD":
@@ -183,25 +199,37 @@ class Stream(http_layers.HttpStream):
         yield from super().send_response(already_streamed)
 
     def state_stream_response_body(self, event: events.Event) -> CommandGenerator[None]:
-        """Pass on what is in a piece; where that is much, as the child has room for it."""
+        """Pass on what is in a piece; where that is much, as the child has room for it.
+
+        A body that cannot be looked through to its end ends this request, and no other of its connections.
+        """
         response = self.flow.response
-        if not isinstance(event, ResponseData) or response is None or not callable(response.stream):
+        is_body = isinstance(event, ResponseData | ResponseEndOfMessage)
+        if not is_body or response is None or not callable(response.stream):
             yield from super().state_stream_response_body(event)
             return
         has_passed = False
-        for portion in cast("Iterable[bytes]", response.stream(event.data)):
-            if has_passed:
-                yield Room(self.flow)
-            yield http_layers.SendHttp(ResponseData(self.stream_id, portion), self.context.client)
-            has_passed = True
+        try:
+            for portion in cast("Iterable[bytes]", response.stream(getattr(event, "data", b""))):
+                if has_passed:
+                    yield Room(self.flow)
+                yield http_layers.SendHttp(ResponseData(self.stream_id, portion), self.context.client)
+                has_passed = True
+        except AuthsomeError as error:
+            yield http_layers.SendHttp(RequestProtocolError(self.stream_id, error.message), self.context.server)
+            yield from super().handle_protocol_error(ResponseProtocolError(self.stream_id, Failure(error)))
+            return
+        if isinstance(event, ResponseEndOfMessage):
+            yield from self.send_response(already_streamed=True)
 
     def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> CommandGenerator[None]:
         """Before a response breaks off, pass on what was held back of it."""
         response = self.flow.response
         is_streaming = self.server_state == self.state_stream_response_body
         if isinstance(event, ResponseProtocolError) and is_streaming and response is not None:
-            for chunk in cast("Iterable[bytes]", response.stream(b"")) if callable(response.stream) else ():
-                yield http_layers.SendHttp(ResponseData(self.stream_id, chunk), self.context.client)
+            with suppress(AuthsomeError):  # it breaks off in the middle of its coding
+                for chunk in cast("Iterable[bytes]", response.stream(b"")) if callable(response.stream) else ():
+                    yield http_layers.SendHttp(ResponseData(self.stream_id, chunk), self.context.client)
         yield from super().handle_protocol_error(event)
 
     def flow_done(self) -> CommandGenerator[None]:
@@ -441,6 +469,7 @@ def install() -> None:
     """Put our layers where mitmproxy's look for one another."""
     for name, ours in _REPLACED.items():
         setattr(http_layers, name, ours)
+    tls_layers.ServerTLSLayer = ServerTls  # type: ignore[misc]  # for a server that is dialled anew
     _http1.ChunkedReader = _Chunks  # type: ignore[attr-defined]
     _http1.make_error_response = make_error_response
 

@@ -14,8 +14,10 @@ from typing import Final, Protocol
 from urllib.parse import quote, quote_plus
 
 from authsome.errors import EndpointUnreachable
-from authsome.proxy import codings
+from authsome.message import clean_line
+from authsome.proxy import codings, digests
 from authsome.proxy.codings import Decoder
+from authsome.proxy.frames import Frames, Messages, websocket_head
 from authsome.proxy.inject import Fields
 from authsome.secret import Secret
 
@@ -166,6 +168,10 @@ class Filter(Protocol):
     def feed(self, data: bytes) -> bytes:
         """What of it can be passed on now."""
 
+    @property
+    def has_changed(self) -> bool:
+        """Whether what was had is not, to the byte, what was fed."""
+
     def finish(self) -> bytes:
         """The rest, at the end of the body."""
 
@@ -178,20 +184,27 @@ class Scrubber:
     def __init__(self, needles: Needles) -> None:
         self._needles = needles
         self._held = b""
+        self.has_changed = False
 
     def feed(self, data: bytes) -> bytes:
         """See `Filter`."""
-        done, self._held = self._needles.split(self._held + data if self._held else data)
+        whole = self._held + data if self._held else data
+        done, self._held = self._needles.split(whole)
+        self.has_changed = self.has_changed or not whole.startswith(done)
         return done
 
     def finish(self) -> bytes:
         """See `Filter`."""
         held, self._held = self._held, b""
-        return self._needles.replaced(held)
+        done = self._needles.replaced(held)
+        self.has_changed = self.has_changed or done != held
+        return done
 
 
 class Decoded:
     """Undoes a content coding, and replaces secrets in what was in it; the body goes on without the coding."""
+
+    has_changed: Final = True
 
     def __init__(self, decoder: Decoder, needles: Needles) -> None:
         self._decoder = decoder
@@ -233,6 +246,7 @@ class Watched:
     """Passes a coding on untouched that the child did not ask for and may want to keep, and ends it at a secret."""
 
     has_more: Final = False
+    has_changed: Final = False
 
     def __init__(self, decoder: Decoder, needles: Needles) -> None:
         self._decoder = decoder
@@ -326,21 +340,63 @@ def answer(
         _coding(each) for name, value in fields if name.lower() == b"content-encoding" for each in value.split(b",")
     ]
     named = [each for each in named if each not in {b"", b"identity"}]
-    of_messages = {_coding(value) for name, value in fields if name.lower() in _MESSAGES_CODED} - {b"identity"}
+    of_messages = [_coding(value) for name, value in fields if name.lower() in _MESSAGES_CODED]
+    of_messages = [each for each in of_messages if each not in {b"", b"identity"}]
+    if has_body and not named and _has_messages(fields):
+        return _messages(fields, of_messages, needles)
     if not (named or of_messages) or not has_body:
         return fields, Scrubber(needles)
     is_asked_for = bool(named) and named[0] in accepted
     is_single = len(named) == 1 and not of_messages and status != _PARTIAL
     decoder = codings.decoder(named[0]) if is_single and (is_asked_for or named[0] in codings.PROMPT) else None
     if decoder is None:
-        raise EndpointUnreachable(
-            "the server compressed its answer in a way that was not asked for and cannot be looked through",
-            hint='the provider\'s definition can say "scrub": "off"',
-        )
+        raise _unreadable([*named, *of_messages])
     if not is_asked_for:
         return fields, Watched(decoder, needles)
     gone = {b"content-encoding", b"content-length"}
-    return tuple(each for each in fields if each[0].lower() not in gone), Decoded(decoder, needles)
+    fields = digests.without(tuple(each for each in fields if each[0].lower() not in gone))
+    return fields, Decoded(decoder, needles)
 
 
 _PARTIAL: Final = 206
+_MESSAGES: Final = re.compile(rb"application/(?:grpc(?!-web-text)|connect\+)")
+
+
+def _has_messages(fields: Fields) -> bool:
+    """Whether the body is one message of gRPC's after the other, each with a head of its own."""
+    return any(name.lower() == b"content-type" and _MESSAGES.match(value.strip().lower()) for name, value in fields)
+
+
+def _messages(fields: Fields, coded: list[bytes], needles: Needles) -> tuple[Fields, Filter]:
+    """The fields of an answer that consists of messages, and what these go through; `coded`: how some are compressed.
+
+    Some servers compress them whatever was asked for, and whoever is answered cannot be counted on to undo it.
+    """
+    if not coded:
+        return fields, Messages(Scrubber(needles), None)
+    if len(coded) > 1 or codings.decoder(coded[0]) is None:
+        raise _unreadable(coded)
+    gone = {*_MESSAGES_CODED, b"content-length"}
+    fields = digests.without(tuple(each for each in fields if each[0].lower() not in gone))
+    return fields, Messages(Scrubber(needles), lambda: _decoder(coded[0]))
+
+
+def _decoder(coding: bytes) -> Decoder:
+    found = codings.decoder(coding)
+    assert found is not None
+    return found
+
+
+def _unreadable(named: Iterable[bytes]) -> EndpointUnreachable:
+    names = clean_line(b", ".join(named).decode("latin-1"), 80)
+    return EndpointUnreachable(
+        f"the server compressed its answer in a way that was not asked for ({names}), so that it cannot be looked"
+        " through for the credential",
+        hint='"scrub": "off" in the provider\'s definition lets it pass unread: authsome register FILE --force',
+    )
+
+
+def upgraded(protocol: bytes | None, needles: Needles) -> Filter:
+    """What the server's bytes go through behind a 101, in the protocol that was asked for."""
+    is_websocket = protocol is not None and protocol.strip().lower() == b"websocket"
+    return Frames(websocket_head, Scrubber(needles)) if is_websocket else Scrubber(needles)

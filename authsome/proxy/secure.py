@@ -22,6 +22,9 @@ _HELLO_LIMIT: Final = 64 * 1024
 
 
 _NO_PROTOCOL: Final = "no application protocol"  # OpenSSL's words for the alert; not every Python has a name for it
+_IGNORE_CUTS: Final = getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", ssl.Options(0))
+"""Takes an end without a goodbye for one with it (`side`). Debian's Python and Ubuntu's have it set in every context;
+one that is built with OpenSSL 1.1 does not know it."""
 HTTP1: Final = ("http/1.1",)
 ANY_HTTP: Final = ("h2", "http/1.1")
 
@@ -42,16 +45,30 @@ def _note_server_name(connection: ssl.SSLObject | ssl.SSLSocket, name: str | Non
     connection.asked_for = name
 
 
-def accept(context: ssl.SSLContext, connection: socket.socket) -> ChildSocket:
-    """TLS with a child.
+def child_socket(context: ssl.SSLContext, connection: socket.socket) -> ChildSocket:
+    """What TLS with a child will be, once `accept` has agreed on it; takes the descriptor over.
+
+    Raises:
+        OSError: the child has gone.
+    """
+    secure = context.wrap_socket(
+        connection, server_side=True, suppress_ragged_eofs=False, do_handshake_on_connect=False
+    )
+    assert isinstance(secure, ChildSocket)
+    return secure
+
+
+def accept(connection: ChildSocket) -> None:
+    """Agree on TLS with a child.
 
     Raises:
         OSError: it went, or distrusts us.
     """
     connection.settimeout(_HANDSHAKE_SECONDS)
-    secure = context.wrap_socket(connection, server_side=True, suppress_ragged_eofs=False)
-    assert isinstance(secure, ChildSocket)
-    return secure
+    try:
+        connection.do_handshake()
+    finally:
+        connection.settimeout(0)
 
 
 def connect(context: ssl.SSLContext, connection: socket.socket, target: Target) -> ssl.SSLSocket:
@@ -80,6 +97,7 @@ def connect(context: ssl.SSLContext, connection: socket.socket, target: Target) 
 def child_context(leaf: Leaf) -> ssl.SSLContext:
     """What stands in for a host, HTTP/1.1 alone."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.options &= ~_IGNORE_CUTS
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     context.sslsocket_class = ChildSocket
@@ -113,6 +131,7 @@ def server_context(offer: tuple[Path, tuple[str, ...]]) -> ssl.SSLContext:
     """What verifies servers against the roots in a PEM file, and offers them these protocols."""
     trust, protocols = offer
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.options &= ~_IGNORE_CUTS
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False
     context.set_alpn_protocols(list(protocols))

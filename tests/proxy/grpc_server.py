@@ -52,6 +52,11 @@ class GrpcServer:
         for message in messages:
             yield message.upper()
 
+    def repeat(self, messages: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Each message as it came, before the next."""
+        self._note(context)
+        yield from messages
+
     def refuse(self, _message: bytes, context: grpc.ServicerContext) -> bytes:
         """An error, with its text."""
         self._note(context)
@@ -66,18 +71,19 @@ class GrpcServer:
 
 
 @contextmanager
-def serve(leaf: Leaf) -> Iterator[GrpcServer]:
-    """Serve on a free port of loopback."""
+def serve(leaf: Leaf, *, compression: grpc.Compression = grpc.Compression.NoCompression) -> Iterator[GrpcServer]:
+    """Serve on a free port of loopback; `compression`: of all messages, whatever a client says that it takes."""
     found = GrpcServer()
     methods: dict[str, grpc.RpcMethodHandler] = {
         "Echo": grpc.unary_unary_rpc_method_handler(found.echo),
         "Tell": grpc.unary_unary_rpc_method_handler(found.tell),
         "Count": grpc.unary_stream_rpc_method_handler(found.count),
         "Talk": grpc.stream_stream_rpc_method_handler(found.talk),
+        "Repeat": grpc.stream_stream_rpc_method_handler(found.repeat),
         "Refuse": grpc.unary_unary_rpc_method_handler(found.refuse),
         "Wait": grpc.unary_stream_rpc_method_handler(found.wait),
     }
-    server = grpc.server(ThreadPoolExecutor(max_workers=8), options=_UNLIMITED)
+    server = grpc.server(ThreadPoolExecutor(max_workers=8), options=_UNLIMITED, compression=compression)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
     pair = (leaf.key.read_bytes(), leaf.certificate.read_bytes())
     found.port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials((pair,)))

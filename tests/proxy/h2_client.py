@@ -29,10 +29,17 @@ class H2Client:
         """Send what is to be sent."""
         self.wire.send(self.protocol.data_to_send())
 
-    def headers(self, *more: tuple[str, str], authority: str, path: str = "/echo", end_stream: bool = True) -> int:
+    def headers(
+        self,
+        *more: tuple[str, str],
+        authority: str,
+        path: str = "/echo",
+        method: str = "POST",
+        end_stream: bool = True,
+    ) -> int:
         """Begin a request; its stream's number."""
         number: int = self.protocol.get_next_available_stream_id()
-        pseudo = [(":method", "POST"), (":scheme", "https"), (":path", path), (":authority", authority)]
+        pseudo = [(":method", method), (":scheme", "https"), (":path", path), (":authority", authority)]
         self.protocol.send_headers(number, [*pseudo, *more], end_stream=end_stream)
         self.flush()
         return number

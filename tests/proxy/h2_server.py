@@ -2,6 +2,7 @@
 
 /download?bytes=N   N bytes, as fast as the client's windows open
 /grpc               a body and then trailers
+anything in answers what the test has put there: fields, body and trailers; without the last a reset in its middle
 anything else       JSON of the request's headers, its body's length, and its trailers
 """
 
@@ -33,6 +34,16 @@ class _Stream:
     """Bytes of a download that are still to be sent."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a path is answered with."""
+
+    fields: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    trailers: tuple[tuple[str, str], ...] | None = ()
+    """None: the stream is reset behind the body."""
+
+
 @dataclass(slots=True, kw_only=True)
 class H2Server:
     """A running server."""
@@ -42,14 +53,18 @@ class H2Server:
     read_delay: float = 0
     """Seconds to wait before each read: a server that takes an upload slowly."""
     requests: list[dict[str, object]] = field(default_factory=list)
+    answers: dict[str, "Answer"] = field(default_factory=dict)
     connections: int = 0
     """How many are open."""
+    opened: int = 0
+    """How many there were."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def serve(self, plain: wire.Connection) -> None:
         """Serve one connection."""
         with self.lock:
             self.connections += 1
+            self.opened += 1
         try:
             self._serve(plain)
         finally:
@@ -87,7 +102,14 @@ class H2Server:
         request = {"headers": stream.headers, "length": stream.length, "trailers": stream.trailers}
         self.requests.append(request)
         target = urlsplit(dict(stream.headers)[":path"])
-        if target.path == "/download":
+        if (answer := self.answers.get(target.path)) is not None:
+            protocol.send_headers(number, [(":status", "200"), *answer.fields])
+            protocol.send_data(number, answer.body, end_stream=answer.trailers == ())
+            if answer.trailers is None:
+                protocol.reset_stream(number)
+            elif answer.trailers:
+                protocol.send_headers(number, list(answer.trailers), end_stream=True)
+        elif target.path == "/download":
             stream.left = int(parse_qs(target.query)["bytes"][0])
             protocol.send_headers(number, [(":status", "200"), ("content-length", str(stream.left))])
         elif target.path == "/grpc":

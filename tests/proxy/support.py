@@ -273,6 +273,12 @@ class Proxy:
         """TLS to a host through the proxy."""
         return self.tunnel(f"{host}:{port}").secure(self.context, server_name or host)
 
+    def watchful(self, tunnel: Wire, server_name: str) -> ssl.SSLSocket:
+        """TLS in a tunnel that raises `SSLError` at an end without a goodbye."""
+        context = self.context
+        context.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0)  # which Debian's Python sets
+        return context.wrap_socket(tunnel.socket, server_hostname=server_name, suppress_ragged_eofs=False)
+
     def end(self) -> None:
         """End the child, as a crash would."""
         self.child.send_signal(signal.SIGKILL)

@@ -4,11 +4,13 @@ import json
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
+import h2.events
 import pytest
 
 from fakes import api, daemon_api, wire
@@ -17,6 +19,7 @@ from fakes.authority import Authority
 from fakes.daemon_api import DaemonApi
 from fakes.patience import PATIENCE, eventually
 from proxy.conftest import ENGINES
+from proxy.h2_client import H2Client
 from proxy.support import HOST, OTHER_HOST, PLACEHOLDER, TOKEN, Proxy, Runner, Wire
 
 
@@ -87,6 +90,8 @@ TLS = b"\x16"
         b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 5\r\n\r\nevil!",
         b"ICY 200 OK\r\nContent-Length: 5\r\n\r\nevil!",
         b"SSH-2.0-evil!\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n5\r\nevil!\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\nConnection: close\r\n\r\nevil!",
     ],
 )
 def test_a_response_that_can_be_read_in_two_ways_is_refused(runner: Runner, authority: Authority, response: bytes):
@@ -118,6 +123,168 @@ def test_an_upgrade_that_nobody_asked_for_is_no_answer(runner: Runner, authority
             while data := wire_.socket.recv(4096):
                 received += data
     assert not received.startswith(b"HTTP/1.1 101")
+
+
+@pytest.mark.parametrize("coding", ["br", "dcb"])
+def test_a_coding_that_is_refused_is_not_waited_for(runner: Runner, authority: Authority, coding: str):
+    """The child has all of the refusal when the server has said no more than its head: its body may never end."""
+    # SEC-163
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    gone = threading.Event()
+
+    def answer(connection: wire.Connection, _: bytes) -> None:
+        send(connection, head)
+        connection.reader.read(1)
+        gone.set()
+
+    with (
+        scripted(runner, authority, answer) as server,
+        runner.proxy() as proxy,
+        proxy.open(HOST, server.port) as wire_,
+    ):
+        answered = wire_.request("GET", "/", f"Host: {HOST}:{server.port}")
+        assert gone.wait(PATIENCE)
+    assert answered.status == 502
+    assert f"({coding})" in str(answered.json()["detail"])
+    assert '"scrub": "off"' in str(answered.json()["hint"])
+
+
+def test_a_cut_body_is_told_on_a_server_that_was_dialled_again(runner: Runner, authority: Authority):
+    """A body without a length is whole only if TLS was ended: on a server's second connection as on its first."""
+    # SEC-172
+
+    def answer(connection: wire.Connection, _: bytes) -> None:
+        send(connection, OK if server.connections == 1 else b"HTTP/1.1 200 OK\r\n\r\nabc")
+        socket.socket.shutdown(connection.socket, socket.SHUT_RDWR)
+
+    with (
+        scripted(runner, authority, answer) as server,
+        runner.proxy() as proxy,
+        proxy.tunnel(f"{HOST}:{server.port}") as tunnel,
+    ):
+        secure = proxy.watchful(tunnel, HOST)
+        with Wire(secure) as wire_:
+            host = f"Host: {HOST}:{server.port}"
+            assert wire_.request("GET", "/", host).body == b"ok"
+            time.sleep(0.2)
+            wire_.send(f"GET / HTTP/1.1\r\n{host}\r\n\r\n")
+            with pytest.raises(ssl.SSLError):
+                read_to_end(secure)
+    assert server.connections == 2
+
+
+def read_to_end(connection: ssl.SSLSocket) -> bytes:
+    """What comes until TLS is ended properly."""
+    received = b""
+    while data := connection.recv(4096):
+        received += data
+    return received
+
+
+# ---- what a child may not say ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "https://evil.example/"),
+        ("GET", "http://evil.example/"),
+        ("GET", "evil"),
+        ("GET", "/evil HTTP/1.1"),
+        ("GET", "/evil#y"),
+        ("GET", "*"),
+        ("GET", "/\u00e9vil"),
+        ("GET /evil", "/"),
+        ("head", "/evil"),
+        ("connect", "/evil"),
+    ],
+)
+def test_what_http1_could_not_say_does_not_come_from_http2(runner: Runner, authority: Authority, method, path):
+    """A server of HTTP/1.1 gets no line that it reads in another way: a URL in it would be of another host."""
+    # SEC-151 SEC-157
+    with scripted(runner, authority, lambda connection, _: send(connection, OK)) as server, runner.proxy() as proxy:
+        client = H2Client(proxy, HOST, server.port)
+        where = f"{HOST}:{server.port}"
+        events = client.events(client.headers(authority=where, method=method, path=path))
+        client.wire.close()
+        client = H2Client(proxy, HOST, server.port)
+        whole = client.events(client.headers(authority=where, method="GET", path="/x?y"))
+        client.wire.close()
+    statuses = [dict(each.headers)[":status"] for each in events if isinstance(each, h2.events.ResponseReceived)]
+    assert statuses in ([], ["400"])
+    assert [dict(each.headers)[":status"] for each in whole if isinstance(each, h2.events.ResponseReceived)] == ["200"]
+    assert [head.partition(b"\r\n")[0] for head in server.heads] == [b"GET /x?y HTTP/1.1"]
+
+
+def test_trailers_say_nothing_of_the_message(runner: Runner, authority: Authority):
+    """Some servers put trailers among the headers: neither host nor framing, nor what is meant for us, may be there."""
+    # SEC-155 SEC-156
+    received: list[bytes] = []
+    trailers = b"Host: evil.example\r\nContent-Length: 3\r\ntransfer-encoding: chunked\r\nX-Kept: 1\r\n"
+
+    def answer(connection: wire.Connection, _: bytes) -> None:
+        body = b""
+        while not body.endswith(b"\r\n\r\n"):
+            body += connection.reader.readline()
+        received.append(body)
+        send(connection, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + trailers + b"\r\n")
+
+    with (
+        scripted(runner, authority, answer) as server,
+        runner.proxy() as proxy,
+        proxy.open(HOST, server.port) as wire_,
+    ):
+        wire_.send(f"POST / HTTP/1.1\r\nHost: {HOST}:{server.port}\r\nTransfer-Encoding: chunked\r\n\r\n")
+        wire_.send(b"2\r\nhi\r\n0\r\nAuthsome-Connection: work\r\n" + trailers + b"\r\n")
+        came = b""
+        while not came.endswith(b"X-Kept: 1\r\n\r\n") and not came.endswith(b"x-kept: 1\r\n\r\n"):
+            came += wire_.reader.read(1)
+    assert received[0].lower() == b"2\r\nhi\r\n0\r\nx-kept: 1\r\n\r\n"
+    assert came.lower().endswith(b"\r\n\r\n0\r\nx-kept: 1\r\n\r\n")
+
+
+# ---- time that passes --------------------------------------------------------------------------------------
+
+
+def test_a_body_that_is_long_in_coming_gets_the_credential_of_its_time(
+    proxy: Proxy, api_server: ApiServer, daemon_fake: DaemonApi
+):
+    """A request whose body may hold a placeholder waits for it: not with what was good when it began."""
+    # SEC-162 SEC-169
+    good = {**daemon_api.bearer(TOKEN), "placeholders": [[PLACEHOLDER, TOKEN]]}
+    form = f"token={PLACEHOLDER}"
+    head = (
+        f"POST /echo HTTP/1.1\r\nHost: {HOST}:{api_server.port}\r\nContent-Length: {len(form)}\r\n"
+        "Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+    )
+    later = "sk-real-of-a-later-time-0001"
+    for after, status in (
+        ({**daemon_api.bearer(later, revision=2), "placeholders": [[PLACEHOLDER, later]]}, 200),
+        (daemon_api.Problem(status=424, code="login_required", detail="logged out"), 424),
+    ):
+        daemon_fake.credentials[HOST] = good
+        daemon_fake.resolved.clear()
+        with proxy.open(HOST, api_server.port) as wire_:
+            wire_.send(head)
+            assert eventually(lambda: daemon_fake.resolved)
+            daemon_fake.credentials[HOST] = after
+            time.sleep(2.5)
+            assert wire_.send(form).answer("POST").status == status
+    (request,) = api_server.requests
+    assert (request.header("authorization"), request.body) == (f"Bearer {later}", f"token={later}".encode())
+
+
+def test_a_server_that_cannot_be_had_is_told_before_the_upload(runner: Runner):
+    """Nobody reads a body, and keeps it, for a server that is not there."""
+    # SEC-165
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    runner.daemon.routes = [daemon_api.route(HOST, port=port)]
+    with runner.proxy() as proxy, proxy.open(HOST, port) as wire_:
+        wire_.send(f"POST / HTTP/1.1\r\nHost: {HOST}:{port}\r\nContent-Length: 100000000\r\n\r\nbegun")
+        answer = wire_.answer("POST")
+    assert (answer.status, answer.json()["code"]) == (502, "endpoint_unreachable")
+    assert runner.daemon.resolved == []
 
 
 # ---- both directions at once -------------------------------------------------------------------------------
@@ -398,6 +565,35 @@ def test_the_end_of_a_run_ends_all_that_it_had_open(runner: Runner, authority: A
         for wire_ in (kept, stream, tunnel):
             assert is_ended(wire_)
             wire_.close()
+
+
+def test_the_end_of_a_run_ends_a_handshake_too(runner: Runner):
+    """A connection whose TLS is not agreed on yet is one of the run's, and does not come to life after it."""
+    # SEC-138 SEC-151
+    with runner.proxy() as proxy:
+        tunnel = proxy.tunnel(f"{HOST}:{runner.server.port}")
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        secure = proxy.context.wrap_bio(incoming, outgoing, server_hostname=HOST)
+        is_agreed = False
+        while not is_agreed:
+            try:
+                secure.do_handshake()
+                is_agreed = True
+            except ssl.SSLWantReadError:
+                tunnel.send(outgoing.read())
+                incoming.write(tunnel.socket.recv(65536))
+        proxy.end()
+        assert eventually(lambda: not runner.daemon.live)  # told last
+        secure.write(f"GET / HTTP/1.1\r\nHost: {HOST}:{runner.server.port}\r\n\r\n".encode())
+        with suppress(OSError):
+            tunnel.send(outgoing.read())
+        received = b""
+        with suppress(OSError):
+            while data := tunnel.socket.recv(65536):
+                received += data
+        tunnel.close()
+    assert received == b""
+    assert runner.server.requests == []
 
 
 def is_ended(wire_: Wire) -> bool:

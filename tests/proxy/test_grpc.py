@@ -6,6 +6,7 @@ Rule: as in test_clients.py, a test names what it runs (`CLIENT grpcio`), and do
 import json
 from collections.abc import Iterator
 
+import grpc
 import pytest
 
 from fakes import daemon_api
@@ -24,7 +25,21 @@ name, sent = sys.argv[2], [("authorization", "Bearer " + os.environ["EXAMPLE_API
 path = "/test.Words/" + name
 told = {}
 try:
-    if name == "Count":
+    if name == "Repeat":
+        words = ["yes", "s", "sk-real", "", "no secrets"]
+        heard = []
+        def said():
+            for number, word in enumerate(words):
+                yield word.encode()
+                while len(heard) <= number:
+                    waiting.acquire()
+        import threading
+        waiting = threading.Semaphore(0)
+        for message in channel.stream_stream(path)(said(), metadata=sent, timeout=60):
+            heard.append(message.decode())
+            waiting.release()
+        told["messages"] = heard
+    elif name == "Count":
         told["messages"] = [m.decode() for m in channel.unary_stream(path)(b"1000", metadata=sent)]
     elif name == "Talk":
         heard = []
@@ -158,6 +173,30 @@ def test_a_stream_of_both(runner: Runner, words: GrpcServer, library: str):
     # CLIENT grpcio, @grpc/grpc-js
     # SEC-164
     assert call(runner, words, library, "Talk") == {"messages": [f"WORD {number}" for number in range(50)]}
+
+
+def test_a_message_that_ends_as_a_secret_begins_is_not_held(runner: Runner, words: GrpcServer):
+    """Its end is the end: nothing is held back of it, for which the client would wait before it says its next."""
+    # CLIENT grpcio
+    # SEC-164
+    told = call(runner, words, "grpcio", "Repeat")
+    assert told == {"messages": ["yes", "s", "sk-real", "", "no secrets"]}
+
+
+@every_library
+@pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_messages_that_are_compressed_unasked(runner: Runner, authority: Authority, library: str, compression):
+    """As servers by Google's library do, if their program says so: each is undone, and looked through."""
+    # CLIENT grpcio, @grpc/grpc-js
+    # SEC-163
+    with grpc_server.serve(authority.issue(HOST), compression=compression) as server:
+        runner.daemon.routes = [daemon_api.route(HOST, port=server.port)]
+        told = call(runner, server, library, "Tell")
+        assert str(told["end"]) == f"it is Bearer {'authsome-placeholder-authsome-placeholder'[: len(TOKEN)]}"
+        assert call(runner, server, library, "Count") == {"messages": [str(number) for number in range(1000)]}
+        told = call(runner, server, library, "Echo")
+        assert told["length"] == 12 << 20
+        assert told["trailers"] == {"x-length": str(12 << 20), "x-data-bin": "00ff"}
 
 
 @every_library

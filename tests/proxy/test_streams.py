@@ -1,5 +1,6 @@
 """What passes through the engine passes as it is, in both directions, without being kept."""
 
+import base64
 import gzip
 import hashlib
 import json
@@ -24,7 +25,7 @@ from fakes.patience import PATIENCE, eventually, settled
 from proxy import h2_server, zstd
 from proxy.conftest import ENGINES
 from proxy.h2_client import H2Client
-from proxy.support import HOST, TOKEN, Proxy, Runner, descriptors, peak
+from proxy.support import HOST, PLACEHOLDER, TOKEN, Proxy, Runner, descriptors, peak
 
 MIB = 1024 * 1024
 BULK = 300 * MIB
@@ -264,14 +265,14 @@ def test_a_body_without_a_length_ends_with_the_goodbye(runner: Runner, authority
         with wire.listen(handle, leaf=authority.issue(HOST)) as port:
             runner.daemon.routes = [daemon_api.route(HOST, port=port)]
             with runner.proxy() as proxy, proxy.tunnel(f"{HOST}:{port}") as tunnel:
-                secure = proxy.context.wrap_socket(tunnel.socket, server_hostname=HOST, suppress_ragged_eofs=False)
+                secure = proxy.watchful(tunnel, HOST)
                 secure.sendall(f"GET / HTTP/1.1\r\nHost: {HOST}:{port}\r\n\r\n".encode())
                 received, is_ended = b"", False
                 try:
                     while data := secure.recv(4096):
                         received += data
                     is_ended = True
-                except ssl.SSLEOFError:
+                except ssl.SSLError:
                     pass
                 secure.close()
         assert received.endswith(b"\r\n\r\nabc")
@@ -447,6 +448,91 @@ def test_lies_and_smuggling_over_http2(runner: Runner, server2: h2_server.H2Serv
     responses = [event.headers for event in events if isinstance(event, h2.events.ResponseReceived)]
     assert all(dict(headers)[":status"] in {"400", "421"} for headers in responses), responses
     assert server2.requests == []
+
+
+def body_of(events: list[h2.events.Event]) -> bytes:
+    """The body that came on a stream."""
+    return b"".join(event.data for event in events if isinstance(event, h2.events.DataReceived))
+
+
+def trailers_of(events: list[h2.events.Event]) -> dict[str, str]:
+    """The trailers that came on a stream."""
+    (trailers,) = [event.headers for event in events if isinstance(event, h2.events.TrailersReceived)]
+    return {str(name): str(value) for name, value in trailers}
+
+
+BROKEN = {
+    "noise": h2_server.Answer(fields=(("content-encoding", "gzip"),), body=b"no gzip at all"),
+    "half": h2_server.Answer(fields=(("content-encoding", "gzip"),), body=gzip.compress(b"x" * 1000)[:-9]),
+    "reset": h2_server.Answer(
+        fields=(("content-encoding", "gzip"),), body=gzip.compress(b"x" * 1000)[:-9], trailers=None
+    ),
+    "plain, reset": h2_server.Answer(body=b"half", trailers=None),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_answer_over_http2_ends_its_own_stream(runner: Runner, server2: h2_server.H2Server, name: str):
+    """The child is told so of that one; what else its connection carries goes on, and so does the server's."""
+    # SEC-163 SEC-172
+    server2.answers["/broken"] = BROKEN[name]
+    authority = f"{HOST}:{server2.port}"
+    with runner.proxy() as proxy:
+        client = H2Client(proxy, HOST, server2.port)
+        other = client.headers(authority=authority, end_stream=False)
+        events = client.events(client.headers(("accept-encoding", "gzip"), authority=authority, path="/broken"))
+        assert any(isinstance(event, h2.events.StreamReset) for event in events), events
+        assert not any(isinstance(event, h2.events.StreamEnded | h2.events.ConnectionTerminated) for event in events)
+        client.protocol.send_data(other, b"to its end", end_stream=True)
+        client.flush()
+        assert json.loads(body_of(client.events(other)))["length"] == 10
+        client.wire.close()
+    assert server2.opened == 1
+
+
+def digest_of(body: bytes) -> str:
+    """As Content-Digest writes it (RFC 9530 §2)."""
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
+
+
+@pytest.mark.parametrize("holds_secret", [True, False])
+def test_a_digest_behind_an_http2_answer_is_of_what_came(runner: Runner, server2: h2_server.H2Server, holds_secret):
+    """A digest of what the body was before a secret in it was replaced would say that somebody had forged it."""
+    # SEC-163 SEC-177
+    body = f"it is {TOKEN if holds_secret else 'nothing'}".encode()
+    trailers = (("content-digest", digest_of(body)), ("digest", "sha-256=x"), ("grpc-status", "0"))
+    server2.answers["/told"] = h2_server.Answer(body=body, trailers=trailers)
+    with runner.proxy() as proxy:
+        client = H2Client(proxy, HOST, server2.port)
+        events = client.events(client.headers(authority=f"{HOST}:{server2.port}", path="/told"))
+        client.wire.close()
+    assert (body_of(events) == body) is not holds_secret
+    assert trailers_of(events) == ({"grpc-status": "0"} if holds_secret else dict(trailers))
+
+
+@pytest.mark.parametrize("is_signed", [False, True])
+def test_a_digest_behind_an_http2_request_is_of_what_is_sent(runner: Runner, server2: h2_server.H2Server, is_signed):
+    """As one in its head (decision 24): made anew, or refused where that cannot be done."""
+    # SEC-177
+    runner.daemon.credentials[HOST] = {**daemon_api.bearer(TOKEN), "placeholders": [[PLACEHOLDER, TOKEN]]}
+    form = f"token={PLACEHOLDER}".encode()
+    kind = (("content-type", "application/x-www-form-urlencoded"), ("content-length", str(len(form))))
+    trailers = [("content-digest", digest_of(form)), *([("signature", "sig=:x:")] if is_signed else [])]
+    with runner.proxy() as proxy:
+        client = H2Client(proxy, HOST, server2.port)
+        number = client.headers(*kind, authority=f"{HOST}:{server2.port}", end_stream=False)
+        client.protocol.send_data(number, form)
+        client.protocol.send_headers(number, trailers, end_stream=True)
+        client.flush()
+        events = client.events(number)
+        client.wire.close()
+    if is_signed:
+        assert "signs the body" in json.loads(body_of(events))["detail"]
+        assert server2.requests == []
+    else:
+        sent = f"token={TOKEN}".encode()
+        assert json.loads(body_of(events))["length"] == len(sent)
+        assert server2.requests[0]["trailers"] == [("content-digest", digest_of(sent))]
 
 
 def test_http2_refusals_are_problem_details(runner: Runner, server2: h2_server.H2Server):
