@@ -20,11 +20,20 @@ def main():
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     for name in [name for name in sys.modules if name.split(".")[0] == "authsome"]:
         del sys.modules[name]  # another authsome, which the host imported first
-    if sys.argv[1:] in (["--version"], ["-V"]):
-        from authsome import __version__  # nothing may be imported before the path is set
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        from authsome.archive import boot  # nothing may be imported before the path is set
 
-        sys.stdout.write("authsome %s\n" % __version__)
-        return 0
+        boot.open_standard_streams()
+    if sys.argv[1:] in (["--version"], ["-V"]):
+        from authsome import __version__  # as above
+
+        try:
+            sys.stdout.write("authsome %s\n" % __version__)
+            sys.stdout.flush()
+        except OSError:
+            pass  # the command line fails likewise, and says why
+        else:
+            return 0
     from authsome.archive import boot  # as above
 
     return boot.run()

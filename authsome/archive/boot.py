@@ -238,6 +238,18 @@ def read_listing(store: str) -> list[str]:
     return lines[:-2]
 
 
+def open_standard_streams() -> None:
+    """Let a standard stream that the caller closed lead nowhere: else the next file opened would have its number."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            os.set_inheritable(number, True)  # noqa: FBT003  # it has no name for it
+            setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: SIM115  # stays for as long as we do
+
+
 def isolate() -> None:
     """Leave the standard library as the only place to import from.
 

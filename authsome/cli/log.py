@@ -99,10 +99,7 @@ def _show(context: Context, event: Mapping[str, object]) -> None:
     """One event on one line; under `--json --follow`, one object on one line."""
     output = context.output
     if output.as_json:
-        import json  # noqa: PLC0415
-
-        output.raw(json.dumps(event, ensure_ascii=False) + "\n")
-        output.flush()
+        output.record(event)
         return
     moment = times.parse_time(event.get("at"))
     stamp = f"{moment.astimezone():%Y-%m-%d %H:%M:%S}" if moment else "?"

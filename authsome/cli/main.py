@@ -7,8 +7,16 @@ No error leaves here as a traceback.
 import os
 import sys
 
+TYPE_CHECKING = False  # type checkers take it for typing's, whose import costs 9 ms
+if TYPE_CHECKING:
+    from typing import TextIO
+
 CANCELLED = 11
 """Exit status of a command that the user broke off (`errors.Cancelled`)."""
+
+
+class OutputLost(Exception):
+    """Standard output takes no more; says why."""
 
 
 class Command:
@@ -100,10 +108,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return _finish(_dispatch(words))
     except KeyboardInterrupt:
-        sys.stderr.write("\nauthsome: error: cancelled\n")
+        complain("\nauthsome: error: cancelled\n", sys.stderr)
         return CANCELLED
     except BrokenPipeError:
         return _reader_left()
+    except OutputLost as lost:
+        _to_nowhere(1)
+        complain(f"authsome: error: the output could not be written: {lost}\n", sys.stderr)
+        return 1
 
 
 def program() -> int:
@@ -114,9 +126,13 @@ def program() -> int:
     import gc  # noqa: PLC0415
 
     gc.disable()  # what a command allocates lives as long as it does; the daemon turns this on again
+    if None in (sys.stdin, sys.stdout, sys.stderr):
+        from authsome.archive import boot  # noqa: PLC0415
+
+        boot.open_standard_streams()
     status = main(sys.argv[1:])
     if not sys.modules.keys() & _WOUND_UP:
-        sys.stderr.flush()
+        complain("", sys.stderr)
         os._exit(status)
     return status
 
@@ -159,31 +175,50 @@ def _flags_of(command: Command | None, words: list[str]) -> set[str]:
 def _version(*, as_json: bool) -> int:
     from authsome import __version__  # noqa: PLC0415
 
-    sys.stdout.write(f'{{"version": "{__version__}"}}\n' if as_json else f"authsome {__version__}\n")
+    put(f'{{"version": "{__version__}"}}\n' if as_json else f"authsome {__version__}\n", sys.stdout)
     return 0
+
+
+def put(text: str, stream: "TextIO", *, at_once: bool = False) -> None:
+    """Write a part of the result; with `at_once` let out what is still buffered, too.
+
+    Raises:
+        BrokenPipeError: who reads has left.
+        OutputLost: the disk is full, or the like.
+    """
+    try:
+        stream.write(text)
+        if at_once:
+            stream.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OutputLost((error.strerror or str(error)).lower()) from error
+
+
+def complain(text: str, stream: "TextIO") -> None:
+    """Write to standard error; where that takes nothing there is nobody to be told, and the command goes on."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError:
+        _to_nowhere(2)
 
 
 def _finish(status: int) -> int:
     """Let out what is still buffered, while a failure to can be told."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _discard_output()
-        sys.stderr.write(f"authsome: error: the output could not be written: {(error.strerror or '').lower()}\n")
-        return 1
+    put("", sys.stdout, at_once=True)
     return status
 
 
 def _reader_left() -> int:
     """`authsome list | head -1`: who reads has enough, which is no error and nothing to talk about."""
-    _discard_output()
+    _to_nowhere(1)
     return 0
 
 
-def _discard_output() -> None:
-    """Point standard output nowhere, so that the interpreter's own last flush does not fail again."""
+def _to_nowhere(descriptor: int) -> None:
+    """Let a standard stream lead nowhere, so that the interpreter's own last flush does not fail again."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
+    os.dup2(nowhere, descriptor)
     os.close(nowhere)

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from io import TextIOWrapper
 from typing import TextIO
 
-from authsome.errors import AuthsomeError
+from authsome.cli.main import complain, put
+from authsome.errors import AuthsomeError, UsageError
 
 _BOLD, _DIM, _RED, _GREEN, _YELLOW = "1", "2", "31", "32", "33"
 _DARK_ON_LIGHT = "30;107"
@@ -28,6 +29,7 @@ class Output:
         quiet: bool = False,
         verbose: bool = False,
         color: bool = True,
+        erases: bool = True,
         stdout: TextIO | None = None,
         stderr: TextIO | None = None,
     ) -> None:
@@ -38,7 +40,9 @@ class Output:
         self._err = stderr or sys.stderr
         self._out_color = color and not as_json and self._out.isatty()
         self._err_color = color and self._err.isatty()
-        self._transient = False
+        self._erases = erases
+        self._transient = 0
+        """How long the progress line is."""
         for stream in (self._out, self._err):
             # A terminal of another age shows an escape for what it cannot show; that is no reason to fail.
             if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
@@ -53,18 +57,41 @@ class Output:
     def result(self, value: Mapping[str, object]) -> None:
         """The one JSON object of a command under `--json`."""
         self._settle()
-        self._out.write(json.dumps(value, indent=2, ensure_ascii=not self._is_unicode) + "\n")
+        put(self._json(value, indent=2), self._out)
+
+    def record(self, value: Mapping[str, object]) -> None:
+        """One of many JSON objects, on a line of its own; let out at once."""
+        self._settle()
+        put(self._json(value, indent=None), self._out, at_once=True)
 
     def line(self, text: str = "", *, good: str = "") -> None:
         """A line of the result, after a beginning in green; nothing under `--json`."""
         if not self.as_json:
             self._settle()
-            self._out.write(self._paint(printable(good), _GREEN) + printable(text) + "\n")
+            put(self._paint(printable(good), _GREEN) + printable(text) + "\n", self._out)
 
     def raw(self, text: str) -> None:
-        """A result whose every character counts (an export), as it is."""
+        """A result whose every character counts (an export), as it is.
+
+        Raises:
+            UsageError: standard output has an encoding that cannot say it.
+        """
+        try:
+            text.encode(self._out.encoding or "utf-8")
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"standard output is in {self._out.encoding}, which cannot say all that is to be written",
+                hint="set LC_ALL=C.UTF-8, or PYTHONIOENCODING=utf-8",
+            ) from None
         self._settle()
-        self._out.write(text)
+        put(text, self._out)
+
+    def page(self, text: str, *, asked: bool) -> None:
+        """A page of help: a result where somebody has asked for it, else what went wrong."""
+        if asked:
+            put(text, self._out)
+        else:
+            complain(text, self._err)
 
     def table(self, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """An aligned table; on a terminal that is too narrow its last column is cut."""
@@ -76,11 +103,11 @@ class Output:
             if limit and len(text) > limit:
                 text = text[: limit - 1] + "…"
             self._settle()
-            self._out.write((self._paint(text, _DIM) if number == 0 else text) + "\n")
+            put((self._paint(text, _DIM) if number == 0 else text) + "\n", self._out)
 
     def flush(self) -> None:
         """Let out what was said so far."""
-        self._out.flush()
+        put("", self._out, at_once=True)
 
     # ---- everything else ----
 
@@ -109,9 +136,9 @@ class Output:
         if not self.progress_shown:
             return
         limit = (width(self._err) or _DEFAULT_WIDTH) - 1
-        self._err.write("\r\x1b[K" + printable(text)[:limit])
-        self._err.flush()
-        self._transient = True
+        shown = printable(text)[:limit]
+        complain(self._erasing() + shown, self._err)
+        self._transient = len(shown)
 
     def picture(self, lines: Sequence[str]) -> None:
         """Lines of block characters, dark on light; only on a terminal that can show them whole."""
@@ -139,21 +166,28 @@ class Output:
     def prompt(self, text: str) -> None:
         """The beginning of a question; what is typed follows on the same line."""
         self._settle()
-        self._err.write(printable(text))
-        self._err.flush()
+        complain(printable(text), self._err)
 
     def _say(self, text: str) -> None:
         self._settle()
-        self._out.flush()  # keep the order, when both go to one place
-        self._err.write(text + "\n")
-        self._err.flush()
+        self.flush()  # keep the order, when both go to one place
+        complain(text + "\n", self._err)
 
     def _settle(self) -> None:
         """Take the progress line away before anything else is said."""
         if self._transient:
-            self._err.write("\r\x1b[K")
-            self._err.flush()
-            self._transient = False
+            complain(self._erasing(), self._err)
+            self._transient = 0
+
+    def _erasing(self) -> str:
+        """What takes the progress line away; on a terminal that knows no sequence it is written over."""
+        return "\r\x1b[K" if self._erases else "\r" + " " * self._transient + "\r"
+
+    def _json(self, value: Mapping[str, object], *, indent: int | None) -> str:
+        """JSON in which what a terminal would obey is escaped, as JSON can have it anywhere (RFC 8259 §7)."""
+        text = json.dumps(value, indent=indent, ensure_ascii=not self._is_unicode)
+        lines = ("".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line) for line in text.split("\n"))
+        return text + "\n" if text.replace("\n", "").isprintable() else "\n".join(lines) + "\n"
 
     def _paint(self, text: str, code: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self._out_color and text else text

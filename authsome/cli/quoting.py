@@ -25,7 +25,7 @@ def render(variables: Mapping[str, str], style: str) -> str:
         if "\0" in value:
             raise UsageError(f"{name} holds a NUL byte, which no environment can")
     if style == "json":
-        return json.dumps(dict(variables), indent=2, ensure_ascii=False) + "\n"
+        return json.dumps(dict(variables), indent=2) + "\n"
     return "".join(_STYLES[style](name, value) + "\n" for name, value in variables.items())
 
 

@@ -5,7 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Protocol
 
 from authsome.cli.arguments import Arguments, Parser
-from authsome.cli.main import COMMANDS, GLOBAL_FLAGS, Command
+from authsome.cli.main import COMMANDS, GLOBAL_FLAGS, Command, OutputLost, complain
 from authsome.cli.output import Output
 from authsome.errors import AuthsomeError, Cancelled, UsageError
 
@@ -28,7 +28,7 @@ def start(command: Command | None, words: list[str], flags: set[str]) -> int:
         told = error
     except KeyboardInterrupt:
         told = Cancelled("cancelled")
-    except BrokenPipeError:
+    except (BrokenPipeError, OutputLost):
         raise
     except Exception as error:  # noqa: BLE001  # the last place where a fault can be told in a line
         told = _unexpected(error)
@@ -77,11 +77,13 @@ def _load(command: Command) -> _Module:
 
 
 def _output(flags: set[str]) -> Output:
+    is_dumb = os.environ.get("TERM") == "dumb"
     return Output(
         as_json="json" in flags,
         quiet="quiet" in flags,
         verbose="verbose" in flags,
-        color="no-color" not in flags and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",
+        color="no-color" not in flags and not os.environ.get("NO_COLOR") and not is_dumb,
+        erases=not is_dumb,
     )
 
 
@@ -102,13 +104,17 @@ def _without_command(words: list[str], flags: set[str], output: Output) -> int:
     family, size = _family(stem, names), len(stem.split())
     if not words or (words[0] == "help" and not words[1:]):
         asked = "help" in flags or bool(words)
-        (output.raw if asked else sys.stderr.write)(pages.overview())
+        if not asked and output.as_json:
+            raise UsageError("no command was given")
+        output.page(pages.overview(), asked=asked)
         return 0 if asked else UsageError.exit_status
     if words[0] == "help":
         return start(_named(words[1:]), words[1:], flags | {"help"})
-    if family and (len(words) == size or words[size] in {"--help", "-h"}):
-        asked = "help" in flags or len(words) > size
-        (output.raw if asked else sys.stderr.write)(pages.family(stem))
+    if family and all(word in GLOBAL_FLAGS for word in words[size:]):
+        asked = "help" in flags | {GLOBAL_FLAGS[word] for word in words[size:]}
+        if not asked and output.as_json:
+            raise UsageError(f"{stem} needs a command", hint=f"see `authsome {stem} --help`")
+        output.page(pages.family(stem), asked=asked)
         return 0 if asked else UsageError.exit_status
     raise _unknown(words, names, stem)
 
@@ -140,19 +146,27 @@ def _unknown(words: list[str], names: list[str], stem: str) -> UsageError:
 def _help(parser: Parser, output: Output) -> int:
     from authsome.cli import help as pages  # noqa: PLC0415
 
-    output.raw(pages.page(parser))
+    output.page(pages.page(parser), asked=True)
     return 0
 
 
 def _unexpected(error: Exception) -> AuthsomeError:
-    """A fault of ours in one line: where it happened, never what it held, which may be a secret."""
+    """A file that cannot be used, by its name; else a fault of ours in one line: where it happened, never what it held.
+
+    That may be a secret.
+    """
     import traceback  # noqa: PLC0415
 
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return AuthsomeError(
+            f"{os.fsdecode(error.filename)}: {error.strerror.lower()}",
+            hint="look at its owner and mode, and at the disk; `authsome doctor` checks what is ours",
+        )
     frames = traceback.extract_tb(error.__traceback__)
     where = f"{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}" if frames else "nowhere"  # noqa: PTH119
     if os.environ.get("AUTHSOME_LOG_LEVEL", "").lower() == "debug":
         for frame in frames:
-            sys.stderr.write(f"  {frame.filename}:{frame.lineno} {frame.name}\n")
+            complain(f"  {frame.filename}:{frame.lineno} {frame.name}\n", sys.stderr)
         hint = "this is a fault of authsome; please report it"
     else:
         hint = "this is a fault of authsome; AUTHSOME_LOG_LEVEL=debug shows where it comes from"

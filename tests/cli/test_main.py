@@ -150,13 +150,58 @@ def test_a_reader_that_has_enough_is_no_error(program: Program):
     assert (process.returncode, err) == (0, b"")
 
 
-def test_a_full_disk_is_told(program: Program):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["--version", "--json"], ["list"], ["list", "--json"], ["log", "export"]]
+)
+def test_a_full_disk_is_told(daemon: Program, words, unbuffered):
+    """Also when it is full before the end, which is when a buffer is, or there is none."""
+    environment = daemon.environment({"PYTHONUNBUFFERED": unbuffered})
     with Path("/dev/full").open("wb") as full:
-        done = subprocess.run(
-            [*program.command, "--help"], stdout=full, stderr=subprocess.PIPE, env=program.environment(), check=False
-        )
+        command = [*daemon.command, *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environment, check=False)
     assert done.returncode == 1
     assert done.stderr == b"authsome: error: the output could not be written: no space left on device\n"
+
+
+@pytest.mark.parametrize("redirections", ["2>/dev/full", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_nobody_to_be_told_is_no_reason_for_another_status(daemon: Program, redirections):
+    command = ["sh", "-c", f'exec "$@" {redirections}', "sh", *daemon.command, "get", "openai"]
+    assert subprocess.run(command, env=daemon.environment(), check=False).returncode == 3
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["whoami"], ["login", "openai", "--stdin"]])
+def test_a_closed_stream_leads_nowhere(daemon: Program, words):
+    """Without that, the socket to the daemon would have the number of standard output."""
+    for redirections, status in ((">&-", 0), ("<&-", 0)):
+        command = ["sh", "-c", f'exec "$@" {redirections}', "sh", *daemon.command, *words]
+        key = b"sk-proj-0123456789abcdefghijABCDEFGHIJ_-k"
+        environment = daemon.environment()
+        done = subprocess.run(command, input=key, capture_output=True, env=environment, check=False)
+        assert b"unexpected" not in done.stderr
+        assert b"Traceback" not in done.stderr
+        if "login" not in words:
+            assert (done.returncode, done.stderr) == (status, b"")
+        elif redirections == "<&-":
+            assert done.returncode == 2
+            assert b"nothing on standard input" in done.stderr
+
+
+@pytest.mark.parametrize("words", [["--json"], ["--json", "identity"], ["identity", "--json"], ["daemon", "--json"]])
+def test_no_command_under_json_is_an_object_too(program: Program, words):
+    done = program(*words)
+    assert (done.returncode, json.loads(done.stdout)["error"], done.stderr) == (2, "usage", "")
+
+
+def test_a_file_that_cannot_be_used_is_named(daemon: Program):
+    """It is no fault of ours, and so not told as one."""
+    blocked = daemon.directory / "blocked"
+    blocked.mkdir(mode=0o700)
+    (blocked / "identities").touch(mode=0o600)
+    done = daemon("identity", "list", env={"AUTHSOME_HOME": str(blocked)})
+    assert done.returncode == 1
+    assert f"{blocked / 'identities'}: not a directory" in done.stderr
+    assert "hint: look at its owner" in done.stderr
 
 
 def test_a_fault_of_ours_is_one_line_without_its_content(tmp_path):

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from authsome.cli.output import Output, printable
-from authsome.errors import ConnectionNotFound
+from authsome.errors import ConnectionNotFound, UsageError
 
 
 class Terminal(io.StringIO):
@@ -39,6 +39,31 @@ def test_no_control_character_gets_through(text):
 @pytest.mark.parametrize("text", ["plain", "ü", "a b", "鍵", "…"])
 def test_what_can_be_shown_is_shown(text):
     assert printable(text) == text
+
+
+@pytest.mark.parametrize("text", ["a\x9b2Jb", "a\u202eb", "a\x7fb", "a\U000e0001b", "a\udcffb"])
+def test_json_on_a_terminal_is_as_inert_and_says_the_same(text):
+    # SEC-185
+    output, out, _ = made(as_json=True)
+    output.result({"a": [text], "ü": "鍵"})
+    output.record({"a": text})
+    assert out.getvalue().replace("\n", "").isprintable()
+    *lines, last = out.getvalue().splitlines()
+    assert json.loads("\n".join(lines)) == {"a": [text], "ü": "鍵"}
+    assert json.loads(last) == {"a": text}
+
+
+def test_what_has_to_be_exact_is_refused_where_it_cannot_be():
+    """An escape in place of a character would be another key."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    output = Output(stdout=stream, stderr=io.StringIO())
+    output.line("é")
+    output.raw("plain\n")
+    with pytest.raises(UsageError) as refused:
+        output.raw("KEY=é\n")
+    assert "ascii" in refused.value.message
+    stream.flush()
+    assert stream.buffer.getvalue() == b"\\xe9\nplain\n"
 
 
 def test_an_error_is_two_lines_in_lower_case():
@@ -98,3 +123,15 @@ def test_a_progress_line_gives_way():
     output, _, err = made()
     output.progress("waiting")
     assert err.getvalue() == ""
+
+
+def test_a_terminal_that_knows_no_sequence_gets_none():
+    output, _, err = made(terminal=True, color=False, erases=False)
+    output.progress("waiting for long")
+    output.progress("waiting")
+    output.note("done")
+    assert "\x1b" not in err.getvalue()
+    shown = ""
+    for part in err.getvalue().split("\r"):  # as a carriage does it
+        shown = part + shown[len(part) :]
+    assert shown.rstrip() == "done"
