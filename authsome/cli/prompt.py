@@ -9,14 +9,17 @@ import signal
 import sys
 import termios
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
+from authsome.cli.main import complain
 from authsome.cli.output import Output
 from authsome.errors import Cancelled, UsageError
 from authsome.secret import Secret
 
 _LIMIT = 64 * 1024  # characters; a service account's JSON key on one line has under 4,000
+_FATAL = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Signals whose default is to end the process with the terminal as it is; the last is Ctrl-\\."""
 _ENTER, _END, _ERASE, _KILL = "\r\n", "\x04", "\x08\x7f", "\x15"
 
 
@@ -141,12 +144,14 @@ def _read(descriptor: int) -> str:
         except UnicodeDecodeError as error:
             if error.reason != "unexpected end of data":
                 return data.decode("utf-8", "replace")
-            data += os.read(descriptor, 1)
+            more = os.read(descriptor, 1)
+            if not more:
+                raise Cancelled("cancelled") from None
+            data += more
 
 
 def _echo(text_: str) -> None:
-    sys.stderr.write(text_)
-    sys.stderr.flush()
+    complain(text_, sys.stderr)
 
 
 @contextmanager
@@ -160,7 +165,7 @@ def _unechoed(descriptor: int) -> Iterator[None]:
     during[3] &= ~(termios.ECHO | termios.ICANON)
     during[6][termios.VSUSP] = b"\0"
     during[6][termios.VMIN], during[6][termios.VTIME] = 1, 0
-    handler = signal.signal(signal.SIGTERM, _terminated)
+    handlers = {number: signal.signal(number, _terminated) for number in _FATAL}
     try:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, during)
         yield
@@ -168,8 +173,10 @@ def _unechoed(descriptor: int) -> Iterator[None]:
         _echo("\r\n")
         raise Cancelled("cancelled") from None
     finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
-        signal.signal(signal.SIGTERM, handler)
+        with suppress(termios.error):  # the terminal is gone
+            termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _terminated(_number: int, _frame: FrameType | None) -> None:

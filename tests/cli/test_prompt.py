@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from authsome.cli import prompt
+from authsome.errors import Cancelled
 from fakes import terminal
-from fakes.terminal import CTRL_D, CTRL_Z, Terminal
+from fakes.terminal import CTRL_BACKSLASH, CTRL_D, CTRL_Z, Terminal
 
 ASK = """
 import sys
@@ -93,14 +95,32 @@ def test_breaking_off_restores_the_terminal(asked, kind, end):
         assert tty.echoes()
 
 
-def test_a_signal_restores_the_terminal(asked):
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda tty: os.kill(child_of(tty), signal.SIGTERM),
+        lambda tty: os.kill(child_of(tty), signal.SIGHUP),
+        lambda tty: tty.send(CTRL_BACKSLASH),
+    ],
+    ids=["SIGTERM", "SIGHUP", "ctrl-backslash"],
+)
+def test_a_signal_restores_the_terminal(asked, end):
     with asked("secret") as tty:
         tty.expect("API key: ")
         tty.send(b"half")
         tty.expect(r"\*{4}")
-        os.kill(child_of(tty), signal.SIGTERM)
+        end(tty)
         tty.expect("cancelled: terminated")
+        assert tty.wait() == 11
         assert tty.echoes()
+
+
+def test_input_that_ends_within_a_character_ends_the_question():
+    reader, writer = os.pipe()
+    os.write(writer, b"\xe2\x82")
+    os.close(writer)
+    with os.fdopen(reader, "rb"), pytest.raises(Cancelled):
+        prompt._read(reader)
 
 
 def test_ctrl_z_does_not_open_the_secret(asked):
