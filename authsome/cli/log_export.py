@@ -1,12 +1,12 @@
 """`log export`: the log as lines of JSON that can be checked anywhere, or as records for a collector (OTLP)."""
 
 import os
-import sys
+import secrets
 import urllib.parse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TextIO
+from pathlib import Path
 
 from authsome import clock
 from authsome.cli import times
@@ -59,8 +59,8 @@ def run_export(args: Arguments, context: Context) -> int:
         count = sender.send(begun, _pages(context, begun))
         place = sender.url
     else:
-        with _opened(file) as stream:
-            count = _write(stream, begun, context)
+        with _opened(file, context) as write:
+            count = _write(write, begun, context)
         place = file or ""
     _tell(context, begun, count, place)
     return 0
@@ -93,28 +93,45 @@ def _pages(context: Context, begun: Begun) -> Iterator[Sequence[Mapping[str, obj
         context.output.progress(f"exported up to entry {after:,} of {begun.upto:,}")
 
 
-def _write(stream: TextIO, begun: Begun, context: Context) -> int:
+def _write(write: Callable[[str], object], begun: Begun, context: Context) -> int:
     count = 0
-    stream.write(log_export.render(begun.header) + "\n")
+    write(log_export.render(begun.header) + "\n")
     for page in _pages(context, begun):
-        stream.write("".join(log_export.render(entry) + "\n" for entry in page))
+        write("".join(log_export.render(entry) + "\n" for entry in page))
         count += len(page)
     if begun.checkpoint is not None:
-        stream.write(log_export.render(begun.checkpoint) + "\n")
+        write(log_export.render(begun.checkpoint) + "\n")
     return count
 
 
 @contextmanager
-def _opened(file: str | None) -> Iterator[TextIO]:
+def _opened(file: str | None, context: Context) -> Iterator[Callable[[str], object]]:
+    """Where the lines go. A file is private, and takes the place of one that is there only when it is whole."""
     if file is None:
-        yield sys.stdout
+        yield context.output.raw
         return
+    path = Path(file)
+    is_replaced = path.is_file() or not path.exists()  # not a pipe or a device
+    if is_replaced:
+        path = path.resolve()
+    target = path.with_name(f".{path.name}.{secrets.token_hex(8)}") if is_replaced else path
+    flags = os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW if is_replaced else 0
     try:
-        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii", newline="\n") as stream:
-            yield stream
+        descriptor = os.open(target, os.O_WRONLY | os.O_CLOEXEC | flags, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii", newline="\n") as stream:
+                yield stream.write
+                stream.flush()
+                if is_replaced:
+                    os.fsync(descriptor)
+            if is_replaced:
+                target.replace(path)
+        except BaseException:
+            if is_replaced:
+                target.unlink(missing_ok=True)
+            raise
     except OSError as error:
-        raise StorageFailed(f"{file} could not be written: {error.strerror}", hint=None) from error
+        raise StorageFailed(f"{file} could not be written: {(error.strerror or str(error)).lower()}") from error
 
 
 def _tell(context: Context, begun: Begun, count: int, place: str) -> None:

@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 
+from authsome.cli import log_export
 from fakes import collector as collectors
 from fakes import patience
 from fakes.program import Program
@@ -177,6 +178,51 @@ def test_an_export_goes_to_standard_output_and_into_another_program(logged: Prog
     refused = logged("log", "export", "--json")
     assert refused.returncode == 2
     assert "--output" in refused.stdout
+
+
+def test_an_export_is_private_and_takes_the_place_of_an_older_one_when_it_is_whole(logged: Program):
+    """What was there may have been open to others; it stays until there is better."""
+    file = logged.directory / "audit.ndjson"
+    file.write_text("old\n")
+    file.chmod(0o644)
+    refused = logged("log", "export", "--output", str(file), env={"AUTHSOME_DAEMON_URL": "http://127.0.0.1:9"})
+    assert refused.returncode == 9
+    assert file.read_text() == "old\n"
+    link = logged.directory / "link.ndjson"
+    link.symlink_to(file)
+    assert logged("log", "export", "--output", str(link)).returncode == 0
+    assert link.is_symlink()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert logged("log", "verify", "--file", str(file)).returncode == 0
+    assert [each.name for each in logged.directory.iterdir() if "ndjson" in each.name and each.name[0] == "."] == []
+
+
+def test_an_export_that_breaks_off_leaves_what_was_there(logged: Program):
+    file = logged.directory / "audit.ndjson"
+    file.write_text("old\n")
+
+    def breaking_off() -> None:
+        with log_export._opened(str(file), None) as write:  # type: ignore[arg-type]  # for standard output alone
+            write("half\n")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        breaking_off()
+    assert file.read_text() == "old\n"
+    assert [each.name for each in file.parent.iterdir() if "audit" in each.name] == ["audit.ndjson"]
+
+
+@pytest.mark.parametrize("place", ["missing/audit.ndjson", "."])
+def test_where_an_export_cannot_go_is_said_and_not_blamed_on_the_disk_alone(logged: Program, place):
+    done = logged("log", "export", "--output", place, cwd=logged.directory)
+    assert done.returncode == 9
+    assert f"{place} could not be written: " in done.stderr
+    assert "can be written to" in done.stderr
+
+
+def test_an_export_goes_into_a_pipe(logged: Program):
+    done = logged("log", "export", "--output", "/dev/stdout")
+    assert [json.loads(line).get("id") for line in done.stdout.splitlines()][-1] is None
 
 
 def test_since_begins_an_export_further_on(logged: Program):
