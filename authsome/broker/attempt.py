@@ -23,6 +23,20 @@ from authsome.secret import Secret
 _OTHERWISE: Final = "choose another way to log in with --flow"
 
 
+def check_flow(provider: Provider, flow: Flow) -> None:
+    """Refuse a login by a flow whose endpoint neither the definition nor the issuer has named.
+
+    Raises:
+        EndpointRefused: there is none.
+    """
+    oauth = provider.oauth
+    assert oauth is not None
+    if flow is Flow.DEVICE_CODE and oauth.device_authorization_url is None:
+        raise EndpointRefused(f"{provider.name} offers no login by device code", hint=_OTHERWISE)
+    if flow in {Flow.PKCE, Flow.DCR_PKCE} and not oauth.authorization_url:
+        raise EndpointRefused(f"{provider.name} offers no login in a browser", hint=_OTHERWISE)
+
+
 def client_of(login: AwaitingCallback | AwaitingDevice) -> ClientCredentials:
     """The OAuth client of an attempt."""
     return ClientCredentials(client_id=login.client_id, client_secret=login.client_secret, method=login.client_method)
@@ -59,6 +73,7 @@ class Attempt:
 
     def start(self, client: ClientCredentials, *, redirect_uri: str) -> AwaitingCallback | AwaitingDevice | Earned:
         """What follows once the client is known: a URL to open, a code to enter, or the token at once."""
+        check_flow(self.provider, self.request.flow)
         if self.request.flow is Flow.CLIENT_CREDENTIALS:
             return self._grant_to_client(client)
         if self.request.flow is Flow.DEVICE_CODE:
@@ -129,8 +144,6 @@ class Attempt:
 
     def _send_to_provider(self, client: ClientCredentials, redirect_uri: str) -> AwaitingCallback:
         oauth = self.oauth
-        if not oauth.authorization_url:
-            raise EndpointRefused(f"{self.provider.name} offers no login in a browser", hint=_OTHERWISE)
         verifier = pkce.new_verifier()
         state = authorization.new_state()
         url = authorization.authorization_url(
@@ -157,8 +170,6 @@ class Attempt:
 
     def _ask_for_code(self, client: ClientCredentials) -> AwaitingDevice:
         oauth = self.oauth
-        if oauth.device_authorization_url is None:
-            raise EndpointRefused(f"{self.provider.name} offers no login by device code", hint=_OTHERWISE)
         asked = device.authorization_request(oauth, client, scopes=self.request.scopes)
         response = self.context.send(asked, self.provider.allow_private_addresses)
         now = self.context.clock()

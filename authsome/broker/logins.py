@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from authsome.broker import discovery, oauth_clients, questions, registration, verify
-from authsome.broker.attempt import Attempt, Earned, client_of
+from authsome.broker.attempt import Attempt, Earned, check_flow, client_of
 from authsome.broker.context import Context
 from authsome.broker.device import Answer, Desk, Polls
 from authsome.broker.providers import ADMINS_ONLY, Providers
@@ -362,13 +362,19 @@ class Logins:
         return self._providers.examine(caller, found, source=address.host).provider, True
 
     def _prepared(self, request: LoginRequest) -> LoginRequest:
-        """The request with the endpoints that the issuer's metadata names, when the definition names none."""
+        """The request with the endpoints that the issuer's metadata names, when the definition names none.
+
+        Raises:
+            EndpointUnreachable, EndpointRefused: the metadata cannot be had, or names none for this flow.
+        """
         provider = self.provider(request)
         assert provider.oauth is not None
         if not provider.oauth.needs_discovery:
             return request
         oauth = discovery.completed(self._context, request.vault_id, provider.oauth, request.variables)
-        return replace(request, definition=replace(provider, oauth=oauth))
+        completed = replace(provider, oauth=oauth)
+        check_flow(completed, request.flow)
+        return replace(request, definition=completed)
 
     def _client(self, request: LoginRequest) -> ClientCredentials | None:
         """The OAuth client that earlier logins of this kind used; one that is an account itself is never another's."""

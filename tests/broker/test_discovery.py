@@ -9,7 +9,7 @@ import pytest
 
 from authsome.broker.logins import Wanted
 from authsome.errors import AuthsomeError, EndpointRefused, ProviderInvalid, RequestInvalid
-from authsome.models.login import AwaitingCallback, AwaitingInput, Completed, Failed, Login
+from authsome.models.login import AwaitingCallback, AwaitingInput, Completed, Failed, Flow, Login
 from authsome.secret import Secret
 from fakes import definitions, mcp
 from fakes.api import Answer, ApiServer
@@ -328,6 +328,17 @@ def test_an_issuer_completes_a_definition(house, api_server):
     provider = house.context.catalog.get("acme")
     house.broker.refresher.fresh(house.owner, provider, house.stored("acme"), rejected=False)
     assert [each.form["grant_type"] for each in api_server.to("/token")] == ["authorization_code", "refresh_token"]
+
+
+@pytest.mark.parametrize(("flow", "said"), [(None, "in a browser"), (Flow.DEVICE_CODE, "by device code")])
+def test_an_issuer_that_names_no_endpoint_for_a_flow(house, api_server, flow, said):
+    """The login is refused at once, before anybody is asked for a client that it could not use."""
+    issuer = mcp.describe(api_server, authorization_endpoint=None, registration_endpoint=None)
+    house.define(definitions.issuer_only(issuer, scopes=["read"]))
+    name = str(definitions.issuer_only(issuer)["name"])
+    with pytest.raises(EndpointRefused, match=f"{name} offers no login {said}") as told:
+        house.broker.logins.begin(house.owner, Wanted(provider=name, flow=flow, variables={}))
+    assert "--flow" in str(told.value.hint)
 
 
 def test_a_refresh_goes_by_what_the_issuer_said_within_a_day(house, api_server):
