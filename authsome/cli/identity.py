@@ -191,7 +191,9 @@ def run_revoke(args: Arguments, context: Context) -> int:
     context.refuse_inside_run("change what may act")
     handle = args.text("handle")
     if not args.flag("yes"):
-        prompt.agree(context.output, f"{handle} will never act again, and its runs end. Revoke it?")
+        prompt.agree(
+            context.output, f"{handle} will never act again, and its runs end.{_last(handle, context)} Revoke it?"
+        )
     answer = context.daemon.call("POST", f"/identities/{segments.named(handle)}/revoke", {})
     if context.output.as_json:
         context.output.result(answer)
@@ -201,6 +203,23 @@ def run_revoke(args: Arguments, context: Context) -> int:
     if path.exists():
         context.output.hint(f"its key is of no more use: rm '{path}'")
     return 0
+
+
+def _last(handle: str, context: Context) -> str:
+    """What else is to be known before the last identity is revoked that could make another one act."""
+    if context.output.as_json or not prompt.possible():  # nobody is there to be told
+        return ""
+    listed = objects(context.daemon.call("GET", "/identities"), "identities")
+    acting = {each.get("handle") for each in listed if each.get("status") == "active" and not _is_limited(each)}
+    if acting != {handle}:
+        return ""
+    return (
+        " No other acts for you without limits: unless you sign in to the dashboard by a password, nobody can any more."
+    )
+
+
+def _is_limited(listed: JsonObject) -> bool:
+    return any(member(listed, "limits").values())
 
 
 def _print(drawn: keys.ActiveIdentity, context: Context) -> int:

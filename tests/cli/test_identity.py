@@ -158,10 +158,23 @@ def test_a_revoked_identity_is_done(daemon: Program):
     assert daemon("whoami", env=env).returncode == 10
     assert {each: row["status"] for each, row in handles(daemon).items()} == {mine: "active", "ci": "revoked"}
     with daemon.on_terminal("identity", "revoke", mine) as terminal:
-        terminal.expect("will never act again")
+        terminal.expect("will never act again, and its runs end. No other acts for you without limits")
         terminal.send_line("n")
         assert terminal.wait() == 11
     assert daemon("whoami").returncode == 0
+
+
+def test_the_last_identity_is_not_revoked_by_mistake(daemon: Program):
+    """It is said that it is the last, and only of the last: one that is limited could not make another act."""
+    mine = daemon.json("whoami")["identity"]["handle"]
+    env = claim.printed(daemon)
+    claim.confirm(daemon, env)
+    for limit, said in ((["--none"], "its runs end. Revoke"), (["--methods", "GET"], "its runs end. No other acts")):
+        assert daemon("identity", "limit", "ci", *limit).returncode == 0
+        with daemon.on_terminal("identity", "revoke", mine) as terminal:
+            terminal.expect(said)
+            terminal.send_line("n")
+            assert terminal.wait() == 11
 
 
 def test_a_runs_child_changes_nothing(daemon: Program):
