@@ -301,6 +301,33 @@ def ownership_problem(status: os.stat_result) -> str | None:
     return "has more than one name (hard link)" if status.st_nlink > 1 else None
 
 
+def authorship_problem(status: os.stat_result) -> str | None:
+    """Why somebody else may have written a file, in words that follow its path; None if nobody can have."""
+    if problem := ownership_problem(status):
+        return problem
+    return "can be written by others" if stat.S_IMODE(status.st_mode) & 0o022 else None
+
+
+def read_own(path: Path) -> bytes:
+    """Read whole what is decided by, and is no secret: others may read it, and must not have written it.
+
+    Raises:
+        UnsafeFile: they may have, or it is a symbolic link.
+        OSError: as open(2), FileNotFoundError included.
+    """
+    hint = f"look through it, then copy it anew: {path}"
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if path.is_symlink():
+            raise UnsafeFile(f"{path} is a symbolic link", hint=hint) from error
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        if problem := authorship_problem(os.fstat(descriptor)):
+            raise UnsafeFile(f"{path} {problem}", hint=hint)
+        return file.read(_READ_LIMIT)
+
+
 def read_private(path: Path) -> bytes:
     """Read a private file whole.
 

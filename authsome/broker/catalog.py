@@ -5,7 +5,6 @@ overrides the bundled definition under its own name, in a file that belongs to t
 """
 
 import os
-import stat
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from authsome.errors import ProviderInvalid, ProviderNotFound
-from authsome.home import ownership_problem
+from authsome.home import authorship_problem
 from authsome.message import clean_line, json_object
 from authsome.models import provider as definition
 from authsome.models import summary, upstream
@@ -394,9 +393,8 @@ def _read_file(path: Path) -> bytes:
         what = "is a symbolic link" if path.is_symlink() else f"cannot be read: {error.strerror}"
         raise ProviderInvalid(f"{shown}: {what}", hint=f"put a file of your own there: {place}") from error
     try:
-        distrust = _distrust(os.fstat(descriptor))
-        if distrust:
-            raise ProviderInvalid(f"{shown}: {distrust}", hint=f"look through it, then copy it anew: {place}")
+        if problem := authorship_problem(os.fstat(descriptor)):  # others may read it: it holds no secret
+            raise ProviderInvalid(f"{shown}: {problem}", hint=f"look through it, then copy it anew: {place}")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             data = file.read(FILE_LIMIT + 1)
     finally:
@@ -404,12 +402,6 @@ def _read_file(path: Path) -> bytes:
     if len(data) > FILE_LIMIT:
         raise ProviderInvalid(f"{shown}: is larger than {FILE_LIMIT // 1024} KiB")
     return data
-
-
-def _distrust(status: os.stat_result) -> str | None:
-    """Why a file might be somebody else's doing; None if it cannot. Others may read it: it holds no secret."""
-    is_writable = stat.S_IMODE(status.st_mode) & 0o022
-    return ownership_problem(status) or ("can be written by others" if is_writable else None)
 
 
 def _check_claims(custom: Provider, source: str, bundled: _Bundled) -> None:

@@ -34,6 +34,7 @@ from authsome.home import (
     Settings,
     make_private_directory,
     read_config,
+    read_own,
     read_private,
     sync_directory,
     write_config,
@@ -175,8 +176,8 @@ def _fill(  # noqa: PLR0913  # as above
             files[_KEY] = as_text(key).encode() + b"\n"
         with suppress(FileNotFoundError):
             files[_CONFIG] = read_private(home.config)
-        files |= _directory(home.providers, "providers", ".json")
-        identities = _directory(home.identities, "identities", ".key") if with_identities else {}
+        files |= _directory(home.providers, "providers", ".json", read_own)  # as the catalogue reads them
+        identities = _directory(home.identities, "identities", ".key", read_private) if with_identities else {}
         manifest = Manifest(
             created_at=now.isoformat(timespec="seconds"),
             version=version,
@@ -196,9 +197,9 @@ def _fill(  # noqa: PLR0913  # as above
     return manifest
 
 
-def _directory(path: Path, name: str, suffix: str) -> dict[str, bytes]:
+def _directory(path: Path, name: str, suffix: str, read: Callable[[Path], bytes]) -> dict[str, bytes]:
     found = sorted(path.glob(f"*{suffix}")) if path.is_dir() else []
-    return {f"{name}/{each.name}": read_private(each) for each in found if _NAMES.fullmatch(f"{name}/{each.name}")}
+    return {f"{name}/{each.name}": read(each) for each in found if _NAMES.fullmatch(f"{name}/{each.name}")}
 
 
 def _entry(name: str, size: int, now: datetime) -> tarfile.TarInfo:

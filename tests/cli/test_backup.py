@@ -23,6 +23,7 @@ from authsome.vault.backup import Lock, Unlock
 from authsome.vault.database import Database
 from authsome.vault.lock import HomeLock
 from cli.conftest import OPENAI_KEY
+from fakes import definitions
 from fakes.ports import free_port
 from security import adversary
 from vault.test_master_key import Keeping
@@ -89,6 +90,18 @@ def test_a_home_on_another_machine(connected, pair, by):
         listed = subprocess.run(["age", "-d", "-i", key_file, file], check=True, capture_output=True).stdout
         with tarfile.open(fileobj=io.BytesIO(listed)) as archive:
             assert "server/store.db" in archive.getnames()
+
+
+@pytest.mark.parametrize(("mode", "problem"), [(0o644, None), (0o666, "can be written by others")])
+def test_a_definition_that_the_catalogue_takes_is_saved(connected, mode, problem):
+    """One that was put there by hand is readable to others, most often; what they may have written is not taken on."""
+    (connected.home / "providers").mkdir(mode=0o700, exist_ok=True)
+    path = connected.home / "providers" / "acme.json"
+    path.write_text(json.dumps(definitions.keyed("https://api.acme.example") | {"name": "acme"}))
+    path.chmod(mode)
+    done = connected("admin", "backup", str(connected.directory / "backup.age"), "--stdin", input=PASSPHRASE)
+    assert (done.returncode == 0) is (problem is None), done.stderr
+    assert problem is None or f"{path} {problem}" in done.stderr
 
 
 def test_a_vault_that_is_there_is_kept_unless_forced(connected):
