@@ -68,4 +68,4 @@ def readable(what: str) -> Iterator[None]:
     try:
         yield
     except (ValueError, TypeError, OverflowError, LookupError) as error:
-        raise VaultDamaged(f"the record of {what} is damaged") from error
+        raise VaultDamaged(f"the record of {what} is damaged", hint="run `authsome doctor`") from error

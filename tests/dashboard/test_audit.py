@@ -2,6 +2,8 @@
 
 import json
 import re
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -85,6 +87,18 @@ def test_checking_the_record(daemon, page):
     page.open(f"{daemon.url}/audit")
     page.click('form[action="/ui/audit/chain"] button')
     page.wait_for_text("as they were written")
+
+
+def test_checking_a_record_that_was_changed(daemon):
+    """Says which entry it is, once."""
+    owner = Visitor.of(daemon).enter(daemon)
+    with closing(sqlite3.connect(daemon.home / "server" / "store.db", timeout=60, isolation_level=None)) as store:
+        for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'audit'"):
+            store.execute(f"DROP TRIGGER {name}")
+        store.execute("UPDATE audit SET detail = 'another' WHERE id = 1")
+    body = owner.submit("/audit", "/ui/audit/chain").body
+    assert "Entry 1 was changed" in body
+    assert "Entry 1:" not in body
 
 
 def test_exporting_the_log(daemon, tmp_path):

@@ -28,6 +28,16 @@ def test_claiming_in_a_browser(daemon, agent, page, open_dashboard, presentable)
     page.wait_for_text("has been used")
 
 
+def test_claiming_for_a_program(daemon, agent):
+    """The answer says for whom."""
+    _, process, link, _ = agent
+    assert daemon("admin", "principals", "add", "ci").returncode == 0
+    owner = Visitor.of(daemon).enter(daemon)
+    answer = owner.submit(link, f"{link}/confirm", {"owner": "ci"})
+    assert "agent may act for ci from now on" in answer.body
+    assert process.wait(60) == 0
+
+
 def test_refusing_without_script(daemon, agent, page):
     """Whoever asked is told no, and may do nothing. # SEC-20"""
     environment, process, link, _ = agent

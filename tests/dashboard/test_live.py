@@ -197,10 +197,10 @@ def test_the_principals(daemon, page, watched, presentable):
     fields = {"name": "Bob", "password": "correct horse battery", "username": "bob@example.org"}
     assert visitor.submit(path, path, fields).status == 303
     page.wait_for_text("2 principals")
-    assert page.texts(".acts > .fresh strong") == ["Bob"]
+    assert page.texts(".rows > .fresh strong") == ["Bob"]
     page.wait_for_text("Nobody is invited who has not come yet")
     assert daemon("admin", "principals", "role", "bob@example.org", "admin").returncode == 0
-    page.wait_until("document.querySelectorAll('.acts .tag.good').length === 2")
+    page.wait_until("document.querySelectorAll('.rows .tag.good').length === 2")
     assert page.evaluate("document.querySelector('details.act').open"), "what somebody has opened stays so"
     presentable(page)
     assert daemon("admin", "principals", "remove", "bob@example.org", "--yes").returncode == 0
@@ -219,7 +219,7 @@ def test_the_providers_of_ones_own(daemon, page, watched, tmp_path):
     page.wait_for_text("2 definitions")
     assert daemon("remove", "keyed", "--yes").returncode == 0
     page.wait_for_text("1 definition\n")
-    assert page.texts(".acts a") == ["another"]
+    assert page.texts(".rows a") == ["another"]
     assert is_kept()
 
 

@@ -135,7 +135,7 @@ def test_in_place_of_a_bundled_one(daemon, page, open_dashboard):
     page.wait_for_text("The provider openai is registered")
     assert daemon.json("inspect", "openai")["source"] == "override"
     page.open(daemon.url + PAGE)
-    assert "in place of the bundled one" in page.text(".acts")
+    assert "in place of the bundled one" in page.text(".rows")
     page.click("details.act summary")
     page.click(f'form[action="{PAGE}/openai/remove"] button')
     page.wait_for_text("and the bundled one is back")
@@ -199,6 +199,6 @@ def test_a_definition_that_cannot_be_read(daemon):
     """Is listed as such, and can be removed."""
     (daemon.home / "providers" / "keyed.json").write_text("{")
     owner = Visitor.of(daemon).enter(daemon)
-    assert "cannot be read" in owner.get(PAGE).body
+    assert "cannot be used" in owner.get(PAGE).body
     assert owner.submit(PAGE, f"{PAGE}/keyed/remove").status == 303
     assert "There is none" in owner.get(PAGE).body

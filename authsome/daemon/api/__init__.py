@@ -100,7 +100,7 @@ class Api:
             raise told
         from authsome.daemon.dashboard import bridge  # noqa: PLC0415  # for browsers alone
 
-        page = bridge.error_page(told.http_status, told.message, told.hint or "the dashboard is at `/ui/`")
+        page = bridge.error_page(told.http_status, told.message, told.hint, back="/ui/")
         return html_response(page, status=told.http_status, headers=problem(told).headers)
 
     def begin(self, request: Request) -> Joint | None:

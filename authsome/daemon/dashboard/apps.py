@@ -21,6 +21,11 @@ PAGE: Final = 60  # cards of a page
 SHOWN: Final = 20  # connections on an app's page
 KINDS: Final[Mapping[str, str]] = {"": "All", "oauth": "OAuth", "device_code": "Device code", "api_key": "API key"}
 STATES: Final[Mapping[str, str]] = {"": "All", "connected": "Connected", "custom": "Your own"}
+SOURCES: Final[Mapping[str, str]] = {
+    "bundled": "bundled with Authsome",
+    "custom": "your own",
+    "override": "your own, in place of the bundled one",
+}
 FLOWS: Final[Mapping[Flow, str]] = {
     Flow.PKCE: "OAuth in the browser",
     Flow.DCR_PKCE: "OAuth, with a client that registers itself",
@@ -113,9 +118,9 @@ def one(view: One, token_for: TokenFor) -> Html:
     docs = view.docs_url if view.docs_url and url.is_link(view.docs_url) else None
     rows = html.join(connections.row(each, view.now) for each in view.connections)
     facts = [
-        ("Ways to connect", html.text(", ".join(FLOWS[flow] for flow in app.flows))),
+        ("Connect by", html.text(", ".join(FLOWS[flow] for flow in app.flows))),
         ("Sent only to", pieces.codes(view.hosts)),
-        ("Definition", html.text(app.source)),
+        ("Definition", html.text(SOURCES[app.source])),
     ]
     return html.render(
         "app",
@@ -129,7 +134,9 @@ def one(view: One, token_for: TokenFor) -> Html:
         else None,
         facts=html.join(html.render("detail", name=name, value=value) for name, value in facts if value),
         connected=_connected(view, rows) if rows else None,
-        connect=_connect(view, token_for) if app.problem is None else shell.problem(app.problem),
+        connect=_connect(view, token_for)
+        if app.problem is None
+        else shell.problem(f"its definition cannot be used: {app.problem}"),
     )
 
 

@@ -108,7 +108,7 @@ def _entry(recorded: Recorded, view: Log) -> Html:
     entry = recorded.entry
     what = "/".join(each for each in (entry.provider, entry.connection) if each)
     where = " ".join(each for each in (entry.method, f"{entry.host or ''}{entry.path or ''}") if each)
-    details = [html.clipped(each, most) for each, most in ((what, 130), (where, 240), (entry.detail, 160)) if each]
+    details = [html.clipped(each, most) for each, most in ((what, 130), (where, 270), (entry.detail, 150)) if each]
     return html.render(
         "entry",
         key=str(recorded.id),

@@ -184,7 +184,9 @@ def done_page(provider: str, done: Done) -> Html:
 
 
 def failed_page(provider: str, message: str, hint: str | None, *, back: str | None = None) -> Html:
-    """The login has failed, or was cancelled; `back` as in `Done`."""
+    """The login has failed, or was cancelled; `back` as in `Done`, and then no way to go on in the terminal is said."""
+    if back is not None and hint is not None and "authsome login" in hint:
+        hint = None
     content = html.render(
         "failed",
         monogram=monogram(provider),
@@ -213,15 +215,21 @@ def locked_page(*, is_new: bool) -> Html:
     return html.page(title, html.render("locked", title=title, lead=lead), refresh=str(WAIT), events=shell.EVENTS)
 
 
-def error_page(status: int, message: str, hint: str | None = None) -> Html:
-    """Anything else that went wrong in a browser."""
-    return html.page(HTTPStatus(status).phrase, error_content(status, message, hint))
+def error_page(status: int, message: str, hint: str | None = None, *, back: str | None = None) -> Html:
+    """Anything else that went wrong in a browser; `back` is where the dashboard begins, if that helps."""
+    return html.page(HTTPStatus(status).phrase, error_content(status, message, hint, back=back))
 
 
-def error_content(status: int, message: str, hint: str | None = None) -> Html:
+def error_content(status: int, message: str, hint: str | None = None, *, back: str | None = None) -> Html:
     """The same without a page around it."""
-    title = HTTPStatus(status).phrase
-    return html.render("error", status=status, title=title, message=html.sentence(message), hint=html.sentence(hint))
+    return html.render(
+        "error",
+        status=status,
+        title=HTTPStatus(status).phrase,
+        message=html.sentence(message),
+        hint=html.sentence(hint),
+        back=_back(back, "To the dashboard"),
+    )
 
 
 def _lead(form: InputForm) -> Html:

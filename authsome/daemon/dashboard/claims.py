@@ -61,6 +61,11 @@ def _owner(form: ClaimForm) -> Html | None:
     return None
 
 
-def answered(handle: str | None, within: str | None) -> Html:
-    """What was answered; without a handle it was no."""
-    return html.render("claimed", handle=handle, limits=html.sentence(within)) if handle else html.render("refused")
+def claimed(handle: str, owner: str, within: str) -> Html:
+    """It was answered with yes, for whom and within which limits."""
+    return html.render("claimed", handle=handle, owner=owner, limits=html.sentence(within))
+
+
+def refused() -> Html:
+    """It was answered with no."""
+    return html.render("refused")

@@ -10,7 +10,7 @@ from authsome.broker.usage import Day
 from authsome.daemon.dashboard import html, pieces, shell, times
 from authsome.daemon.dashboard.html import Html
 from authsome.daemon.dashboard.shell import TokenFor
-from authsome.models.connection import DEFAULT_CONNECTION, Connection, Kind
+from authsome.models.connection import DEFAULT_CONNECTION, Connection, Kind, Status
 from authsome.vault.usage import LastUse
 
 PATH: Final = "/ui/connections"
@@ -78,6 +78,11 @@ def row(shown: Shown, now: datetime, *, mend: TokenFor | None = None) -> Html:
     )
 
 
+def nothing() -> Html:
+    """What there is to do where nothing is connected."""
+    return pieces.empty(html.render("choose_app"), "authsome login github")
+
+
 def listing(view: Listing) -> Html:
     """The list, with its search."""
     rows = html.join(row(each, view.now) for each in view.rows)
@@ -87,9 +92,7 @@ def listing(view: Listing) -> Html:
     elif asked:
         shown = html.render("nothing", text="No connection fits.")
     else:
-        shown = pieces.empty(
-            "Nothing is connected yet. Choose an app, or log in from the terminal:", "authsome login github"
-        )
+        shown = nothing()
     return html.render(
         "connections",
         q=view.query.get("q"),
@@ -133,7 +136,9 @@ def _details(view: One) -> list[tuple[str, Html | str]]:
         ("Connected", times.moment(connection.created_at, now)),
         (
             "Last renewed",
-            times.moment(connection.updated_at, now) if connection.updated_at != connection.created_at else None,
+            times.moment(connection.updated_at, now)
+            if connection.updated_at != connection.created_at and connection.status is not Status.INVALID
+            else None,
         ),
         ("Sent only to", pieces.codes(view.hosts)),
         *((name, html.clipped(value, 600)) for name, value in list(connection.variables.items())[:_MOST_VARIABLES]),

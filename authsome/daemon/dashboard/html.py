@@ -93,9 +93,9 @@ def shortened(text: str) -> str:
     return text if len(text) <= _NAME else text[:_NAME] + _MORE
 
 
-def enumerated(words: Sequence[str], most: int = 8) -> Html:
-    """Names, one after the other; beyond so many it is only said how many more there are."""
-    shown = [clipped(word) for word in words[:most]]
+def enumerated(words: Sequence[str], most: int = 8, *, widest: int = 120) -> Html:
+    """Names, one after the other, each cut to so many bytes; beyond so many names it is only said how many more."""
+    shown = [clipped(word, widest) for word in words[:most]]
     if len(words) > most:
         shown.append(Html(f"and {len(words) - most} more"))
     return join(shown, between=Html(", "))

@@ -42,10 +42,7 @@ def content(view: Overview, token_for: TokenFor) -> Html:
         attention=_attention(view, token_for),
         chart=pieces.chart(view.days),
         all_connections=pieces.link(connections.PATH, f"All {view.number}") if view.number > SHOWN else None,
-        connections=_rows([connections.row(each, now) for each in view.recent])
-        or pieces.empty(
-            "Nothing is connected yet. Choose an app, or log in from the terminal:", "authsome login github"
-        ),
+        connections=_rows([connections.row(each, now) for each in view.recent]) or connections.nothing(),
         all_runs=pieces.link(runs.PATH, "All"),
         all_identities=pieces.link(identities.PATH, "All"),
         runs=_rows([runs.brief(each, now) for each in view.runs])

@@ -14,6 +14,8 @@ TONES: Final = 8  # colours of a monogram in style.css
 SOON: Final = timedelta(days=7)  # what ends by then, and nothing renews it, needs somebody
 
 MOST_CODES: Final = 40  # hosts or scopes, of which a definition may name 256
+WHOLE_HOST: Final = 300
+"""Bytes by which no host is cut, scheme and port included: whose it is stands at its end."""
 
 _WIDTH: Final = 20  # of a day in the chart, in its own units
 _HEIGHT: Final = 100
@@ -50,7 +52,7 @@ def expiry(connection: Connection, now: datetime) -> Html:
     """Until when, and what happens then."""
     if connection.expires_at is None:
         return Html("no end")
-    if not connection.has_refresh_token:
+    if not connection.has_refresh_token or connection.status is Status.INVALID:
         word = "ended" if connection.expires_at <= now else "ends"
     elif connection.expires_at > now:
         word = "renews"
@@ -96,7 +98,7 @@ def link(address: str, text: str) -> Html:
 
 def codes(words: Sequence[str]) -> Html | None:
     """Names of machines' things, one beside the other; of many only the first."""
-    shown = [html.render("code", text=html.clipped(word, 160)) for word in words[:MOST_CODES]]
+    shown = [html.render("code", text=html.clipped(word, WHOLE_HOST)) for word in words[:MOST_CODES]]
     if len(words) > MOST_CODES:
         shown.append(Html(f"and {len(words) - MOST_CODES} more"))
     return html.join(shown, between=Html(" ")) if shown else None

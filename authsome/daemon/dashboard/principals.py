@@ -81,7 +81,7 @@ def content(group: Group, token_for: TokenFor, given: Given = NOTHING) -> Html:
     return html.render(
         "principals",
         count=html.counted(number, "principal"),
-        list=html.render("boxed", content=html.join(_principal(each, group, token_for) for each in group.principals)),
+        list=html.render("rows", rows=html.join(_principal(each, group, token_for) for each in group.principals)),
         pager=pieces.pager(PATH, {}, page=group.page, more=group.page * PAGE < number),
         invitations=html.render("rows", rows=html.join(waiting))
         if waiting
@@ -103,18 +103,8 @@ def place(principal: Principal, act: str) -> str:
 
 def _principal(principal: Principal, group: Group, token_for: TokenFor) -> Html:
     is_admin = principal.role is Role.ADMIN
-    name = html.render(
-        "principal_name",
-        name=principal.name,
-        marks=html.join(
-            [
-                *([pieces.tag("admin", "good")] if is_admin else []),
-                *([pieces.tag("you")] if principal.id == group.present.id else []),
-            ],
-            between=Html(" "),
-        ),
-        known_as=principal.email or "no e-mail address",
-    )
+    marks = [pieces.tag("admin", "good")] if is_admin else []
+    marks += [pieces.tag("you")] if principal.id == group.present.id else []
     role = html.join(
         [
             shell.hidden("role", Role.USER if is_admin else Role.ADMIN),
@@ -123,14 +113,17 @@ def _principal(principal: Principal, group: Group, token_for: TokenFor) -> Html:
     )
     text = "Its vault with all connections, its identities, runs and sessions go with it, at once and for good."
     button = shell.button(f"Remove {principal.email or principal.name}", "danger small")
-    row = html.render("principal_row", who=name, role=shell.post(token_for, place(principal, "role"), role))
-    remove = html.render(
-        "act",
-        name=f"Remove {principal.name}",
-        text=text,
-        form=shell.post(token_for, place(principal, "remove"), button),
+    return html.render(
+        "principal_row",
+        key=principal.id,
+        name=principal.name,
+        marks=html.join(marks, between=Html(" ")),
+        known_as=principal.email or "no e-mail address",
+        role=shell.post(token_for, place(principal, "role"), role),
+        remove=html.render(
+            "act", name="Remove", text=text, form=shell.post(token_for, place(principal, "remove"), button)
+        ),
     )
-    return html.render("boxed_row", key=principal.id, content=html.join([row, remove]))
 
 
 def _invitation(invitation: Invitation, now: datetime, token_for: TokenFor) -> Html:

@@ -22,7 +22,8 @@ REVIEW: Final = PATH + "/review"
 REGISTER: Final = PATH + "/{digest}/register"
 REMOVE: Final = PATH + "/{provider}/remove"
 PAGE: Final = 20  # definitions, with a form each
-MOST_DEFINITION: Final = 24 * 1024  # bytes that a page shows of one; the largest bundled one has under 3,000
+MOST_DEFINITION: Final = 16 * 1024  # bytes that a page shows of one; the largest bundled one has under 3,000
+_MOST_HOSTS: Final = 3  # of a definition
 FIELDS: Final = ("name", "display_name", "host", "placing", "header", "verify")
 BEARER: Final = "bearer"
 PLACINGS: Final[Mapping[str, str]] = MappingProxyType(
@@ -88,7 +89,7 @@ def listing(view: Listing, token_for: TokenFor, given: Given = NOTHING) -> Html:
     return html.render(
         "providers",
         count=html.counted(view.total, "definition"),
-        list=html.render("boxed", content=rows) if rows else html.render("nothing", text="There is none."),
+        list=html.render("rows", rows=rows) if rows else html.render("nothing", text="There is none."),
         pager=pieces.pager(PATH, {}, page=view.page, more=view.page * PAGE < view.total),
         key_problem=shell.problem(given.problems.get("")),
         by_key=shell.post(token_for, BY_KEY, _by_key(given), kind="narrow"),
@@ -155,20 +156,29 @@ def _row(entry: Entry, token_for: TokenFor) -> Html:
     is_override = entry.source == "override"
     text = "The bundled definition is back in its place then. " if is_override else ""
     action = REMOVE.format(provider=quote(entry.name, safe=""))
-    row = html.render(
+    hosts = entry.provider.api_url if entry.provider else ()
+    facts = [html.text("in place of the bundled one")] if is_override else []
+    facts += (
+        [html.join([Html("sent only to "), html.enumerated(hosts, _MOST_HOSTS, widest=pieces.WHOLE_HOST)])]
+        if hosts
+        else []
+    )
+    title = entry.provider.display_name if entry.provider else entry.name
+    return html.render(
         "provider_row",
+        key=entry.name,
         url=apps.place(entry.name),
-        name=entry.name,
-        marks=pieces.tag("cannot be read", "bad") if entry.provider is None else None,
-        facts="in place of the bundled one" if is_override else None,
+        title=html.clipped(title),
+        name=html.render("name", text=entry.name) if title != entry.name else None,
+        marks=pieces.tag("cannot be used", "bad") if entry.provider is None else None,
+        facts=html.join(facts, between=Html(" · ")),
+        remove=html.render(
+            "act",
+            name="Remove",
+            text=f"{text}Its OAuth client is forgotten. What is connected by it has to be logged out before.",
+            form=shell.post(token_for, action, shell.button(f"Remove {html.shortened(title)}", "danger small")),
+        ),
     )
-    remove = html.render(
-        "act",
-        name=f"Remove {entry.name}",
-        text=f"{text}Its OAuth client is forgotten. What is connected by it has to be logged out before.",
-        form=shell.post(token_for, action, shell.button(f"Remove {entry.name}", "danger small")),
-    )
-    return html.render("boxed_row", key=entry.name, content=html.join([row, remove]))
 
 
 def _by_key(given: Given) -> Html:

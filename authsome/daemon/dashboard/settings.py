@@ -110,7 +110,7 @@ def _password(settings: Settings, email: str | None, problem: str | None) -> Htm
                 name="present",
                 label="Present password",
                 kind="password",
-                hint="forgotten? open the dashboard anew: authsome ui",
+                hint="forgotten? Open the dashboard anew: `authsome ui`",
                 autocomplete="current-password",
             )
         )
@@ -135,7 +135,7 @@ def _session(session: DashboardSession, settings: Settings, token_for: TokenFor)
     return html.render(
         "session",
         key=session.id,
-        browser=session.browser.name,
+        browser=session.browser.name[:1].upper() + session.browser.name[1:],
         here=html.render("tag", kind="good", text="this browser") if is_present else None,
         by=by,
         address=session.browser.address,

@@ -125,7 +125,7 @@ def _app(listed: Listed, connected: int) -> App:
         flows=listed.summary.flows,
         source=listed.source,
         connected=connected,
-        problem=listed.problem.message if listed.problem else None,
+        problem=said_of(listed.problem) if listed.problem else None,
     )
 
 

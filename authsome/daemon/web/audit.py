@@ -12,6 +12,7 @@ from authsome.daemon.web.visits import Pages, Visitor, searched
 from authsome.errors import RequestInvalid, RequestTooLarge
 from authsome.models import log_export
 from authsome.models.audit import Event
+from authsome.models.chain import Flaw
 from authsome.vault import audit
 
 _LARGEST = 2**62
@@ -83,7 +84,7 @@ class AuditPages(Pages):
             begins=progress.begins,
             reached=progress.reached,
             last=progress.last,
-            flaw=f"entry {flaw.entry:,}: {flaw.problem}" if flaw else None,
+            flaw=_said(flaw) if flaw else None,
             is_done=progress.is_done,
         )
         return visitor.page("Check of the log", pages.checked(check, visitor.token_for), place=pages.PATH)
@@ -116,6 +117,11 @@ class AuditPages(Pages):
             body="".join(f"{line}\n" for line in lines).encode(),
             headers=(("Content-Disposition", f'attachment; filename="{name}"'),),
         )
+
+
+def _said(flaw: Flaw) -> str:
+    """What is wrong, and where, if that is not said in the same words."""
+    return flaw.problem if "entr" in flaw.problem or not flaw.entry else f"entry {flaw.entry:,}: {flaw.problem}"
 
 
 def _day(text: str) -> datetime:

@@ -44,13 +44,17 @@ class ClaimPages(Pages):
         identity = self._broker.claims.confirm(
             visitor.caller.principal, _token(visitor), allowed, owner=given["owner"] or None
         )
-        return visitor.page("Claimed", claims.answered(identity.handle, describe(allowed)))
+        owner = "you"
+        if identity.principal_id != visitor.caller.principal.id:
+            (found,) = self._broker.principals.named(visitor.caller, {identity.principal_id or ""})
+            owner = found.email or found.name
+        return visitor.page("Claimed", claims.claimed(identity.handle, owner, describe(allowed)))
 
     def refuse(self, visitor: Visitor) -> Response:
         """POST …/refuse."""
         visitor.form.done()
         self._broker.claims.refuse(visitor.caller.principal, _token(visitor))
-        return visitor.page("Refused", claims.answered(None, None))
+        return visitor.page("Refused", claims.refused())
 
     def _page(self, visitor: Visitor, given: dict[str, str], refused: RequestInvalid | None) -> Response:
         claim = self._broker.claims.find(_token(visitor))

@@ -294,6 +294,18 @@ def test_the_outcome_is_told():
     assert "There is nothing at this address." in error
 
 
+def test_what_began_in_the_dashboard_goes_on_there():
+    """No word of the terminal, and a way back; any other hint stays."""
+    again, check = "start again with `authsome login`", "check the client id"
+    assert "authsome login" in bridge.failed_page("GitHub", "no", again)
+    failed = bridge.failed_page("GitHub", "no", again, back="/ui/apps/github")
+    assert "authsome login" not in failed
+    assert [link["href"] for link in Reader(failed).all("a")] == ["/ui/apps/github"]
+    assert "Check the client id." in bridge.failed_page("GitHub", "no", check, back="/ui/apps/github")
+    lost = Reader(bridge.error_page(404, "there is nothing at this address", back="/ui/"))
+    assert [link["href"] for link in lost.all("a")] == ["/ui/"]
+
+
 @pytest.mark.parametrize(
     ("provider", "letter"), [("GitHub", "G"), ("élan", "É"), ('"> 1x', "1"), ("…", "•"), ("", "•")]
 )
