@@ -406,7 +406,7 @@ def test_addresses_that_are_none(daemon, page):
     for path in ("/ui/nothing/here", "/ui/nothing", "/nothing"):
         page.open(f"{daemon.url}{path}")
         page.wait_for_text("There is nothing at this address")
-            assert page.attribute("main .actions a", "href") == "/ui/"
+        assert page.attribute("main .actions a", "href") == "/ui/"
     page.open(f"{daemon.url}/connections")  # which only programs may ask
     page.wait_for_text("The caller could not be authenticated")
     assert page.violations == []
