@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -51,7 +51,8 @@ _WITHOUT_BODY: Final = frozenset({101, 204, 304})
 _QUESTIONS: Final = 32  # that wait for the worker at the same time
 _SHARE: Final = 16  # of them for one run, so that there are some for the others
 _LOOKUPS: Final = 32  # names that are looked up at the same time
-_WINDOW_LIMIT: Final = 4 * 1024 * 1024  # bytes that may wait for a slow HTTP/2 peer before its partner is read on
+_WINDOW_LIMIT: Final = 4 * 1024 * 1024  # bytes that may wait for a slow HTTP/2 peer, or for us, before more are read
+_OF_REQUESTS: Final = (http_hooks.HttpConnectHook, http_hooks.HttpRequestHeadersHook, http_hooks.HttpRequestHook)
 _HTTP_PROTOCOLS: Final = (b"h2", b"http/1.1")
 
 Answered = TypeVar("Answered")
@@ -155,6 +156,10 @@ class Child(LiveConnectionHandler):
         self.misdirected: AuthsomeError | None = None
         self.has_failed = False
         self.moved = asyncio.Event()
+        self.undecided = 0
+        """Questions that a request waits for."""
+        self.early = 0
+        """Bytes that have come from the child while there were some."""
 
     def log(self, message: str, level: int = logging.INFO, exc_info: object = None) -> None:  # noqa: ARG002
         """Keep mitmproxy's own words out of the log: they quote what passes. A crash ends the connection."""
@@ -186,24 +191,39 @@ class Child(LiveConnectionHandler):
 
     async def server_event(self, event: events.Event) -> None:
         """Handle an event, and wake whoever waits for room."""
+        if self.undecided and isinstance(event, events.DataReceived) and event.connection is self.client:
+            self.early += len(event.data)
         await super().server_event(event)
         self.moved.set()
         if self.has_failed and self.client in self.transports:
             self.close_connection(self.client)
 
     async def drain_writers(self) -> None:
-        """Wait for slow peers before reading on, those behind an HTTP/2 window too."""
+        """Wait for slow peers before reading on, those behind an HTTP/2 window too, and with a child for ourselves."""
         await super().drain_writers()  # type: ignore[no-untyped-call]
         # A reader waits for the other side only: its own peer's window updates come through itself.
         own = self.transports.get(self.client)
         is_from_child = own is not None and asyncio.current_task() is own.handler
         other = layers.Http2Client if is_from_child else layers.Http2Server
-        while self.options.waiting_bytes(other) > _WINDOW_LIMIT:
+        while self.options.waiting_bytes(other) > _WINDOW_LIMIT or (is_from_child and self._is_ahead):
             self.moved.clear()
             await self.moved.wait()
 
+    @property
+    def _is_ahead(self) -> bool:
+        """Whether the child has said enough for now: a request is undecided, or the answer before it is under way."""
+        return max(self.early, self.options.pipelined_bytes) > _WINDOW_LIMIT
+
     async def open_connection(self, command: commands.OpenConnection) -> None:
-        """Dial a server by the address guard."""
+        """Dial a server by the address guard, and serve it."""
+        with self._undecided():
+            is_open = await self._dial(command)
+        if is_open:
+            await self.server_event(events.OpenConnectionCompleted(command, None))
+            await self.handle_connection(command.connection)
+
+    async def _dial(self, command: commands.OpenConnection) -> bool:
+        """Connect; whether there is a connection now."""
         connection = command.connection
         assert isinstance(connection, Server)
         assert connection.address is not None
@@ -216,17 +236,16 @@ class Child(LiveConnectionHandler):
             reader, writer = await dial(target, policy, self.tenancy.outbound)
         except AuthsomeError as error:
             await self._fail_to_open(command, error)
-            return
+            return False
         except Exception:
             log.exception("a server could not be dialled")
             await self._fail_to_open(command, AuthsomeError("the proxy failed", hint="see `authsome doctor`"))
-            return
+            return False
         connection.state = ConnectionState.OPEN
         connection.peername = writer.get_extra_info("peername")
         connection.sockname = writer.get_extra_info("sockname")
         self.transports[connection] = ConnectionIO(handler=asyncio.current_task(), reader=reader, writer=writer)
-        await self.server_event(events.OpenConnectionCompleted(command, None))
-        await self.handle_connection(connection)
+        return True
 
     async def _fail_to_open(self, command: commands.OpenConnection, error: AuthsomeError) -> None:
         command.connection.error = layers.Failure(error)
@@ -235,7 +254,8 @@ class Child(LiveConnectionHandler):
     async def handle_hook(self, hook: commands.StartHook) -> None:
         """Decide what mitmproxy asks. What cannot be decided, and is past being refused, ends the connection."""
         try:
-            await self._decide(hook)
+            with self._undecided() if isinstance(hook, _OF_REQUESTS) else nullcontext():
+                await self._decide(hook)
         except Exception as error:  # else mitmproxy would wait for the answer for ever
             if isinstance(error, AuthsomeError):
                 log.info("ended: %s", error.code)
@@ -243,6 +263,18 @@ class Child(LiveConnectionHandler):
                 log.exception("the engine failed")
             self.end()
             raise asyncio.CancelledError from error  # so that nothing goes on as if it had been decided
+
+    @contextmanager
+    def _undecided(self) -> Iterator[None]:
+        """What comes from the child meanwhile has to be kept."""
+        self.undecided += 1
+        try:
+            yield
+        finally:
+            self.undecided -= 1
+            if not self.undecided:
+                self.early = 0
+            self.moved.set()
 
     async def _decide(self, hook: commands.StartHook) -> None:
         """The names and order of mitmproxy's hooks are in its `layers`."""

@@ -27,6 +27,7 @@ from mitmproxy.proxy.layers import tls as tls_layers
 from mitmproxy.proxy.layers.http import _http1, _http2
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
+    RequestData,
     RequestProtocolError,
     RequestTrailers,
     ResponseData,
@@ -95,10 +96,18 @@ class Options:
     websocket: bool = False
     cut: set[str] = field(default_factory=set)
     """The servers' connections that ended without TLS's goodbye."""
-    windows: list[_http2.Http2Connection] = field(default_factory=list)
+    windows: "list[_Http2]" = field(default_factory=list)
     """The HTTP/2 connections of this client, with it and with servers; some may have ended."""
 
-    def watch(self, connection: _http2.Http2Connection) -> None:
+    child: "Http1Server | None" = None
+    """HTTP/1.1 with the child, where it speaks that."""
+
+    @property
+    def pipelined_bytes(self) -> int:
+        """How much of later requests has come while a response is under way."""
+        return len(self.child.buf) if self.child is not None and self.child.state == self.child.wait else 0
+
+    def watch(self, connection: "_Http2") -> None:
         """Count what waits on a new connection; those that have ended are let go."""
         self.windows = [*(each for each in self.windows if each.conn.connected), connection]
 
@@ -110,7 +119,7 @@ class Options:
             if isinstance(connection, side) and connection.conn.connected
             for queue in connection.h2_conn.stream_buffers.values()
             for chunk in queue
-        )
+        ) + sum(connection.queued_bytes for connection in self.windows if isinstance(connection, side))
 
     def for_mitmproxy(self) -> MitmproxyOptions:
         """The same object under the type that mitmproxy's signatures want."""
@@ -371,6 +380,10 @@ class Http1Server(_Http1, _http1.Http1Server):
 
     ReceiveTrailers = RequestTrailers
 
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        cast("Options", context.options).child = self
+
     def send(self, event: HttpEvent) -> CommandGenerator[None]:
         """Send a response, or our own answer where mitmproxy has an HTML page."""
         if isinstance(event, ResponseProtocolError) and self.response is None:
@@ -437,6 +450,11 @@ class _Http2(_http2.Http2Connection):
         super().__init__(context)  # type: ignore[call-arg]  # the concrete class comes in between
         cast("Options", context.options).watch(self)
 
+    @property
+    def queued_bytes(self) -> int:
+        """How much waits for a stream that cannot be begun yet."""
+        return 0
+
 
 class Http2Server(_Http2, _http2.Http2Server):
     """HTTP/2 with the child."""
@@ -456,6 +474,12 @@ class Http2Server(_Http2, _http2.Http2Server):
 
 class Http2Client(_Http2, _http2.Http2Client):
     """HTTP/2 with the server."""
+
+    @property
+    def queued_bytes(self) -> int:
+        """See `_Http2`: the server takes so many requests at once and no more (RFC 9113 §5.1.2)."""
+        queued = (event for queue in self.stream_queue.values() for event in queue)
+        return sum(len(event.data) for event in queued if isinstance(event, RequestData))
 
 
 def make_error_response(status_code: int, message: str = "") -> bytes:

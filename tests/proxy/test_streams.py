@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import ssl
+import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -15,6 +16,7 @@ import h2.events
 import pytest
 from mitmproxy.connection import ConnectionState, Server
 from mitmproxy.proxy.context import Context
+from mitmproxy.proxy.layers.http import RequestData
 from mitmproxy.test import tflow
 
 from authsome.proxy import layers
@@ -185,6 +187,39 @@ def test_a_large_upload_is_not_kept(runner: Runner, chunked):
             echo = wire_.answer().json()
         assert (echo["length"], echo["sha256"]) == (BULK, digest.hexdigest())
         assert peak(pid) - before < GROWTH
+
+
+@pytest.mark.parametrize("when", ["undecided", "behind another"])
+def test_what_comes_too_early_is_not_kept(runner: Runner, when: str):
+    """A child that sends on while the daemon is still asked, or the answer before is under way, is not read for long."""
+    # SEC-165
+    size, block = 200 * MIB, bytes(MIB)
+    host = f"Host: {HOST}:{runner.server.port}"
+    with runner.proxy() as proxy, proxy.open(HOST, runner.server.port) as wire_:
+        assert wire_.request("GET", "/echo", host).status == 200
+        pid = proxy.pid
+        before = peak(pid)
+        if when == "undecided":
+            runner.daemon.held.add(runner.daemon.run)
+        else:
+            wire_.send(f"GET /sse?events=1&held=1 HTTP/1.1\r\n{host}\r\n\r\n")
+
+        def send() -> None:
+            wire_.send(f"POST /echo HTTP/1.1\r\n{host}\r\nContent-Length: {size}\r\n\r\n")
+            for _ in range(size // len(block)):
+                wire_.send(block)
+
+        sending = threading.Thread(target=send, daemon=True)
+        sending.start()
+        settled(lambda: peak(pid))
+        growth = peak(pid) - before
+        runner.daemon.held.clear()
+        runner.server.events.release()
+        sending.join(PATIENCE)
+        if when != "undecided":
+            assert wire_.answer().status == 200
+        assert wire_.answer().json()["length"] == size
+        assert growth < GROWTH
 
 
 def test_clients_that_vanish_leave_nothing(runner: Runner):
@@ -382,6 +417,19 @@ def test_connections_that_have_ended_are_let_go():
         made = layers.Http2Client(context)
         assert options.windows == [made]
         context.server.state = ConnectionState.CLOSED
+
+
+def test_what_waits_for_a_stream_is_counted():
+    """A server takes only so many requests at once: the bodies of further ones wait, and hold their child back."""
+    # SEC-165
+    options = layers.Options()
+    context = Context(tflow.tclient_conn(), options.for_mitmproxy())
+    context.server = Server(address=("example.localhost", 443))
+    context.server.state = ConnectionState.OPEN
+    made = layers.Http2Client(context)
+    made.stream_queue[1].append(RequestData(1, b"x" * 1000))
+    assert options.waiting_bytes(layers.Http2Client) == 1000
+    assert options.waiting_bytes(layers.Http2Server) == 0
 
 
 @pytest.fixture
