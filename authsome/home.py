@@ -26,6 +26,7 @@ SECRET_VARIABLES: Final = frozenset({"AUTHSOME_MASTER_KEY", "AUTHSOME_IDENTITY_K
 """Variables that carry a secret: never handed to a process that we start."""
 
 MASTER_KEY_BYTES: Final = 32
+_PORT_DIGITS: Final = 5
 LOG_LEVELS: Final = frozenset({"debug", "info", "warning", "error"})
 _SOCKET_PATH_LIMIT: Final = 100  # bytes; macOS has 103, Linux 107
 _READ_LIMIT: Final = 16 * 1024 * 1024  # far above every file we keep; a larger one is not ours
@@ -148,7 +149,9 @@ def settings_from(environ: Mapping[str, str]) -> Settings:
     """
     root = environ.get("AUTHSOME_HOME", "")
     if not root:
-        home = environ.get("HOME", "") or str(Path("~").expanduser())
+        home = environ.get("HOME", "")
+        with suppress(RuntimeError):  # a container's user without an entry
+            home = home or str(Path.home())
         if home in {"", "~"}:
             raise UsageError("there is no home directory", hint="set AUTHSOME_HOME")
         root = str(Path(home) / ".authsome")
@@ -201,8 +204,8 @@ def _path(environ: Mapping[str, str], name: str) -> Path | None:
 
 
 def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
-        raise UsageError(f"AUTHSOME_PORT is {text!r}", hint="a number from 1 to 65535")
+    if not (text.isascii() and text.isdigit() and len(text) <= _PORT_DIGITS and 0 < int(text) < 65536):
+        raise UsageError(f"AUTHSOME_PORT is {text[:80]!r}", hint="a number from 1 to 65535")
     return int(text)
 
 
@@ -212,7 +215,8 @@ def _url(environ: Mapping[str, str], name: str) -> str | None:
         return None
     scheme, separator, rest = text.partition("://")
     if not separator or scheme not in {"http", "https"} or not rest or set(rest) & set("?#@ \\"):
-        raise UsageError(f"{name} is {text!r}", hint="an http:// or https:// URL without user, query or fragment")
+        shown = "has a user in it" if "@" in text else f"is {text!r}"  # with a password, perhaps
+        raise UsageError(f"{name} {shown}", hint="an http:// or https:// URL without user, query or fragment")
     return text.rstrip("/")
 
 

@@ -150,7 +150,7 @@ def _exempts(entry: str, host: str, port: int) -> bool:
         return True
     name, colon, digits = entry.rpartition(":")
     if colon and digits.isdecimal() and ":" not in name:
-        if int(digits) != port:
+        if digits.lstrip("0") != str(port):
             return False
         entry = name
     entry = entry.removeprefix("*").removeprefix(".").strip("[]")

@@ -270,6 +270,8 @@ def test_settings(variable, value, field, expected):
         ("AUTHSOME_DAEMON_URL", "ftp://a"),
         ("AUTHSOME_DAEMON_URL", "http://"),
         ("AUTHSOME_DAEMON_URL", "http://user@host"),
+        ("AUTHSOME_DAEMON_URL", "https://user:hunter2@host"),
+        ("AUTHSOME_PORT", "1" * 5000),
         ("AUTHSOME_SERVER_BASE_URL", "http://a?b"),
         ("AUTHSOME_SERVER_BASE_URL", "http://a#b"),
         ("AUTHSOME_MASTER_KEY", "c2hvcnQ="),
@@ -281,8 +283,20 @@ def test_settings_that_cannot_be_meant(variable, value):
     """A variable that makes no sense is named; a key's value is not shown."""
     with pytest.raises(UsageError, match=variable) as caught:
         settings_from({"HOME": "/home/ada", variable: value})
-    if "KEY" in variable:
+    if "KEY" in variable or "hunter2" in value:
         assert value not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_a_user_without_an_entry_has_no_home(monkeypatch):
+    """As in a container that was started with an id of its own."""
+
+    def nobody(_self):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", nobody)
+    with pytest.raises(UsageError, match="no home directory") as caught:
+        settings_from({})
+    assert caught.value.hint == "set AUTHSOME_HOME"
 
 
 @given(st.binary(min_size=32, max_size=32))

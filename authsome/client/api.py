@@ -306,7 +306,7 @@ class Daemon:
             channel.open()
         except DaemonUnavailable as error:
             given = self.settings.daemon_url
-            if given is None:
+            if given is None or error.hint != DaemonUnavailable.default_hint:
                 raise
             raise DaemonUnavailable(
                 error.message,

@@ -8,6 +8,7 @@ than was allowed.
 """
 
 import _socket
+import errno
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -23,6 +24,9 @@ _HEAD_LIMIT: Final = 32 * 1024
 _BODY_LIMIT: Final = 16 * 1024 * 1024  # a page of the audit log is the largest answer, far below this
 _CHUNK: Final = 64 * 1024
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "::1"})
+_PORT_DIGITS: Final = 5
+_LENGTH_DIGITS: Final = 12  # far above the limit, far below what takes time to read
+_HEXADECIMAL: Final = frozenset(b"0123456789abcdefABCDEF")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -56,12 +60,14 @@ def origin_of(url: str) -> Origin:
     scheme, _, rest = url.partition("://")
     authority, slash, path = rest.partition("/")
     host, bracket, port_text = authority.rpartition("]:") if authority.startswith("[") else authority.rpartition(":")
+    is_number = port_text.isascii() and port_text.isdigit() and len(port_text) <= _PORT_DIGITS
     if authority.startswith("["):
-        host, port_text = (host[1:], port_text) if bracket else (authority[1:-1], "")
+        host, port_text = (host[1:], port_text) if bracket else (authority[1:].removesuffix("]"), "")
     elif not host:
         host, port_text = authority, ""
-    port = int(port_text) if port_text.isascii() and port_text.isdigit() else _DEFAULT_PORTS.get(scheme, 0)
-    if scheme not in _DEFAULT_PORTS or not host or (port_text and not port_text.isdigit()) or not 0 < port < 65536:
+    port = int(port_text) if port_text and is_number else 0 if port_text else _DEFAULT_PORTS.get(scheme, 0)
+    is_plain = rest.isascii() and rest.isprintable() and (authority[:1] != "[" or bracket or authority[-1:] == "]")
+    if scheme not in _DEFAULT_PORTS or not host or not is_plain or not 0 < port < 65536:
         raise DaemonUnavailable(f"{url} is not the URL of a daemon", hint="check AUTHSOME_DAEMON_URL")
     prefix = (slash + path).rstrip("/")
     return Origin(secure=scheme == "https", host=host.lower(), port=port, authority=authority, prefix=prefix)
@@ -100,7 +106,7 @@ class Channel:
         except TimeoutError as error:
             raise DaemonUnavailable(f"{self.url} did not answer in time") from error
         except OSError as error:
-            raise DaemonUnavailable(f"{self.url} cannot be reached: {_reason(error)}") from error
+            raise _unreachable(self.url, error) from error
 
     def request(
         self, method: str, target: str, *, headers: Headers = (), body: bytes = b"", timeout: float = 30.0
@@ -160,7 +166,7 @@ class Channel:
             raise DaemonUnavailable(f"{self.url} did not answer in time") from error
         except OSError as error:
             self.close()
-            raise DaemonUnavailable(f"{self.url} cannot be reached: {_reason(error)}") from error
+            raise _unreachable(self.url, error) from error
         except BaseException:
             self.close()
             raise
@@ -196,7 +202,8 @@ class Channel:
             body = self._read_chunks(deadline)
         else:
             length = lowered.get("content-length", "")
-            if not (length.isascii() and length.isdigit() and int(length) <= _BODY_LIMIT):
+            is_number = length.isascii() and length.isdigit() and len(length) <= _LENGTH_DIGITS
+            if not (is_number and int(length) <= _BODY_LIMIT):
                 raise _garbled(self.url)
             body = self._read_exactly(int(length), deadline)
         return HttpResponse(status=status, headers=headers, body=body)
@@ -235,10 +242,7 @@ class Channel:
         total = 0
         while True:
             size_text = self._read_line(deadline).split(b";")[0].strip()
-            try:
-                size = int(size_text, 16) if size_text.isalnum() else -1
-            except ValueError:
-                size = -1
+            size = int(size_text, 16) if size_text and _HEXADECIMAL.issuperset(size_text) else -1
             total += size
             if size < 0 or total > _BODY_LIMIT:
                 raise _garbled(self.url)
@@ -332,7 +336,10 @@ def _dial_near(address: str, port: int, deadline: float) -> _socket.socket:
 def _dial(origin: Origin, ca_bundle: Path | None, deadline: float) -> "socket.socket":
     import socket  # noqa: PLC0415  # only for what is far, or has names to be resolved
 
-    plain = socket.create_connection((origin.host, origin.port), timeout=_left(deadline))
+    try:
+        plain = socket.create_connection((origin.host, origin.port), timeout=_left(deadline))
+    except UnicodeError:  # an empty label, or one that is too long, which no name service is asked for
+        raise OSError(errno.EINVAL, "no host has such a name") from None
     try:
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return _secured(plain, origin.host, ca_bundle) if origin.secure else plain
@@ -346,9 +353,19 @@ def _secured(plain: "socket.socket", host: str, ca_bundle: Path | None) -> "sock
 
     context = ssl.create_default_context()
     if ca_bundle is not None:
-        context.load_verify_locations(ca_bundle)
+        try:
+            context.load_verify_locations(ca_bundle)
+        except OSError as error:  # ssl.SSLError is one
+            message = f"{ca_bundle}: no certificates could be read from it"
+            raise DaemonUnavailable(message, hint="mend AUTHSOME_CA_BUNDLE") from error
     return context.wrap_socket(plain, server_hostname=host)
 
 
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()
+def _unreachable(url: str, error: OSError) -> DaemonUnavailable:
+    reason, hint = (error.strerror or str(error)).lower(), None
+    if untrusted := getattr(error, "verify_message", ""):  # of ssl.SSLCertVerificationError
+        reason = f"its certificate is not trusted: {untrusted.rstrip('.').lower()}"
+        hint = "if a company's own authority has signed it, name its root in AUTHSOME_CA_BUNDLE"
+    elif broken := getattr(error, "reason", ""):  # of ssl.SSLError
+        reason = f"no TLS, {broken.lower().replace('_', ' ')}"
+    return DaemonUnavailable(f"{url} cannot be reached: {reason}", hint=hint)

@@ -26,7 +26,18 @@ def test_a_url_is_taken_apart(url, parts):
     assert (origin.host, origin.port, origin.authority, origin.prefix, origin.secure) == parts
 
 
-@pytest.mark.parametrize("url", ["ftp://a", "http://", "http://a:0", "http://a:70000", "http://a:b", "127.0.0.1:1"])
+ODD = [
+    "http://[::1",
+    "http://[::1]x",
+    "http://127.0.0.1:\u0663",
+    "http://127.0.0.1:" + "1" * 5000,
+    "https://日本.example",
+]
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://a", "http://", "http://a:0", "http://a:70000", "http://a:b", "127.0.0.1:1", *ODD]
+)
 def test_what_is_no_url_of_a_daemon_is_refused(url):
     with pytest.raises(DaemonUnavailable):
         wire.origin_of(url)
@@ -80,9 +91,11 @@ def test_an_answer_is_read_whole(scripted, name):
         b"HTTP/1.1 200 OK\r\n\r\nto the end",
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n folded: 1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x2\r\nab\r\n0\r\n\r\n",
         b"X" * 100_000,
         None,
     ],
@@ -94,6 +107,12 @@ def test_a_stranger_on_the_port_is_told_apart(scripted, answer):
     with pytest.raises(DaemonUnavailable) as caught:
         wire.request(scripted.url, "GET", "/health", timeout=5)
     assert scripted.url in caught.value.message
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 64 + ".example"])
+def test_a_name_that_no_host_has(host):
+    with pytest.raises(DaemonUnavailable, match="no host has such a name"):
+        wire.request(f"https://{host}", "GET", "/")
 
 
 def test_nobody_there():
@@ -174,6 +193,35 @@ def test_https_is_verified(authority: Authority, rogue: Authority):
         assert good.request("GET", "/", headers=(("Connection", "close"),)).body == b"ok"
         good.close()
         for bundle, host in ((rogue.certificate, "localhost"), (authority.certificate, "127.0.0.1")):
-            with pytest.raises(DaemonUnavailable, match="certificate"):
+            with pytest.raises(DaemonUnavailable, match=r"its certificate is not trusted: [^(]*$") as caught:
                 wire.Channel(f"https://{host}:{port}", ca_bundle=bundle).request("GET", "/")
+            assert "AUTHSOME_CA_BUNDLE" in str(caught.value.hint)
+        thread.join()
+
+
+@pytest.mark.parametrize("content", [None, b"no certificate"])
+def test_a_bundle_that_cannot_be_used_is_named(tmp_path, content):
+    bundle = tmp_path / "bundle.pem"
+    if content is not None:
+        bundle.write_bytes(content)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(DaemonUnavailable, match=f"{bundle}: no certificates") as caught:
+            wire.Channel(url, ca_bundle=bundle).open()
+    assert caught.value.hint == "mend AUTHSOME_CA_BUNDLE"
+
+
+def test_what_has_no_tls_is_told_in_words():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(DaemonUnavailable, match=r"no TLS, [a-z ]+$"):
+            wire.request(f"https://127.0.0.1:{listener.getsockname()[1]}", "GET", "/")
         thread.join()
