@@ -20,7 +20,12 @@ def available(environ: Mapping[str, str]) -> bool:
 
 
 def open_url(url: str, environ: Mapping[str, str]) -> bool:
-    """Start the browser with this URL; False when none could be started."""
+    """Start the browser with this URL; False when none could be started.
+
+    It comes from a daemon, which may be another machine's: nothing but an address of the web gets to a program's words.
+    """
+    if not url.startswith(("https://", "http://")) or not url.isprintable():
+        return False
     return any(_start(command, url, environ) for command in _commands(environ))
 
 
@@ -32,7 +37,10 @@ def _commands(environ: Mapping[str, str]) -> list[list[str]]:
         import shlex  # noqa: PLC0415
 
         # A path with a blank in it is one command, not a command and its argument.
-        words = [[part] if os.path.exists(part) else shlex.split(part) for part in wanted]  # noqa: PTH110
+        try:
+            words = [[part] if os.path.exists(part) else shlex.split(part) for part in wanted]  # noqa: PTH110
+        except ValueError:  # a quotation that does not end
+            return []
     elif sys.platform == "darwin":
         words = [["open"]]
     else:
