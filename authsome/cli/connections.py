@@ -315,7 +315,8 @@ def run_logout(args: Arguments, context: Context) -> int:
     if output.as_json:
         output.result(answer)
     output.line(f"forgot {provider} ({answer.get('connection', args.optional('connection'))})")
-    output.hint(lives_on[str(answer.get("kind"))])
+    if not answer.get("honeytoken"):  # a decoy lives nowhere else
+        output.hint(lives_on[str(answer.get("kind"))])
     return 0
 
 

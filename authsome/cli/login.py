@@ -24,6 +24,7 @@ from authsome.errors import (
     UsageError,
     from_code,
 )
+from authsome.message import json_object
 from authsome.models import url
 from authsome.models.connection import DEFAULT_CONNECTION
 from authsome.secret import Secret
@@ -265,8 +266,8 @@ class _Attempt:
         opened = self._browser and browser.open_url(session.browser_url, self._context.environ)
         self._output.note(f"{what if not opened else 'your browser should open; if it does not, open'}")
         self._output.note(f"  {session.browser_url}")
-        if not opened and self._context.environ.get("SSH_CONNECTION"):
-            port = session.browser_url.split("/")[2].rpartition(":")[2]
+        port = _port_here(session.browser_url)
+        if not opened and port is not None and self._context.environ.get("SSH_CONNECTION"):
             self._output.hint(f"from another machine, first: ssh -L {port}:127.0.0.1:{port} THIS-MACHINE")
 
     @property
@@ -367,12 +368,12 @@ def _read_stdin() -> Mapping[str, Secret[str]] | Secret[str]:
         raise UsageError("there is more on standard input than any key holds")
     if text.startswith("{"):
         try:
-            fields = json.loads(text)
+            fields = json_object(text.encode())
         except ValueError:
             raise UsageError("standard input begins like a JSON object, but is none") from None
         if not all(isinstance(value, str) for value in fields.values()):
             raise UsageError("each field on standard input is to be a text", hint='{"FIELD": "VALUE", …}')
-        return {name: Secret(value) for name, value in fields.items()}
+        return {name: Secret(str(value)) for name, value in fields.items()}
     if "\n" in text:
         raise UsageError(
             "there is more than one line on standard input", hint="one line with the key, or a JSON object"
@@ -394,6 +395,15 @@ def _assigned(given: Mapping[str, Secret[str]] | Secret[str], session: Session) 
 def _example(session: Session) -> str:
     """What a login asks for, as a JSON object."""
     return json.dumps({field.name: "…" for field in session.fields}, ensure_ascii=False)
+
+
+def _port_here(address: str) -> int | None:
+    """The port of an address on this machine; None for one that a browser elsewhere can reach, too."""
+    with suppress(ValueError):  # no URL
+        parts = urlsplit(address)
+        if parts.hostname in {"127.0.0.1", "localhost", "::1"}:
+            return parts.port
+    return None
 
 
 def _title(session: Session) -> str:

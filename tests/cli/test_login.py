@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from authsome.cli import login
 from fakes import definitions
 from fakes.api import Answer, ApiServer
 from fakes.endpoint import Endpoint, answer, tokens
@@ -361,6 +362,28 @@ def test_over_ssh_no_browser_is_opened_and_the_way_in_is_told(program: Program, 
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 11
+
+
+@pytest.mark.parametrize(
+    ("address", "port"),
+    [
+        ("http://127.0.0.1:7998/auth/1", 7998),
+        ("http://[::1]:7998/auth/1", 7998),
+        ("https://authsome.example.com/auth/1", None),
+        ("https://authsome.example.com:8443/auth/1", None),
+        ("", None),
+        ("http://[", None),
+    ],
+)
+def test_only_what_is_on_this_machine_needs_a_way_in(address, port):
+    assert login._port_here(address) == port
+
+
+def test_a_login_piped_in_is_taken_apart_strictly(program: Program):
+    for text in ('{"a":' * 12_000, '{"api_key": "x", "api_key": "y"}', '{"api_key": 1}'):
+        done = program("login", "openai", "--stdin", input=text)
+        assert done.returncode == 2, done.stderr
+        assert "standard input" in done.stderr
 
 
 def test_the_last_address_is_pasted(program: Program, oidc_server: OidcServer):
