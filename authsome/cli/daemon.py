@@ -198,6 +198,8 @@ def run_logs(args: Arguments, context: Context) -> int:
     text = args.optional("lines") or "50"
     if not (text.isascii() and text.isdigit() and 0 < len(text) <= 6):
         raise UsageError("-n takes a number of lines")
+    if context.output.as_json and args.flag("follow"):
+        raise UsageError("--json is one object, and --follow has no end", hint="leave one of them away")
     path = context.settings.home.daemon_log
     try:
         file = _open(path)

@@ -46,7 +46,7 @@ def run_log(args: Arguments, context: Context) -> int:
 
 def _count(args: Arguments) -> int:
     text = args.optional("lines") or "50"
-    if not (text.isascii() and text.isdigit() and 0 < int(text) <= _MOST):
+    if not (text.isascii() and text.isdigit() and len(text) <= 6 and 0 < int(text) <= _MOST):
         raise UsageError("-n takes a number of events", hint=f"from 1 to {_MOST}")
     return int(text)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from authsome.cli import log_walk
 from authsome.cli.arguments import Arguments, Parser
@@ -110,8 +111,8 @@ def _verify_file(path: Path, wanted: str | None, context: Context) -> int:
     return 0
 
 
-def _lines(file: Iterator[str]) -> Iterator[str]:
-    for line in file:
+def _lines(file: TextIO) -> Iterator[str]:
+    while line := file.readline(_LONGEST_LINE + 1):
         if len(line) > _LONGEST_LINE or not line.endswith("\n"):
             yield ""  # no line of ours: what follows is not believed
             return

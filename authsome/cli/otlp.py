@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from authsome import __version__, address, transport
 from authsome.address import AddressPolicy
 from authsome.cli.context import Context
-from authsome.errors import EndpointRefused, EndpointUnreachable, UsageError
+from authsome.errors import AddressRefused, EndpointRefused, EndpointUnreachable, UsageError
 from authsome.message import HttpRequest, HttpResponse, clean_line, json_object
 from authsome.models.audit import Event
 from authsome.outbound import outbound_from
@@ -56,9 +56,15 @@ class Collector:
         Raises:
             UsageError: it is no http(s) URL, or the variable with the headers cannot be understood.
         """
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        try:
+            parts = urllib.parse.urlsplit(url)
+            is_whole = parts.hostname and parts.port != 0 and not (parts.query or parts.fragment)
+        except ValueError:
+            parts, is_whole = urllib.parse.urlsplit(""), False
+        if parts.scheme not in {"http", "https"} or not is_whole or not parts.hostname:
             raise UsageError("--otlp takes the URL of a collector", hint=_EXAMPLE)
+        if "@" in parts.netloc:
+            raise UsageError("--otlp takes no user in a URL, where others can read it", hint=f"set {_HEADERS}")
         if parts.scheme == "http" and not _is_loopback(parts.hostname):
             raise UsageError("the log goes to another machine by https only", hint=_EXAMPLE)
         self.url: str = url.rstrip("/") + _LOGS if parts.path in {"", "/"} else url
@@ -85,9 +91,13 @@ class Collector:
             "POST", self.url, headers=(("Content-Type", "application/json"), *self._headers), body=body
         )
         for pause in (*PAUSES, None):
+            trouble = "busy"
             try:
                 response = self._attempt(request)
+            except AddressRefused as error:  # which no waiting changes
+                raise EndpointUnreachable(error.message, hint=error.hint) from error
             except EndpointUnreachable as error:
+                trouble = "not to be reached"
                 if pause is None:
                     raise EndpointUnreachable(error.message, hint=_hint(sent)) from error
             else:
@@ -96,7 +106,7 @@ class Collector:
                 if pause is None:
                     raise _ended(f"the collector answers {response.status}", sent)
                 pause = _asked_pause(response) or pause  # noqa: PLW2901  # the collector knows better
-            self._context.output.progress(f"the collector is busy; again in {pause:.0f} s")
+            self._context.output.progress(f"the collector is {trouble}; again in {pause:.0f} s")
             time.sleep(pause)
         raise AssertionError("the last attempt has returned or raised")
 

@@ -3,6 +3,7 @@
 import json
 import sqlite3
 import stat
+import time
 from contextlib import closing
 
 import pytest
@@ -279,6 +280,35 @@ def test_a_collector_gets_every_entry_and_the_checkpoint(logged: Program):
     assert collector.attributes("checkpoint")[0]["authsome.audit.ends_at"] == 6
     assert all(record.time_unix_nano > 1_700_000_000 * 10**9 for record in collector.records)
     assert KEY not in str(collector.records)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("https://[x", "the URL of a collector"),
+        ("https://collector.example.com:x/", "the URL of a collector"),
+        ("https://ada:hunter2@127.0.0.1:1/", "no user in a URL"),
+    ],
+)
+def test_what_is_no_place_to_send_the_log_to_is_said_at_once(logged: Program, url, said):
+    done = logged("log", "export", "--otlp", url)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "hunter2" not in done.stderr
+    assert logged.json("log", "verify")["last"] == 5
+
+
+def test_an_address_that_is_never_dialled_is_not_asked_again(logged: Program):
+    began = time.monotonic()
+    done = logged("log", "export", "--otlp", "https://169.254.169.254/")
+    assert done.returncode == 8
+    assert "never dialled" in done.stderr
+    assert time.monotonic() - began < 15  # the pauses take 31
+
+
+def test_an_export_without_line_ends_is_not_read_whole(logged: Program):
+    done = logged("log", "verify", "--file", "/dev/zero", timeout=60)
+    assert (done.returncode, "no export" in done.stderr) == (2, True)
 
 
 def test_a_busy_collector_is_asked_again(logged: Program):

@@ -243,6 +243,16 @@ def test_the_daemons_log_is_followed_into_its_next_file(program: Program):
         process.communicate(timeout=60)
 
 
+def test_the_daemons_log_is_no_object_without_an_end(daemon: Program):
+    done = daemon("daemon", "logs", "--json", "--follow")
+    assert (done.returncode, json.loads(done.stdout)["error"]) == (2, "usage")
+
+
+def test_a_number_of_lines_that_cannot_be_meant(daemon: Program):
+    for words in (["log"], ["daemon", "logs"]):
+        assert daemon(*words, "-n", "1" * 5000).returncode == 2
+
+
 def test_the_log_can_be_followed(connected: Program):
     process = connected.start("log", "--follow", "-n", "1")
     assert process.stdout is not None
