@@ -35,6 +35,8 @@ _CONNECT_TIMEOUT: Final = 5.0  # seconds for an address while there is another t
 _OVERHEAD: Final = 256 * 1024
 """Bytes that head, chunk lines and trailers may add; http.client takes 100 lines of 64 KiB."""
 _READ_SIZE: Final = 64 * 1024
+_CONTINUE, _SWITCHING, _OK = 100, 101, 200
+"""Statuses: http.client itself skips the first alone, and nobody here asks for the second."""
 _HTTPS_PORT: Final = 443
 _HTTP_PORT: Final = 80
 
@@ -195,10 +197,10 @@ class _Answering:
     """What `http.client.HTTPResponse` wants of a socket: a file to read from."""
 
     def __init__(self, stream: _Stream) -> None:
-        self._stream = stream
+        self._file: io.BufferedReader = io.BufferedReader(stream, _READ_SIZE)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(self._stream, _READ_SIZE)
+        return self._file
 
 
 def _place(url: str) -> _Place:
@@ -281,14 +283,23 @@ def _dial(found: tuple[Address, ...], deadline: Deadline) -> socket.socket:
 
 def _receive(connection: socket.socket, method: str, deadline: Deadline, limit: int) -> HttpResponse:
     stream = _Stream(connection, deadline, 2 * limit + _OVERHEAD)  # twice: chunks of a few bytes, which some send
-    with http.client.HTTPResponse(_Answering(stream), method=method) as response:  # type: ignore[arg-type]  # a file is all it asks for
-        response.begin()
+    with _begun(_Answering(stream), method) as response:
         headers: Headers = tuple(response.getheaders())
         coding = (response.getheader("Content-Encoding") or "identity").strip().lower()
         body = _body(response, coding, limit)
         if response.length:  # what Content-Length promised beyond the end
             raise http.client.IncompleteRead(body, response.length)
         return HttpResponse(status=response.status, headers=headers, body=body)
+
+
+def _begun(answering: _Answering, method: str) -> http.client.HTTPResponse:
+    """The answer, its head read; what comes before it for the time being is skipped (RFC 9110 §15.2)."""
+    while True:
+        response = http.client.HTTPResponse(answering, method=method)  # type: ignore[arg-type]  # a file is all it asks for
+        response.begin()
+        if not _CONTINUE < response.status < _OK or response.status == _SWITCHING:
+            return response
+        response.fp = None  # type: ignore[assignment]  # lest its end closes what the answer is read from
 
 
 def _body(response: http.client.HTTPResponse, coding: str, limit: int) -> bytes:

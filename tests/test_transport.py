@@ -492,10 +492,27 @@ def test_broken_answers(hostile, answer):
     assert one_line(caught.value).startswith("127.0.0.1: ")
 
 
-def test_an_interim_answer_is_skipped(hostile):
-    """`100 Continue` is not the answer (RFC 9110 §15.2)."""
-    hostile.script = lambda: iter((b"HTTP/1.1 100 Continue\r\n\r\n" + endpoint.http(b"{}"),))
-    assert request(hostile.url()).body == b"{}"
+@pytest.mark.parametrize(
+    "interim", [b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 2]
+)
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_interim_answer_is_skipped(hostile, interim, at_once):
+    """Neither `100 Continue` nor any other of its class is the answer (RFC 9110 §15.2)."""
+    parts = (interim, endpoint.http(b"{}"))
+    hostile.script = lambda: iter((b"".join(parts),) if at_once else parts)
+    answer = request(hostile.url())
+    assert (answer.status, answer.body) == (200, b"{}")
+
+
+def test_a_switch_of_protocols_is_none_that_was_asked_for(hostile):
+    hostile.script = lambda: iter((b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",))
+    assert request(hostile.url()).status == 101
+
+
+def test_interim_answers_without_end_are_cut(hostile):
+    hostile.script = lambda: iter((b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 100_000,))
+    with pytest.raises(EndpointRefused, match="too large"):
+        request(hostile.url())
 
 
 def test_refused_connection():

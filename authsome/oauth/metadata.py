@@ -26,7 +26,7 @@ RESOURCE: Final = "/.well-known/oauth-protected-resource"
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _MOST_SCOPES: Final = 50  # asked for at once; a server that lists more lists what it has, not what one wants
 _SCOPE: Final = re.compile(r"[!#-\[\]-~]{1,200}")  # RFC 6749 §3.3, scope-token
-_PARAMETER: Final = re.compile(r'([A-Za-z0-9_-]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+_PARAMETER: Final = re.compile(r'(?<![A-Za-z0-9_-])([A-Za-z0-9_-]++)[ \t]*+=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
 _MAX_CHALLENGE: Final = 8 * 1024
 
 

@@ -1,6 +1,7 @@
 """Metadata: where it lies, whose it is, and what a 401 says of it."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -59,6 +60,14 @@ def test_where_a_resource_describes_itself():
 def test_what_a_401_says(fields, document, scopes):
     response = HttpResponse(401, tuple(("WWW-Authenticate", field) for field in fields))
     assert metadata.challenge(response) == metadata.Challenge(metadata=document, scopes=scopes)
+
+
+@pytest.mark.parametrize("text", ["a" * 8192, "a-" * 4096, "a\t \t" * 2048, 'a="' + "\\a" * 4096, 'a="' * 2730])
+def test_a_challenge_takes_no_time(text):
+    """Time in proportion to its length, whatever a stranger sends. # SEC-95"""
+    began = time.process_time()
+    metadata.challenge(HttpResponse(401, (("WWW-Authenticate", text),)))
+    assert time.process_time() - began < 0.2
 
 
 @given(st.text(max_size=300))
