@@ -230,7 +230,9 @@ def _write(output: Path, content: bytes) -> str:
             (output.with_name(output.name + ".sha256"), f"{digest}  {output.name}\n".encode(), 0o644),
         ):
             new = path.with_name(f".{path.name}.new")
-            new.write_bytes(data)
+            new.unlink(missing_ok=True)
+            with new.open("xb") as file:  # not through a link that somebody put there
+                file.write(data)
             new.chmod(mode)
             new.replace(path)
     except OSError as error:

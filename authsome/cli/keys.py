@@ -31,7 +31,7 @@ def configure_rekey(parser: Parser) -> None:
     parser.examples = (
         "authsome admin rekey",
         "authsome admin rekey --to passphrase",
-        "openssl rand -base64 32 | tee new.key | authsome admin rekey --to environment --stdin",
+        "(umask 077; openssl rand -base64 32 | tee new.key) | authsome admin rekey --to environment --stdin",
     )
 
 

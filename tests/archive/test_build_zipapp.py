@@ -138,6 +138,16 @@ def test_output_is_replaced_at_once(installation: Installation, make_tree: Calla
     assert installation.archive.read_bytes() != before
 
 
+def test_output_goes_through_no_planted_link(make_tree: Callable[..., Path], tmp_path: Path) -> None:
+    """Whoever may write beside the output could have put a link at the name that is written first."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    output = tmp_path / "out.pyz"
+    (tmp_path / ".out.pyz.new").symlink_to(victim)
+    build_zipapp.build(make_tree("tree"), output, pythons=(THIS_PYTHON,))
+    assert (victim.read_text(), output.is_symlink()) == ("mine", False)
+
+
 def test_unwritable_output(make_tree: Callable[..., Path], tmp_path: Path) -> None:
     """A place that cannot be written is told in one line."""
     with pytest.raises(build_zipapp.BuildFailed, match="cannot write"):

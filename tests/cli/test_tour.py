@@ -1,10 +1,14 @@
 """The tour shows the main job, holds what it promises, and leaves nothing behind, however it ends."""
 
+import io
 import json
 import signal
+import subprocess
 
 import pytest
 
+from authsome.cli.output import Output
+from authsome.cli.tour import story
 from fakes.program import Program
 
 
@@ -17,6 +21,13 @@ def test_everything_holds_and_nothing_is_left(program: Program):
     assert program.processes() == {}
     assert list((program.directory / "tmp").iterdir()) == []
     assert not program.home.exists()
+
+
+def test_a_command_that_takes_too_long_is_a_check_that_failed():
+    report = story.Report(Output(stdout=io.StringIO(), stderr=io.StringIO()))
+    with story._told(report, "run"):
+        raise subprocess.TimeoutExpired(["authsome"], 60)
+    assert [each.passed for each in report.checks] == [False]
 
 
 def test_the_story_can_be_read(program: Program):

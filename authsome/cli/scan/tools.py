@@ -30,7 +30,7 @@ _YAML_TOKEN: Final = re.compile(r"\s+oauth_token:\s*(\S+)\s*\Z")
 
 def places(environ: Mapping[str, str]) -> Iterator[tuple[Path, Reader]]:
     """The files that there may be, and how each is read."""
-    home = Path(environ.get("HOME") or "~").expanduser()
+    home = Path(environ.get("HOME") or _home())
     config = Path(environ.get("XDG_CONFIG_HOME") or home / ".config")
     cache = Path(environ.get("XDG_CACHE_HOME") or home / ".cache")
     yield Path(environ.get("NPM_CONFIG_USERCONFIG") or home / ".npmrc"), npmrc
@@ -55,6 +55,13 @@ def places(environ: Mapping[str, str]) -> Iterator[tuple[Path, Reader]]:
     yield config / "stripe/config.toml", pairs(dict.fromkeys(_STRIPE_KEYS, "STRIPE_API_KEY"))
     yield config / "doctl/config.yaml", pairs({"access-token": "DIGITALOCEAN_ACCESS_TOKEN"})
     yield home / ".fly/config.yml", pairs({"access_token": "FLY_API_TOKEN"})
+
+
+def _home() -> Path:
+    try:
+        return Path.home()
+    except RuntimeError:  # a container's user without an entry, who has no files either
+        return Path("/")
 
 
 def npmrc(text: str, path: Path) -> Iterator[Found]:

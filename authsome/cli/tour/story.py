@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -99,7 +100,7 @@ def _told(report: Report, name: str) -> Iterator[None]:
     """A step that breaks off is a check that failed, not the end of the tour."""
     try:
         yield
-    except (AuthsomeError, OSError, ValueError, KeyError) as error:
+    except (AuthsomeError, OSError, ValueError, KeyError, subprocess.SubprocessError) as error:
         report.check(f"the step `{name}` came to its end", passed=False, detail=str(error))
 
 
