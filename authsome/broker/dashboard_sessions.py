@@ -1,7 +1,7 @@
 """Dashboard sessions: who a browser acts for, for how long, and how that ends.
 
 Rule: a session is worth no more than what it came from. It ends when nobody uses it, after half a day at the latest,
-with its principal, and with the identity whose link opened it.
+with its principal, and with the identity whose link opened it; and when the clock is set back to before it.
 """
 
 import secrets
@@ -77,7 +77,7 @@ class DashboardSessions:
         now = self._context.clock()
         with self._context.database.read() as reader:
             visit = self.find(reader, key, now)
-        if visit is not None and is_used and now - visit.session.seen_at >= _MINUTE:
+        if visit is not None and is_used and abs(now - visit.session.seen_at) >= _MINUTE:
             with self._context.database.transaction(durable=False) as tx:
                 dashboard_sessions.touch(tx, visit.session.id, now=now)
         return visit

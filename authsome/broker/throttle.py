@@ -15,12 +15,11 @@ from typing import Final
 
 from authsome.errors import TooManyAttempts
 from authsome.vault import attempts
+from authsome.vault.columns import ASTRAY
 from authsome.vault.database import Reader, Transaction
 
 LONGEST: Final = timedelta(minutes=15)
 MEMORY: Final = timedelta(hours=1)  # after so long without a failure all is forgotten
-_ASTRAY: Final = timedelta(minutes=1)
-"""As far as a clock goes back by itself, and as one try that was begun before another may be told after it."""
 _OF_ONE_HOLDER: Final = 64
 """Bits of an IPv6 address that one network is known by: whoever has it draws the rest at will (RFC 4291 §2.5.1)."""
 _DOUBLINGS: Final = 10  # 2^10 s are more than LONGEST
@@ -90,4 +89,4 @@ def _failures(reader: Reader, bucket: Bucket, now: datetime) -> tuple[int, datet
     if found is None or found[1] <= now - MEMORY:
         return 0, now - MEMORY
     number, last_at = found
-    return number, now - MEMORY if last_at > now + _ASTRAY else last_at
+    return number, now - MEMORY if last_at > now + ASTRAY else last_at

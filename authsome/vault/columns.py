@@ -10,11 +10,18 @@ from authsome.errors import VaultDamaged
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+ASTRAY: Final = timedelta(minutes=1)
+"""As far as a clock goes back by itself, and as one act that was begun before another may be written down after it."""
 
 
 def from_moment(at: datetime) -> int:
     """Microseconds since the epoch: exact, ordered, and cheap to read back."""
     return (at - _EPOCH) // _MICROSECOND
+
+
+def latest(now: datetime) -> int:
+    """The latest that something can have happened: what lies ahead of it is from before the clock was set back."""
+    return from_moment(now + ASTRAY)
 
 
 def to_moment(value: int) -> datetime:

@@ -7,17 +7,20 @@ from typing import Final
 from authsome.crypto import token
 from authsome.models.visit import Browser, DashboardSession, Note, Way
 from authsome.secret import Secret
-from authsome.vault.columns import from_moment, readable, to_moment
+from authsome.vault.columns import from_moment, latest, readable, to_moment
 from authsome.vault.database import Reader, Transaction
 
 _COLUMNS: Final = "id, principal_id, identity, way, browser, address, created_at, seen_at, expires_at, note"
 _LIVE: Final = (
-    "expires_at > ? AND seen_at > ? AND (identity IS NULL OR EXISTS ("
+    "expires_at > ? AND created_at <= ? AND seen_at > ? AND (identity IS NULL OR EXISTS ("
     "SELECT 1 FROM identities i WHERE i.handle = dashboard_sessions.identity"
     " AND i.principal_id = dashboard_sessions.principal_id AND i.revoked_at IS NULL"
     " AND i.connections IS NULL AND i.methods IS NULL AND i.expires_at IS NULL))"
 )
-"""A session is worth no more than the identity whose link opened it: it may act, for the same, without any limit."""
+"""A session is worth no more than the identity whose link opened it: it may act, for the same, without any limit.
+
+One from before the clock was set back is over: nobody knows for how long it has been there.
+"""
 
 _Row = tuple[str, str, str | None, str, str, str, int, int, int, str | None]
 
@@ -46,7 +49,7 @@ def by_key(reader: Reader, key: Secret[str], *, now: datetime, idle: timedelta) 
     """The session whose browser holds this key; None once it has ended, or was not used for so long."""
     row = reader.execute(
         f"SELECT {_COLUMNS} FROM dashboard_sessions WHERE key_hash = ? AND {_LIVE}",
-        (token.hash_of(key), from_moment(now), from_moment(now - idle)),
+        (token.hash_of(key), *_bounds(now, idle)),
     ).fetchone()
     return None if row is None else _session(row)
 
@@ -58,7 +61,7 @@ def page(  # noqa: PLR0913  # each by name
     rows = reader.execute(
         f"SELECT {_COLUMNS} FROM dashboard_sessions WHERE principal_id = ? AND {_LIVE}"
         " ORDER BY seen_at DESC, id LIMIT ? OFFSET ?",
-        (principal_id, from_moment(now), from_moment(now - idle), limit, offset),
+        (principal_id, *_bounds(now, idle), limit, offset),
     )
     return [_session(row) for row in rows]
 
@@ -67,7 +70,7 @@ def count(reader: Reader, principal_id: str, *, now: datetime, idle: timedelta) 
     """How many live sessions a principal has."""
     row = reader.execute(
         f"SELECT count(*) FROM dashboard_sessions WHERE principal_id = ? AND {_LIVE}",
-        (principal_id, from_moment(now), from_moment(now - idle)),
+        (principal_id, *_bounds(now, idle)),
     ).fetchone()
     return int(row[0])
 
@@ -99,11 +102,15 @@ def end_others(transaction: Transaction, principal_id: str, *, but: str | None) 
 
 
 def purge(transaction: Transaction, *, now: datetime, idle: timedelta) -> int:
-    """Forget those that have expired, or were not used for so long; how many they were."""
+    """Forget those that have expired, or were not used for so long, or lie ahead; how many they were."""
     return transaction.execute(
-        "DELETE FROM dashboard_sessions WHERE expires_at <= ? OR seen_at <= ?",
-        (from_moment(now), from_moment(now - idle)),
+        "DELETE FROM dashboard_sessions WHERE expires_at <= ? OR created_at > ? OR seen_at <= ?", _bounds(now, idle)
     ).rowcount
+
+
+def _bounds(now: datetime, idle: timedelta) -> tuple[int, int, int]:
+    """Before and after which a session ends, was begun, and was last used, where it is live."""
+    return from_moment(now), latest(now), from_moment(now - idle)
 
 
 def _session(row: _Row) -> DashboardSession:

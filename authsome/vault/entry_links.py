@@ -4,7 +4,7 @@ from datetime import datetime
 
 from authsome.crypto import token
 from authsome.secret import Secret
-from authsome.vault.columns import from_moment
+from authsome.vault.columns import from_moment, latest
 from authsome.vault.database import Reader, Transaction
 
 
@@ -17,10 +17,10 @@ def create(transaction: Transaction, key: Secret[str], *, identity: str, now: da
 
 
 def find(reader: Reader, key: Secret[str], *, now: datetime) -> str | None:
-    """The identity whose link this is, if it is still good."""
+    """The identity whose link this is, if it is still good; one from before the clock was set back is not."""
     row = reader.execute(
-        "SELECT identity FROM entry_links WHERE token_hash = ? AND expires_at > ?",
-        (token.hash_of(key), from_moment(now)),
+        "SELECT identity FROM entry_links WHERE token_hash = ? AND expires_at > ? AND created_at <= ?",
+        (token.hash_of(key), from_moment(now), latest(now)),
     ).fetchone()
     return None if row is None else str(row[0])
 
@@ -33,5 +33,8 @@ def spend(transaction: Transaction, key: Secret[str], *, now: datetime) -> str |
 
 
 def purge(transaction: Transaction, *, now: datetime) -> int:
-    """Forget those that have expired; how many they were."""
-    return transaction.execute("DELETE FROM entry_links WHERE expires_at <= ?", (from_moment(now),)).rowcount
+    """Forget those that are not good any more; how many they were."""
+    gone = transaction.execute(
+        "DELETE FROM entry_links WHERE expires_at <= ? OR created_at > ?", (from_moment(now), latest(now))
+    )
+    return gone.rowcount

@@ -136,6 +136,35 @@ def test_a_session_ends_when_it_is_not_used(house):
     assert visit(house, busy) is None
 
 
+def test_what_was_opened_by_a_clock_that_was_ahead_is_over(house):
+    """A session and a link are as good as used up: else they would be good until that time has come. # SEC-84"""
+    now = house.clock()
+    house.clock.advance(timedelta(days=900))
+    opened, link = account(house), house.broker.entrance.offer_link(house.owner)
+    house.clock.moment = now
+    assert visit(house, opened) is None
+    assert house.broker.dashboard_sessions.page(house.owner, limit=9) == ([], 0)
+    assert house.broker.entrance.offered_to(link.key) is None
+    with pytest.raises(NotFound):
+        house.broker.entrance.enter(link.key, HERE)
+    house.broker.dashboard_sessions.purge(now)
+    with house.context.database.read() as reader:
+        for table in ("dashboard_sessions", "entry_links"):
+            assert reader.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
+
+
+def test_a_session_rests_by_the_clock_as_it_is(house):
+    """Set back while somebody is there, it is an hour of rest all the same that ends a session. # SEC-44 # SEC-84"""
+    opened = account(house)
+    for _ in range(9):
+        house.clock.advance(timedelta(minutes=50))
+        assert visit(house, opened)
+    house.clock.advance(-timedelta(hours=6))
+    assert visit(house, opened)
+    house.clock.advance(IDLE)
+    assert visit(house, opened) is None
+
+
 def test_sessions_survive_a_restart_and_their_keys_are_not_stored(open_house):
     """Only a hash of the key is in the database, whatever its bytes hold. # SEC-44 # SEC-210"""
     house = open_house()
