@@ -90,7 +90,7 @@ class Identities:
             if known is not None and known.did != key:
                 raise NotAllowed(f"the handle {name} belongs to another key", hint="choose another handle")
             if known is None:
-                identities.purge_unclaimed(tx, before=now - UNCLAIMED_LIFETIME)
+                identities.purge_unclaimed(tx, now=now, lifetime=UNCLAIMED_LIFETIME)
                 if not is_owner and identities.count_unclaimed(tx) >= UNCLAIMED_LIMIT:
                     raise NotAllowed("too many identities wait to be claimed", hint="try again in an hour")
                 if address is not None:  # one stranger must not fill the places of all

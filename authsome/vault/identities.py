@@ -1,6 +1,6 @@
 """Identities: which keys may act, for whom, and within which limits."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from authsome.errors import AuthenticationFailed, NotAllowed
@@ -11,6 +11,7 @@ from authsome.vault.columns import (
     from_moment,
     from_optional_moment,
     from_words,
+    latest,
     readable,
     to_moment,
     to_optional_moment,
@@ -91,11 +92,15 @@ def count_unclaimed(reader: Reader) -> int:
     return int(reader.execute(query).fetchone()[0])
 
 
-def purge_unclaimed(transaction: Transaction, *, before: datetime) -> int:
-    """Forget the identities that were registered before a moment and never claimed; how many they were."""
+def purge_unclaimed(transaction: Transaction, *, now: datetime, lifetime: timedelta) -> int:
+    """Forget the identities that have waited for so long to be claimed; how many they were.
+
+    Also those from before the clock was set back, which would wait until their time has come.
+    """
     return transaction.execute(
-        "DELETE FROM identities WHERE principal_id IS NULL AND revoked_at IS NULL AND created_at < ?",
-        (from_moment(before),),
+        "DELETE FROM identities WHERE principal_id IS NULL AND revoked_at IS NULL"
+        " AND (created_at < ? OR created_at > ?)",
+        (from_moment(now - lifetime), latest(now)),
     ).rowcount
 
 

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from authsome.broker import routing
-from authsome.broker.identities import OF_ADDRESS, describe
+from authsome.broker.identities import OF_ADDRESS, UNCLAIMED_LIMIT, describe
 from authsome.errors import AuthenticationFailed, NotAllowed, NotFound, TooManyAttempts
 from authsome.identity.key import generate
 from authsome.models import limits
@@ -48,6 +48,19 @@ def test_a_revoked_identity_and_its_runs_end_at_once(house):
     assert refused.value.reason == "the run has ended"
     assert house.broker.identities.revoke(house.owner, "agent") == revoked  # once more changes nothing
     assert [each.entry.detail for each in house.events(Event.IDENTITY_REVOKED)] == ["agent: runs ended: 1"]
+
+
+def test_who_waits_since_before_the_clock_was_set_back_keeps_nobody_out(house):
+    """Else all places would be taken until that time has come. # SEC-19 # SEC-84"""
+    house.clock.advance(timedelta(days=900))
+    with house.context.database.transaction() as tx:
+        for number in range(UNCLAIMED_LIMIT):
+            identities.add(tx, handle=f"agent-{number}", did=f"did:key:z{number}", now=house.clock())
+    register = house.broker.identities.register
+    with pytest.raises(NotAllowed, match="too many"):
+        register(name="new", key=generate().did, bootstrap=None)
+    house.clock.advance(-timedelta(days=900))
+    assert register(name="new", key=generate().did, bootstrap=None)[0].handle == "new"
 
 
 def test_an_identity_ends_by_its_time(house):

@@ -76,9 +76,9 @@ def test_unclaimed_identities_are_counted_and_forgotten(store, now):  # SEC-19
         identities.claim(transaction, handle="agent-2", principal_id=store.owner.id)
         assert identities.count_unclaimed(transaction) == 2
         assert identities.revoke(transaction, handle="agent-1", now=now)  # SEC-19: its handle stays taken
-        assert identities.purge_unclaimed(transaction, before=now) == 0
+        assert identities.purge_unclaimed(transaction, now=now, lifetime=timedelta(0)) == 0
         transaction.execute("UPDATE identities SET revoked_at = NULL")
-        assert identities.purge_unclaimed(transaction, before=now) == 1
+        assert identities.purge_unclaimed(transaction, now=now, lifetime=timedelta(0)) == 1
         assert identities.count_unclaimed(transaction) == 1
         assert identities.by_handle(transaction, "agent-2") is not None
 
