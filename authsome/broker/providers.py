@@ -50,7 +50,9 @@ class Review:
     new_hosts: tuple[str, ...]
     """Entries of its `api_url` that the definition whose place it would take does not have."""
     connections: tuple[Connection, ...]
-    """What is connected under its name already: those credentials would follow it."""
+    """What the caller has connected under its name already: those credentials would follow it."""
+    others: int
+    """How many connections of other principals would, too; they are not named."""
     forgets_client: bool
     """Whether the OAuth client that is stored for it goes: its secret was for endpoints elsewhere."""
 
@@ -228,15 +230,17 @@ class Providers:
         current = catalog.entry(provider.name) if provider.name in catalog.names() else None
         before = current.provider.api_url if current and current.provider else ()
         with context.database.read() as reader:
-            stored = connections.list_of(reader, caller.vault_id, provider.name)
+            stored = connections.list_of_everyone(reader, provider.name)
             has_client = bool(clients.vaults_with(reader, provider.name))
+        own = tuple(each for each in stored if each.vault_id == caller.vault_id)
         moves = current is not None and not _servers(provider) <= _servers(current.provider)
         return Review(
             provider=provider,
             source="override" if catalog.bundled(provider.name) else "custom",
             replaced=current.source if current else None,
             new_hosts=tuple(entry for entry in provider.api_url if entry not in before),
-            connections=tuple(stored),
+            connections=own,
+            others=len(stored) - len(own),
             forgets_client=moves and has_client,
         )
 

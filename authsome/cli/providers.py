@@ -68,7 +68,9 @@ def _read(path: Path) -> str:
 def _told(review: JsonObject) -> Iterator[str]:
     """What a definition will be allowed to do, in lines."""
     name, replaced = review["provider"], review.get("replaced")
-    connected = _texts(review, "connections")
+    connected = [*_texts(review, "connections")]
+    if others := review.get("connections_of_others"):
+        connected.append(f"{others} of other principals")
     yield f"{name} ({review['display_name']}), a definition of your own:"
     yield from _row("sends the credential to", _texts(review, "hosts"))
     yield from _row("logs in at", _texts(review, "endpoints"))

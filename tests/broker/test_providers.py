@@ -86,7 +86,10 @@ def test_an_override_says_what_it_changes(house: House):
     review = house.broker.providers.examine(house.owner, definition("github", api_url=hosts), force=True)
     assert (review.source, review.replaced) == ("override", "bundled")
     assert review.new_hosts == ("api.acme.test",)
-    assert [each.name for each in review.connections] == ["work"]
+    assert ([each.name for each in review.connections], review.others) == (["work"], 0)
+    stranger = replace(house.owner, principal=replace(house.owner.principal, vault_id="another"))
+    review = house.broker.providers.examine(stranger, definition("github", api_url=hosts), force=True)
+    assert (review.connections, review.others) == ((), 1)  # of others' credentials how many, and not which
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from authsome.cli import providers
 from fakes.program import Program, installed
 
 KEY = "acme-0123456789abcdefghij"
@@ -85,6 +86,15 @@ def test_agreeing_on_a_terminal(program: Program, write: Callable[..., Path]):
             tty.send_line("y")
         tty.expect("registered near")
         assert tty.wait() == 0
+
+
+def test_whoever_registers_is_told_that_others_credentials_follow():
+    """By their number, below the names of those that are one's own. # SEC-111"""
+    review = {"provider": "acme", "display_name": "Acme", "connections": ["work"], "connections_of_others": 2}
+    assert list(providers._told(review))[-2:] == [
+        "  takes over what is connected  work",
+        f"  {'':<28}  2 of other principals",
+    ]
 
 
 def test_a_name_that_exists(program: Program, write: Callable[..., Path]):

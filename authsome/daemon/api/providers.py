@@ -26,6 +26,7 @@ _REVIEW: Final = views.shape(
         "variables": views.TEXT_MAP,
         "environment": views.TEXTS,
         "connections": views.TEXTS,
+        "connections_of_others": views.INTEGER,
         "forgets_client": views.BOOLEAN,
         "path": views.TEXT,
     }
@@ -191,6 +192,7 @@ class ProvidersApi(Endpoints):
             "variables": {each.name: each.default or "" for each in provider.variables},
             "environment": [each.name for each in provider.export.env],
             "connections": [each.name for each in review.connections],
+            "connections_of_others": review.others,
             "forgets_client": review.forgets_client,
             "path": str(self._broker.context.catalog.custom_path(provider.name)),
         }

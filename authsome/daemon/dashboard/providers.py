@@ -148,6 +148,7 @@ def _facts(found: Review) -> list[tuple[str, Html | str | None]]:
         ("Takes the place of", replaced),
         ("Where that sent nothing", pieces.codes(found.new_hosts) if found.replaced else None),
         ("Takes over", pieces.codes([f"{each.provider}/{each.name}" for each in found.connections])),
+        ("Takes over from others", f"{found.others} of other principals" if found.others else None),
         ("Forgets", "the OAuth client, which was given for other endpoints" if found.forgets_client else None),
     ]
 
