@@ -20,7 +20,7 @@ _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"  # RFC 9110 §5.6.2
 _TEXT: Final = rb"[\t -~\x80-\xff]*"  # RFC 9110 §5.5, field-content
 _REQUEST_LINE: Final = re.compile(rb"(%b) ([!-~]+) HTTP/1\.([01])" % _TOKEN)
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: (%b))?" % _TEXT)
-_FIELD_LINES: Final = re.compile(rb"(?:%b:%b\r\n)*" % (_TOKEN, _TEXT))  # linear: a token holds no colon
+_FIELD_LINES: Final = re.compile(rb"(?:%b+:%b+\r\n)*+" % (_TOKEN, _TEXT))  # possessive: nothing is tried twice
 _STRAY: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")  # 2^59 bytes; more digits have overflowed in others' parsers
 _CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;%b)?\r\n" % _TEXT)
@@ -313,7 +313,7 @@ def _fields(lines: bytes) -> Fields:
 
 
 def _join(line: bytes, fields: Fields) -> bytes:
-    return b"%b%b\r\n" % (line, b"".join(b"%b: %b\r\n" % pair for pair in fields))
+    return b"%b%b\r\n\r\n" % (line, b"\r\n".join([b": ".join(pair) for pair in fields])) if fields else line + b"\r\n"
 
 
 def _options(fields: Fields) -> set[bytes]:

@@ -10,6 +10,7 @@ child put elsewhere is replaced there (`placeholders`), before, so that nothing 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Final, cast
 from urllib.parse import quote, unquote_plus
 
@@ -48,6 +49,7 @@ _NOT_IN_TRAILERS: Final = (
 )
 _KEPT_OPTIONS: Final = frozenset({b"close", b"keep-alive"})
 _H2C: Final = b"h2c"
+_AROUND_US: Final = frozenset({b"alt-svc"})
 _CHOICE: Final = b"authsome-connection"
 _CONNECTION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 _UNFIT: Final = re.compile(rb"[\r\n\0]")
@@ -89,24 +91,28 @@ class Credential:
     """Whether it would to one about another path of that host."""
 
 
-def forwardable(fields: Fields, *, keep_trailers_option: bool = False) -> Fields:
-    """The fields of a message without those that are meant for one hop only (RFC 9110 §7.6.1).
+def forwardable(
+    fields: Fields, *, keep_trailers_option: bool = False, dropped: frozenset[bytes] = frozenset()
+) -> Fields:
+    """The fields of a message without those that are meant for one hop only (RFC 9110 §7.6.1), nor those of some names.
 
     Kept are the wish to close the connection, an upgrade (RFC 9110 §7.8) other than to h2c, and with
     `keep_trailers_option` a `TE` of just `trailers`, which HTTP/2 passes on and gRPC needs (RFC 9113 §8.2.2).
+    The names in `dropped` are in lower case.
 
     Raises:
         RequestInvalid: a field holds CR, LF or NUL (a folded line is that too), or Connection names a field that the
             message cannot be read without.
     """
-    if _UNFIT.search(b"".join([part for pair in fields for part in pair])):
+    text = b"".join(chain.from_iterable(fields))
+    if b"\r" in text or b"\n" in text or b"\0" in text:  # ten times as fast as a pattern, and done for every head
         raise RequestInvalid("a header holds a line break or a NUL")
     lowered = [name.lower() for name, _ in fields]
     named = zip(lowered, fields, strict=True)
     options = _options([value for name, (_, value) in named if name == b"connection"])
     if options & _FRAMING:
         raise RequestInvalid("Connection names a header that every hop needs")
-    gone = _HOP_BY_HOP | options
+    gone = _HOP_BY_HOP | options | dropped
     kept = [pair for name, pair in zip(lowered, fields, strict=True) if name not in gone]
     if keep_trailers_option and any(name.lower() == b"te" and value.strip() == b"trailers" for name, value in fields):
         kept.append((b"te", b"trailers"))
@@ -237,9 +243,9 @@ def chosen_connection(fields: Fields) -> tuple[Fields, str | None]:
 def response_fields(fields: Fields) -> Fields:
     """The fields of an intercepted host's response for the child.
 
-    `Alt-Svc` goes: it would invite the child to HTTP/3, around us.
+    `Alt-Svc` (RFC 7838) goes: it would invite the child to HTTP/3, around us.
     """
-    return without(forwardable(fields), ("Alt-Svc",))
+    return forwardable(fields, dropped=_AROUND_US)
 
 
 def _spelling(name: bytes) -> bytes:

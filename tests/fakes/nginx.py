@@ -39,7 +39,18 @@ http {
     ssl_protocols TLSv1.3;
     ssl_session_tickets off;
     root $files;
-    location = /json { default_type application/json; return 200 '$json'; }
+    # As APIs answer: with a head that is another one each time.
+    location = /json {
+      default_type application/json;
+      add_header Cache-Control 'private, max-age=0';
+      add_header Vary 'Accept, Authorization, Accept-Encoding';
+      add_header Strict-Transport-Security 'max-age=31536000; includeSubDomains';
+      add_header X-Content-Type-Options nosniff;
+      add_header X-RateLimit-Limit 5000;
+      add_header X-RateLimit-Remaining $$connection_requests;
+      add_header X-Request-Id $$request_id;
+      return 200 '$json';
+    }
   }
 }
 """)
