@@ -29,7 +29,7 @@ from authsome.proxy.http1 import Body, Request
 from authsome.proxy.inject import Head
 from authsome.proxy.loop import Loop
 from authsome.proxy.monitor import Monitor
-from authsome.proxy.quick import Pending, Quick
+from authsome.proxy.quick import Heads, Pending, Quick
 from authsome.proxy.rules import Opening, Target
 from authsome.proxy.side import Cut, Side, wait
 from authsome.proxy.tenancy import Tenancy, Tenants
@@ -69,6 +69,7 @@ class Express(Engine):
         self.to_children = Contexts[str, ssl.SSLContext](lambda host: secure.child_context(issuer.issue(host)))
         self.to_servers = Contexts[tuple[Path, tuple[str, ...]], ssl.SSLContext](secure.server_context)
         self.speech = Speech()
+        self.heads = Heads()
         self.loop = Loop()
         """Where connections wait that the quick road can serve."""
 
@@ -313,7 +314,8 @@ class Child:
             rules.check_server_name(target, end.asked_for)
         except AuthsomeError as error:
             self._misdirected = error
-        self._quick = Quick(self._side, tenancy, target, self._engine.memory, self._engine.clock)
+        engine = self._engine
+        self._quick = Quick(self._side, tenancy, target, memory=engine.memory, heads=engine.heads, clock=engine.clock)
         self._converse()
 
     # ---- requests in TLS -------------------------------------------------------------------------------------

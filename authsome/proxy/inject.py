@@ -49,7 +49,8 @@ _NOT_IN_TRAILERS: Final = (
 )
 _KEPT_OPTIONS: Final = frozenset({b"close", b"keep-alive"})
 _H2C: Final = b"h2c"
-_AROUND_US: Final = frozenset({b"alt-svc"})
+DROPPED_OF_ANSWERS: Final = _HOP_BY_HOP | {b"alt-svc"}
+"""Alt-Svc (RFC 7838) would invite the child to HTTP/3, around us."""
 _CHOICE: Final = b"authsome-connection"
 _CONNECTION: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}")
 _UNFIT: Final = re.compile(rb"[\r\n\0]")
@@ -241,11 +242,8 @@ def chosen_connection(fields: Fields) -> tuple[Fields, str | None]:
 
 
 def response_fields(fields: Fields) -> Fields:
-    """The fields of an intercepted host's response for the child.
-
-    `Alt-Svc` (RFC 7838) goes: it would invite the child to HTTP/3, around us.
-    """
-    return forwardable(fields, dropped=_AROUND_US)
+    """The fields of an intercepted host's response for the child."""
+    return forwardable(fields, dropped=DROPPED_OF_ANSWERS)
 
 
 def _spelling(name: bytes) -> bytes:

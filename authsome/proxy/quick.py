@@ -1,8 +1,9 @@
 """The quick road of a kept connection: requests whose credential is known, and answers that come in one piece.
 
-It decides nothing by itself. What it passes on is what `inject`, `scrub` and `http1` have made of the same bytes: of a
-head that has come before on this connection it remembers what became of it. So a program that sends the same headers
-again and again, as programs do, has them read once.
+It decides nothing by itself. What it passes on of a request is what `inject`, `scrub` and `http1` have made of the same
+bytes: of a head that has come before on this connection it remembers what became of it. So a program that sends the
+same headers again and again, as programs do, has them read once. Answers differ, in a date or an id, but line by line
+they are of few kinds; a head of usual lines only passes as it is, which is what those three would make of it.
 
 Rule: whatever is not plainly as it is here (a body that is still to come, another protocol, a credential that has to be
 asked for) is left as it is, and the connection leaves for a thread, where all of it is read anew.
@@ -10,7 +11,8 @@ asked for) is left as it is, and the connection leaves for a thread, where all o
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from enum import Enum, auto
+from typing import Final, NamedTuple
 
 from authsome.clock import Clock
 from authsome.errors import AuthsomeError
@@ -24,12 +26,23 @@ from authsome.proxy.side import Side
 from authsome.proxy.tenancy import Tenancy
 
 MOST: Final = 8
-"""Heads that are remembered, of each direction; a program has a few kinds of requests."""
-_LARGEST: Final = 16 * 1024  # bytes of a head that is remembered
+"""Requests' heads that are remembered; a program has a few kinds."""
+_LARGEST: Final = 16 * 1024  # bytes of a head of which something is remembered
 _LINE: Final = re.compile(rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+) (/[!\"$-~]*) HTTP/1\.1")  # no fragment, as in `targets`
 _END: Final = b"\r\n\r\n"
 _NOT_QUICK: Final = frozenset({b"CONNECT", b"HEAD"})
 _UNQUICK_STATUS: Final = frozenset({101, 401})
+_STATUS: Final = re.compile(rb"HTTP/1\.1 ([2-5][0-9]{2}) [\t -~\x80-\xff]*")
+_UNUSUAL_STATUS: Final = frozenset({b"204", b"304", b"401"})
+_FIELD: Final = re.compile(
+    rb"([!#$%&'*+\-.^_`|~0-9A-Za-z]+): ((?:[!-~\x80-\xff](?:[\t -~\x80-\xff]*[!-~\x80-\xff])?)?)"
+)
+"""A field as it is sent, so that reading and writing it would change nothing."""
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
+_KEEP_ALIVE: Final = b"Connection: keep-alive"
+_LINES: Final = 256
+_DROPPED: Final = inject.DROPPED_OF_ANSWERS - {b"connection"}
+_UNUSUAL: Final = frozenset({b"content-encoding", b"transfer-encoding"}) | scrub.MESSAGES_CODED
 
 
 @dataclass(slots=True)
@@ -55,14 +68,26 @@ class _Asked:
     """The codings that they then ask for."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Answered:
-    """What becomes of answers with the same head."""
+class _Answered(NamedTuple):
+    """What becomes of an answer."""
 
     length: int
-    needles: Needles
-    accepted: frozenset[bytes]
+    """Of the body."""
     sent: bytes
+    """Its head as it is passed on."""
+
+
+class _Line(Enum):
+    """What becomes of a line of an answer's head."""
+
+    PASSED = auto()
+    LENGTH = auto()
+    """Passed on, and the body's length."""
+    DROPPED = auto()
+    KEEP_ALIVE = auto()
+    """Said anew behind the others."""
+    UNUSUAL = auto()
+    """It is to be read with the rest of its head."""
 
 
 @dataclass(slots=True)
@@ -83,14 +108,16 @@ class Pending:
 class Quick:
     """The road for one connection of a child's, and its server's."""
 
-    def __init__(self, child: Side, tenancy: Tenancy, target: Target, memory: Memory, clock: Clock) -> None:
+    def __init__(  # noqa: PLR0913  # each another thing
+        self, child: Side, tenancy: Tenancy, target: Target, *, memory: Memory, heads: "Heads", clock: Clock
+    ) -> None:
         self._child = child
         self._tenancy = tenancy
         self._target = target
         self._memory = memory
+        self._heads = heads
         self._clock = clock
         self._asked: dict[bytes, _Asked] = {}
-        self._answered: dict[bytes, _Answered] = {}
         self.pending: Pending | None = None
 
     def ask(self, server: Side) -> bool:
@@ -137,14 +164,13 @@ class Quick:
         if end < 4:
             return False
         head, asked = data[:end], pending.asked
-        answered = self._answered.get(head)
-        if answered is None or answered.needles is not asked.needles or answered.accepted != asked.accepted:
-            answered = self._read_answer(head, asked)
+        assert asked.needles is not None
+        answered = self._heads.usual(head, asked.needles) or _read_answer(head, asked, asked.needles)
         if answered is None or len(data) != end + answered.length:
             return False
         self.pending = None
         server.used += 1
-        self._child.send(answered.sent + answered.needles.replaced(data[end:]))
+        self._child.send(answered.sent + asked.needles.replaced(data[end:]))
         return True
 
     def exchange(self, pending: Pending) -> tuple[Intercepted, Request]:
@@ -198,30 +224,68 @@ class Quick:
         put, found = inject.injected_body(asked.put, body, credential)
         return (asked.sent, body) if found == body else (http1.fields_bytes(put), found)
 
-    def _read_answer(self, head: bytes, asked: _Asked) -> _Answered | None:
-        """What becomes of an answer; None where that is for a thread to tell."""
-        needles = asked.needles
-        assert needles is not None
-        try:
-            response = http1.parse_response(head)
-            body = http1.response_body(response, b"GET")
-            fields = inject.response_fields(response.fields)
-            if response.status < 200 or response.status in _UNQUICK_STATUS or response.is_last:
-                return None
-            if not isinstance(body, Counted):
-                return None
-            if needles:
-                fields, through = scrub.answer(
-                    fields, needles, status=response.status, accepted=asked.accepted, has_body=not body.is_complete
-                )
-                if not isinstance(through, Scrubber):
-                    return None
-        except (http1.Refused, AuthsomeError):
+
+class Heads:
+    """The heads of answers, by lines that have come before, on whatever connection: what one means, it means on all."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[bytes, _Line] = {}
+
+    def usual(self, head: bytes, needles: Needles) -> _Answered | None:
+        """What becomes of an answer, if nothing but usual lines are in its head."""
+        first, *lines = head[: -len(_END)].split(b"\r\n")
+        status = _STATUS.fullmatch(first)
+        if status is None or status[1] in _UNUSUAL_STATUS or len(head) > _LARGEST or needles.are_in(head):
             return None
-        sent = http1.response_bytes(response.status, needles.replaced(response.reason), fields)
-        answered = _Answered(length=body.left, needles=needles, accepted=asked.accepted, sent=sent)
-        if len(head) <= _LARGEST:
-            if len(self._answered) >= MOST:
-                self._answered.clear()
-            self._answered[head] = answered
-        return answered
+        kinds = [self._kinds.get(line) or self._learn(line) for line in lines]
+        if _Line.UNUSUAL in kinds or kinds.count(_Line.LENGTH) != 1:
+            return None
+        length = int(lines[kinds.index(_Line.LENGTH)].partition(b":")[2])
+        if kinds.count(_Line.PASSED) == len(kinds) - 1:
+            return _Answered(length, head)
+        passed = [line for line, kind in zip(lines, kinds, strict=True) if kind in {_Line.PASSED, _Line.LENGTH}]
+        if _Line.KEEP_ALIVE in kinds:
+            passed.append(_KEEP_ALIVE)
+        return _Answered(length, b"\r\n".join((first, *passed, b"", b"")))
+
+    def _learn(self, line: bytes) -> _Line:
+        if len(self._kinds) >= _LINES:
+            self._kinds.clear()
+        kind = self._kinds[line] = _kind(line)
+        return kind
+
+
+def _kind(line: bytes) -> _Line:
+    field = _FIELD.fullmatch(line)
+    if field is None:
+        return _Line.UNUSUAL
+    name, value = field[1].lower(), field[2]
+    if name == b"content-length":
+        return _Line.LENGTH if _LENGTH.fullmatch(value) else _Line.UNUSUAL
+    if name == b"connection":
+        return _Line.KEEP_ALIVE if value.lower() == b"keep-alive" else _Line.UNUSUAL
+    if name in _DROPPED:
+        return _Line.DROPPED
+    return _Line.UNUSUAL if name in _UNUSUAL or scrub.has_messages(((name, value),)) else _Line.PASSED
+
+
+def _read_answer(head: bytes, asked: _Asked, needles: Needles) -> _Answered | None:
+    """What becomes of an answer; None where that is for a thread to tell."""
+    try:
+        response = http1.parse_response(head)
+        body = http1.response_body(response, b"GET")
+        fields = inject.response_fields(response.fields)
+        if response.status < 200 or response.status in _UNQUICK_STATUS or response.is_last:
+            return None
+        if not isinstance(body, Counted):
+            return None
+        if needles:
+            fields, through = scrub.answer(
+                fields, needles, status=response.status, accepted=asked.accepted, has_body=not body.is_complete
+            )
+            if not isinstance(through, Scrubber):
+                return None
+    except (http1.Refused, AuthsomeError):
+        return None
+    sent = http1.response_bytes(response.status, needles.replaced(response.reason), fields)
+    return _Answered(body.left, sent)

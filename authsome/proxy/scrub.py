@@ -305,7 +305,7 @@ def narrowed(fields: Fields) -> tuple[Fields, frozenset[bytes]]:
 
 
 _MESSAGES_ACCEPTED: Final = frozenset({b"grpc-accept-encoding", b"connect-accept-encoding"})
-_MESSAGES_CODED: Final = frozenset({b"grpc-encoding", b"connect-content-encoding"})
+MESSAGES_CODED: Final = frozenset({b"grpc-encoding", b"connect-content-encoding"})
 """Of single messages in a body, by gRPC and its relative Connect."""
 
 
@@ -340,9 +340,9 @@ def answer(
         _coding(each) for name, value in fields if name.lower() == b"content-encoding" for each in value.split(b",")
     ]
     named = [each for each in named if each not in {b"", b"identity"}]
-    of_messages = [_coding(value) for name, value in fields if name.lower() in _MESSAGES_CODED]
+    of_messages = [_coding(value) for name, value in fields if name.lower() in MESSAGES_CODED]
     of_messages = [each for each in of_messages if each not in {b"", b"identity"}]
-    if has_body and not named and _has_messages(fields):
+    if has_body and not named and has_messages(fields):
         return _messages(fields, of_messages, needles)
     if not (named or of_messages) or not has_body:
         return fields, Scrubber(needles)
@@ -362,7 +362,7 @@ _PARTIAL: Final = 206
 _MESSAGES: Final = re.compile(rb"application/(?:grpc(?!-web-text)|connect\+)")
 
 
-def _has_messages(fields: Fields) -> bool:
+def has_messages(fields: Fields) -> bool:
     """Whether the body is one message of gRPC's after the other, each with a head of its own."""
     return any(name.lower() == b"content-type" and _MESSAGES.match(value.strip().lower()) for name, value in fields)
 
@@ -376,7 +376,7 @@ def _messages(fields: Fields, coded: list[bytes], needles: Needles) -> tuple[Fie
         return fields, Messages(Scrubber(needles), None)
     if len(coded) > 1 or codings.decoder(coded[0]) is None:
         raise _unreadable(coded)
-    gone = {*_MESSAGES_CODED, b"content-length"}
+    gone = {*MESSAGES_CODED, b"content-length"}
     fields = digests.without(tuple(each for each in fields if each[0].lower() not in gone))
     return fields, Messages(Scrubber(needles), lambda: _decoder(coded[0]))
 

@@ -81,6 +81,12 @@ def opened(program: Program, keyed: api.ApiServer, start: Callable[..., "subproc
     keyed.answers["/hops"] = Answer(
         headers=(("Keep-Alive", "timeout=5"), ("Alt-Svc", "h3"), ("X-A", "1"), ("X-A", "2"))
     )
+    keyed.answers["/spaces"] = Answer(headers=(("X-A", "  1 \t"), ("X-B", ""), ("x-c", "a\t b"), ("X_D", "\xe9")))
+    keyed.answers["/kept"] = Answer(headers=(("connection", "Keep-Alive"), ("Alt_Svc", "h3"), ("Upgrade", "h2c")))
+    keyed.answers["/control"] = Answer(headers=(("X-A", "1\x01"),))
+    keyed.answers["/messages"] = Answer(headers=(("Content-Type", "application/grpc"),), body=b"\0\0\0\0\1x")
+    keyed.answers["/coded"] = Answer(headers=(("Content-Encoding", "zstd"),), body=b"x")
+    keyed.answers["/long"] = Answer(headers=tuple((f"X-{number}", "a" * 600) for number in range(30)))
     keyed.answers["/folded"] = Answer(headers=(("X-A", "1\r\n 2"),))
     keyed.answers["/lengths"] = Answer(headers=(("Content-Length", "0"),))
     yield Open(proxy=proxy, server=keyed, authority=f"{_HOST}:{keyed.port}")
@@ -147,6 +153,12 @@ def _requests(host: bytes) -> dict[str, list[bytes]]:
         "refused": head(b"GET /refused HTTP/1.1", own),
         "last": head(b"GET /last HTTP/1.1", own),
         "answer's hops": head(b"GET /hops HTTP/1.1", own),
+        "answer's spaces": head(b"GET /spaces HTTP/1.1", own),
+        "answer's kept connection": head(b"GET /kept HTTP/1.1", own),
+        "answer's control character": head(b"GET /control HTTP/1.1", own),
+        "answer's messages": head(b"GET /messages HTTP/1.1", own),
+        "answer's coding": head(b"GET /coded HTTP/1.1", own),
+        "answer's long head": head(b"GET /long HTTP/1.1", own),
         "answer's folding": head(b"GET /folded HTTP/1.1", own),
         "answer's lengths": head(b"GET /lengths HTTP/1.1", own),
         "events": head(b"GET /sse?events=2&interval=0.01 HTTP/1.1", own),
