@@ -28,6 +28,7 @@ from mitmproxy.proxy.layers.http import _http1, _http2
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
     RequestData,
+    RequestHeaders,
     RequestProtocolError,
     RequestTrailers,
     ResponseData,
@@ -422,7 +423,14 @@ class Http1Client(_Http1, _http1.Http1Client):
         yield from super().read_body(event)
 
     def send(self, event: HttpEvent) -> CommandGenerator[None]:
-        """Send a request."""
+        """Send a request; one from HTTP/2, which needs no length there, in chunks if it has none.
+
+        Else the server would take its body for the next request.
+        """
+        if isinstance(event, RequestHeaders) and event.request.is_http2 and not event.end_stream:
+            headers = event.request.headers
+            if "content-length" not in headers:
+                headers["transfer-encoding"] = "chunked"
         yield from self.send_message(event, _is_chunked(self.request))
 
     def read_headers(self, event: events.ConnectionEvent) -> CommandGenerator[None]:

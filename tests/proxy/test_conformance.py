@@ -216,6 +216,36 @@ def test_what_http1_could_not_say_does_not_come_from_http2(runner: Runner, autho
     assert [head.partition(b"\r\n")[0] for head in server.heads] == [b"GET /x?y HTTP/1.1"]
 
 
+@pytest.mark.parametrize("length", [None, 37])
+def test_a_body_from_http2_is_no_request_of_http1(runner: Runner, authority: Authority, length: int | None):
+    """HTTP/2 needs no length; a server of HTTP/1.1 that is told none would take the body for the next request."""
+    # SEC-155 SEC-157
+    body = b"GET /smuggled HTTP/1.1\r\nHost: evil\r\n\r\n"[:37]
+    received: list[bytes] = []
+
+    def answer(connection: wire.Connection, head: bytes) -> None:
+        is_chunked = b"\r\ntransfer-encoding: chunked\r\n" in head.lower()
+        end = b"0\r\nx-sum: 1\r\n\r\n" if is_chunked else body
+        came = b""
+        while not came.endswith(end):
+            came += connection.reader.read(1)
+        received.append(came)
+        send(connection, OK)
+
+    with scripted(runner, authority, answer) as server, runner.proxy() as proxy:
+        client = H2Client(proxy, HOST, server.port)
+        more = () if length is None else (("content-length", str(length)),)
+        number = client.headers(*more, authority=f"{HOST}:{server.port}", end_stream=False)
+        client.protocol.send_data(number, body)
+        client.protocol.send_headers(number, [("x-sum", "1")], end_stream=True)
+        client.flush()
+        events = client.events(number)
+        client.wire.close()
+    assert [dict(each.headers)[":status"] for each in events if isinstance(each, h2.events.ResponseReceived)] == ["200"]
+    assert received == [body if length else b"25\r\n" + body + b"\r\n0\r\nx-sum: 1\r\n\r\n"]
+    assert len(server.heads) == 1
+
+
 def test_trailers_say_nothing_of_the_message(runner: Runner, authority: Authority):
     """Some servers put trailers among the headers: neither host nor framing, nor what is meant for us, may be there."""
     # SEC-155 SEC-156

@@ -191,7 +191,7 @@ def test_a_large_upload_is_not_kept(runner: Runner, chunked):
 
 @pytest.mark.parametrize("when", ["undecided", "behind another"])
 def test_what_comes_too_early_is_not_kept(runner: Runner, when: str):
-    """A child that sends on while the daemon is still asked, or the answer before is under way, is not read for long."""
+    """A child that sends on while the daemon is asked, or the answer before is under way, is not read for long."""
     # SEC-165
     size, block = 200 * MIB, bytes(MIB)
     host = f"Host: {HOST}:{runner.server.port}"
