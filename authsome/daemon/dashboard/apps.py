@@ -118,7 +118,7 @@ def one(view: One, token_for: TokenFor) -> Html:
     docs = view.docs_url if view.docs_url and url.is_link(view.docs_url) else None
     rows = html.join(connections.row(each, view.now) for each in view.connections)
     facts = [
-        ("Connect by", html.text(", ".join(FLOWS[flow] for flow in app.flows))),
+        ("Connect by", html.text("; ".join(FLOWS[flow] for flow in app.flows))),
         ("Sent only to", pieces.codes(view.hosts)),
         ("Definition", html.text(SOURCES[app.source])),
     ]

@@ -12,12 +12,13 @@ from authsome.daemon.messages import Response
 from authsome.daemon.router import Endpoint
 from authsome.daemon.web.connections import ConnectionPages
 from authsome.daemon.web.visits import Pages, Visitor, Visits, refused_status, said_of, searched
-from authsome.errors import AuthsomeError, RequestInvalid
+from authsome.errors import AuthsomeError, ConnectionExists, RequestInvalid
 from authsome.models.connection import DEFAULT_CONNECTION
 from authsome.models.login import Flow
 from authsome.vault.connections import Search
 
 _MOST_PAGES = 1000
+_TAKEN = "choose another name, or reconnect that one on its own page"
 
 
 class AppPages(Pages):
@@ -67,6 +68,8 @@ class AppPages(Pages):
                 variables={},
             )
             login = self._broker.logins.begin(visitor.caller, wanted)
+        except ConnectionExists as error:
+            return self._page(visitor, given, ConnectionExists(error.message, hint=_TAKEN))
         except AuthsomeError as error:
             return self._page(visitor, given, error)
         return self._logins.sent_to(login)
@@ -77,6 +80,8 @@ class AppPages(Pages):
         visitor.form.done()
         try:
             login = self._broker.logins.begin(visitor.caller, Wanted(url=address, variables={}))
+        except ConnectionExists as error:
+            return visitor.onward(apps.PATH, error.message, is_good=False)
         except AuthsomeError as error:
             return visitor.onward(apps.PATH, said_of(error), is_good=False)
         return self._logins.sent_to(login)
