@@ -6,10 +6,11 @@ Passing (`EndpointUnreachable`): it said nothing about the grant; ask again late
 Rule 3: what the provider says of an error is shown as one clean line, without what we sent it.
 """
 
+import base64
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -28,6 +29,7 @@ _MAX_TOKEN: Final = 16 * 1024  # the longest JWTs have 8 KiB, and header section
 _MAX_SCOPES: Final = 500
 _MAX_SCOPE: Final = 256
 _MAX_ACCOUNT: Final = 100
+_TELLING: Final = 6  # characters of Base64 below which plain words would be blotted out
 
 _LAST_SECOND: Final = 10_000_000_000  # in the year 2286; in milliseconds, in April 1970
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -193,9 +195,23 @@ def _describe(data: Mapping[str, object], error: object, sent: Sequence[Secret[s
 def blotted(text: str, sent: Iterable[Secret[str]], limit: int) -> str:
     """A provider's words as one clean line, without the secrets that were sent to it."""
     for secret in sent:
-        for shown in {secret.reveal(), quote_plus(secret.reveal())} - {""}:
+        for shown in _spellings(secret):
             text = text.replace(shown, "…")
     return clean_line(text, limit)
+
+
+def _spellings(secret: Secret[str]) -> Iterator[str]:
+    """The forms in which a secret travels: as it is, in a form, and in the middle of Base64, as Basic has it."""
+    plain = {secret.reveal(), quote_plus(secret.reveal())} - {""}
+    yield from sorted(plain, key=len, reverse=True)
+    for each in plain:
+        data = each.encode("utf-8", "surrogatepass")
+        for offset in range(3):  # bytes before it in its group of three
+            whole = base64.b64encode(bytes(offset) + data).decode()
+            middle = whole[-(-offset * 8 // 6) : (offset + len(data)) * 8 // 6]  # what no byte beside it changes
+            if len(middle) >= _TELLING:
+                yield middle
+                yield middle.replace("+", "-").replace("/", "_")
 
 
 def _tokens(data: Mapping[str, object], oauth: OAuth, host: str, now: datetime) -> Tokens:

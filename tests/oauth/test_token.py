@@ -2,7 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, quote_plus
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from authsome.errors import AuthsomeError, ClientRefused, EndpointRefused, EndpointUnreachable, LoginRequired
 from authsome.message import HttpResponse
 from authsome.models.oauth import OAuth, RefreshRules, ResponseShape
-from authsome.oauth import token
+from authsome.oauth import client_auth, token
 from authsome.oauth.client_auth import ClientCredentials
 from authsome.secret import Secret
 from fakes import endpoint
@@ -567,6 +567,22 @@ def test_what_was_sent_is_not_repeated():
         message = refused(EndpointRefused, answer, status=400, sent=sent).message
         assert text not in message
         assert "you sent … and …" in message
+
+
+@pytest.mark.parametrize("client_id", ["", "a", "ab", "abc", "a:b+c"])
+def test_what_was_sent_is_not_repeated_in_base64_either(client_id):
+    """Who quotes the Authorization header quotes the client's secret, in the middle of Base64. # SEC-62, SEC-144"""
+    secret = "s3cret/with+signs~and?more"
+    client = ClientCredentials(client_id=client_id, client_secret=Secret(secret))
+    _, headers = client_auth.authenticate({}, {}, method="client_secret_basic", client=client)
+    pair = headers["authorization"].removeprefix("Basic ")
+    for text in (pair, pair.replace("+", "-").replace("/", "_").rstrip("=")):
+        answer = {"error": "invalid_request", "error_description": f"no such client: {text}."}
+        message = refused(EndpointRefused, answer, status=400, sent=(Secret(secret),)).message
+        begins = -(-8 * (len(quote_plus(client_id)) + 1) // 6)  # where nothing but the secret decides
+        told = text.rstrip("=")[begins:-1]
+        assert not any(told[place : place + 6] in message for place in range(len(told) - 5))
+        assert len(message) < 100
 
 
 @pytest.mark.parametrize("name", endpoint.SCRIPTS)
