@@ -250,7 +250,9 @@ def make_private_directory(path: Path) -> None:
         with os.scandir(descriptor) as entries:
             occupied = any(entries)
         if mode & 0o022 and occupied:
-            raise UnsafeFile(f"{path} can be written by others", hint=f"look through it, then: chmod 700 {path}")
+            raise UnsafeFile(
+                f"{path} can be written by others", hint=f"look through it, then: chmod 700 {quoted(path)}"
+            )
         if mode != 0o700:
             with suppress(PermissionError):  # a read-only file system: what is there still serves
                 os.fchmod(descriptor, 0o700)
@@ -279,9 +281,22 @@ def open_private(path: Path, flags: int) -> int:
         os.close(descriptor)
         raise
     if problem:
+        is_foreign = ownership_problem(os.fstat(descriptor)) is not None
         os.close(descriptor)
-        raise UnsafeFile(f"{path} {problem}", hint=f"if you trust its content: chmod 600 {path}")
+        mend = (
+            "look where it comes from, then remove it"
+            if is_foreign
+            else f"if you trust its content: chmod 600 {quoted(path)}"
+        )
+        raise UnsafeFile(f"{path} {problem}", hint=mend)
     return descriptor
+
+
+def quoted(path: Path) -> str:
+    """A path as one word of a command line, for hints that are such."""
+    import shlex  # noqa: PLC0415  # for what went wrong alone
+
+    return shlex.quote(str(path))
 
 
 def privacy_problem(status: os.stat_result) -> str | None:

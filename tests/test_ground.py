@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import pickle
+import shlex
 import stat
 import subprocess
 import sys
@@ -505,8 +506,23 @@ def test_files_that_are_not_private_are_refused(root, spoil):
         os.close(open_private(path, os.O_RDWR | os.O_CREAT))
     with pytest.raises(UnsafeFile, match=r"master\.key") as caught:
         read_private(path)
-    assert caught.value.hint
+    # a mode alone mends nothing that is not the file it says it is; and a hint is a command line
+    is_mode = path.lstat().st_mode & 0o077 and not path.is_symlink()
+    assert (f"chmod 600 {shlex.quote(str(path))}" in caught.value.hint) == bool(is_mode)
     assert "secret" not in caught.value.message
+
+
+def test_a_hint_that_is_a_command_line_is_one(tmp_path):
+    directory = tmp_path / "my own home"
+    directory.mkdir(mode=0o777)
+    directory.chmod(0o777)
+    (directory / "a file").touch(mode=0o644)
+    with pytest.raises(UnsafeFile) as refused:
+        read_private(directory / "a file")
+    assert refused.value.hint.endswith(f"chmod 600 '{directory}/a file'")
+    with pytest.raises(UnsafeFile) as refused:
+        make_private_directory(directory)
+    assert refused.value.hint.endswith(f"chmod 700 '{directory}'")
 
 
 def test_foreign_files_are_refused(root):

@@ -19,7 +19,7 @@ from authsome.cli.context import Context
 from authsome.cli.grades import Grade, Row
 from authsome.client import keys, supervisor, wire
 from authsome.errors import AuthsomeError, DaemonUnavailable, NotAllowed
-from authsome.home import read_config, read_private
+from authsome.home import quoted, read_config, read_private
 from authsome.models.notice import commands
 from authsome.models.retention import retention
 
@@ -91,7 +91,7 @@ def _files(context: Context, fix: bool) -> Iterator[Row]:  # noqa: FBT001  # one
             path.chmod(wanted)  # no symbolic link: those were found to be one
             yield Grade.OK, f"{path} {what}: mended", None
         elif wanted is not None:
-            yield Grade.FAIL, f"{path} {what}", f"chmod {wanted:o} '{path}', or `authsome doctor --fix`"
+            yield Grade.FAIL, f"{path} {what}", f"chmod {wanted:o} {quoted(path)}, or `authsome doctor --fix`"
         else:
             yield Grade.FAIL, f"{path} {what}", "look where it comes from, then remove it"
     if not bad:

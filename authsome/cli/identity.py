@@ -16,11 +16,13 @@ from authsome.client import keys
 from authsome.client.api import JsonObject
 from authsome.client.supervisor import start_lock
 from authsome.errors import AuthenticationFailed, DaemonUnavailable, NotAllowed, TimedOut, UsageError
+from authsome.home import quoted
 from authsome.identity import did
 
 _PAUSE = 1.0  # seconds between questions, at least
 _POLL = 25  # seconds the daemon may keep an answer back
 _UNKNOWN = "-"
+_LONGEST = timedelta(days=36500)  # longer is without an end, and some of it beyond what a date can be
 
 
 def configure_list(parser: Parser) -> None:
@@ -201,7 +203,7 @@ def run_revoke(args: Arguments, context: Context) -> int:
     context.output.line(good=f"revoked {handle}")
     path = keys.key_path(context.settings.home, handle)
     if path.exists():
-        context.output.hint(f"its key is of no more use: rm '{path}'")
+        context.output.hint(f"its key is of no more use: rm {quoted(path)}")
     return 0
 
 
@@ -297,6 +299,6 @@ def _described(identity: keys.ActiveIdentity) -> dict[str, object]:
 
 def _end(text: str, now: datetime) -> datetime:
     duration = times.parse_duration(text)
-    if not duration or duration < timedelta(seconds=1):
-        raise UsageError("--for takes a duration", hint="such as 90s, 15m, 1h or 30d")
+    if not duration or duration > _LONGEST:
+        raise UsageError("--for takes a duration, of a hundred years at most", hint="such as 90s, 15m, 1h or 30d")
     return now + duration

@@ -13,6 +13,7 @@ from typing import Final
 from authsome.cli import prompt
 from authsome.cli.context import Context
 from authsome.cli.grades import Grade, Row
+from authsome.home import quoted
 from authsome.message import clean_line
 from authsome.proxy import bundles
 
@@ -36,7 +37,7 @@ def check(context: Context, *, fix: bool, platform: str) -> Iterator[Row]:
     if not certificate.exists():
         yield Grade.OK, "nothing to be trusted yet; the first run makes the proxy's certificate", None
         return
-    undo = f"{_PROGRAM} remove-trusted-cert '{certificate}'"
+    undo = f"{_PROGRAM} remove-trusted-cert {quoted(certificate)}"
     if _run(context, "verify-cert", "-c", str(certificate), "-p", "ssl", "-l", "-L", "-q") is None:
         yield Grade.OK, f"trusts the proxy, so Go programs do; undone by: {undo}", None
         return

@@ -52,6 +52,7 @@ def test_keys_are_made_and_chosen(program: Program):
         ["limit", "first"],
         ["limit", "first", "--none", "--methods", "GET"],
         ["limit", "first", "--for", "soon"],
+        ["limit", "first", "--for", "999999w"],
         ["limit", "../x", "--none"],
         ["revoke", "first"],
     ],
