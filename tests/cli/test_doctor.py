@@ -1,6 +1,8 @@
 """What `doctor` knows of programs that a run's environment cannot lead, and of macOS's keychain."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -79,7 +81,7 @@ def test_it_is_explained_and_asked(mac: dict[str, str], answer: str, is_trusted:
     with terminal.spawn([sys.executable, str(CHECK), "darwin", "fix"], environment=mac, columns=200) as screen:
         screen.expect("whoever has its key could pose as any site")
         screen.expect("every 30 days")
-        screen.expect(f"security remove-trusted-cert '{certificate}'")
+        screen.expect(re.escape(f"security remove-trusted-cert {shlex.quote(str(certificate))}"))
         screen.expect("Put it into your login keychain")
         screen.send_line(answer)
         screen.expect("ok: trusts the proxy from now on; undone by" if is_trusted else "left as it is")
