@@ -14,6 +14,7 @@ import pytest
 from dashboard.events import Events
 from dashboard.visitor import Visitor, invited
 from fakes import definitions
+from fakes.patience import eventually, is_running
 
 KEY = "kk-aaaaaaaaaaaaaaaaaaaaaaaa"
 PASSPHRASE = "correct horse battery staple"
@@ -23,6 +24,13 @@ def connect(daemon, name="default"):
     """Have something happen that shows."""
     done = daemon("login", "keyed", "--connection", name, "--stdin", input=KEY)
     assert done.returncode == 0, done.stderr
+
+
+def kill(daemon):
+    """End its process in the middle of whatever it does; whoever asks after that meets nobody."""
+    pid = daemon.wait_daemon()
+    os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: not is_running(pid))
 
 
 def memory(pid):
@@ -120,7 +128,7 @@ def test_a_daemon_that_was_killed(daemon, page, open_dashboard):
     """The page comes back by itself, and shows what happened before it did."""
     open_dashboard(page, "/ui/connections")
     page.evaluate("document.title = 'kept'")
-    os.kill(daemon.wait_daemon(), signal.SIGKILL)
+    kill(daemon)
     connect(daemon)  # which starts another one
     page.wait_for_text("1 connection")
     connect(daemon, "work")
@@ -369,7 +377,7 @@ def test_coming_back(daemon):
         connect(daemon)
         stream.wait_for("connections")
         heard = stream.heard
-    os.kill(daemon.wait_daemon(), signal.SIGKILL)
+    kill(daemon)
     assert daemon("logout", "keyed").returncode == 0
     with Events.of(daemon, owner, heard=heard) as stream:
         event = stream.next()
