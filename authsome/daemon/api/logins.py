@@ -6,7 +6,7 @@ form is taken and no callback is answered. So nobody finishes a login that anoth
 
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Final, Literal
+from typing import Final
 
 from authsome.broker import registration
 from authsome.broker.broker import Broker
@@ -18,9 +18,9 @@ from authsome.daemon.api.call import Call, Endpoints, Handler
 from authsome.daemon.cross_origin import Forms
 from authsome.daemon.dashboard import apps, bridge, connections
 from authsome.daemon.dashboard.bridge import DeviceCode, Done, FormField, InputForm
+from authsome.daemon.fields import Fields
 from authsome.daemon.messages import (
     SCRIPTED_PAGE_POLICY,
-    Request,
     Response,
     html_response,
     json_response,
@@ -358,7 +358,7 @@ class LoginsApi(Endpoints):
                 for field in self._broker.logins.fields(login)
             ),
             action=_path(login, "input"),
-            form_token=self._forms.token(request.browser_key, _purpose(login, "input")),
+            form_token=self._forms.token(request.browser_key, _purpose(login)),
             cancel_action=_path(login, "abandon"),
             problem=login.problem,
             docs_url=provider.docs_url,
@@ -372,22 +372,18 @@ class LoginsApi(Endpoints):
             user_code=login.user_code,
             verification_uri=login.verification_uri,
             verification_uri_complete=login.verification_uri_complete,
-            form_token=self._forms.token(login.request.browser_key, _purpose(login, "input")),
+            form_token=self._forms.token(login.request.browser_key, _purpose(login)),
             cancel_action=_path(login, "abandon"),
             hosts=_hosts(provider, login.request) if login.request.is_new_provider else (),
         )
 
     def _take_form(self, call: Call) -> Response:
-        login = self._login(call)
-        form = call.request.form()
-        self._check(call.request, login, "input", form.optional_text(TOKEN))
+        login, form = self._posted(call)
         login = self._broker.logins.submit(login, {name: value for name, value in form.rest().items() if value})
         return redirect(_page_of(login), headers=(self._cookie(login),))  # a code to enter may be good for longer
 
     def _abandon(self, call: Call) -> Response:
-        login = self._login(call)
-        form = call.request.form()
-        self._check(call.request, login, "input", form.optional_text(TOKEN))
+        login, _ = self._posted(call)
         self._broker.logins.abandon(login)
         return redirect(_path(login, "input"))
 
@@ -404,8 +400,12 @@ class LoginsApi(Endpoints):
             raise LoginNotFound
         return self._broker.logins.opened(call.values["id"], Secret(value))
 
-    def _check(self, request: Request, login: Login, purpose: Literal["input"], token: str | None) -> None:
-        self._forms.check(request, key=login.request.browser_key, purpose=_purpose(login, purpose), token=token)
+    def _posted(self, call: Call) -> tuple[Login, Fields]:
+        """The login whose page has posted a form, and the form, whose token is spent."""
+        login, form = self._login(call), call.request.form()
+        token = form.optional_text(TOKEN)
+        self._forms.check(call.request, key=login.request.browser_key, purpose=_purpose(login), token=token)
+        return login, form
 
     def _session(self, login: Login, *, status: int = 200) -> Response:
         key = login.request.browser_key.reveal()
@@ -464,8 +464,9 @@ def _page_of(login: Login) -> str:
     return _path(login, "device" if isinstance(login, AwaitingDevice) else "input")
 
 
-def _purpose(login: Login, form: str) -> str:
-    return f"{form} {login.request.id}"
+def _purpose(login: Login) -> str:
+    """What the forms of a login's page are for."""
+    return f"input {login.request.id}"
 
 
 def _cookie_name(login_id: str) -> str:
