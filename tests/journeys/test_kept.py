@@ -258,6 +258,18 @@ def test_a_proxy_that_was_killed_with_its_spool_removed_is_on_record(program, as
     assert [each for each in _doubts(program) if "gone" in each] == ["what its proxy had written down is gone"]
 
 
+@pytest.mark.usefixtures("logged_in")
+def test_a_run_ends_although_its_uses_cannot_be_taken_in(program):
+    """A child cannot keep its run's secret alive by a file in the way; who reads the log is told of it. # SEC-138"""
+    spool = program.home / "proxy" / "spool"
+    assert program("run", "--", "sh", "-c", f"touch '{spool}'").returncode == 0
+    told = program("log")
+    assert (told.returncode, "spool cannot be read" in told.stderr) == (9, True)
+    with sqlite3.connect(f"file:{program.home}/server/store.db?mode=ro", uri=True) as store:
+        query = "SELECT count(*) FROM audit WHERE event = 'run_ended'"
+        wait(lambda: store.execute(query).fetchone() == (1,), "the run's end")
+
+
 def _doubts(program: Program) -> list[str]:
     return [str(each["detail"]) for each in _entries(program, event="uses_in_doubt")]
 

@@ -176,8 +176,10 @@ class RunsApi(Endpoints):
         run = _run(call)
         if run is None or run.id != call.values["run"]:
             raise NotFound("there is no such run")
-        self._broker.spools.take(run.id)
-        self._broker.runs.end(run, call.caller)
+        try:
+            self._broker.spools.take(run.id)
+        finally:  # whatever becomes of its uses, its secret is to die now
+            self._broker.runs.end(run, call.caller)
         return Response(status=204)
 
     def open_spool(self, call: Call) -> Response:
