@@ -21,7 +21,7 @@ _EPOCH: Final = date(1970, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class LastUse:
-    """When a connection was last used, and by which identity."""
+    """When a connection was last used, and by which identity: by the log's order, which no clock set back changes."""
 
     at: datetime
     identity: str | None
@@ -53,7 +53,7 @@ def count_up(transaction: Transaction) -> bool:
         transaction.execute(
             "INSERT INTO last_uses (vault_id, provider, connection, identity, at) VALUES (?, ?, ?, ?, ?)"
             " ON CONFLICT (vault_id, provider, connection)"
-            " DO UPDATE SET identity = excluded.identity, at = excluded.at WHERE excluded.at >= last_uses.at",
+            " DO UPDATE SET identity = excluded.identity, at = excluded.at",
             row,
         )
     transaction.execute(

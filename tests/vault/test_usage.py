@@ -68,6 +68,17 @@ def _more(database):
         return usage.count_up(tx)
 
 
+@pytest.mark.parametrize("is_counted", [True, False])
+def test_the_last_use_is_the_logs_last(database, is_counted):
+    """Also after the clock was set back: else it would lie ahead until that time has come. # SEC-84"""
+    use(database, NOON + timedelta(days=900))
+    count_all(database)
+    use(database, NOON, identity="bob")
+    if is_counted:
+        count_all(database)
+    assert last(database) == {("github", "default"): LastUse(NOON, "bob")}
+
+
 def test_what_nobody_looks_back_to_is_forgotten(database):
     """Days older than a quarter of a year, and the last uses of vaults that are gone."""
     use(database, NOON - usage.KEPT - timedelta(days=2))
