@@ -12,7 +12,7 @@ from authsome.models import limits
 from authsome.models.audit import Event
 from authsome.models.principal import Role
 from authsome.secret import Secret
-from authsome.vault import identities
+from authsome.vault import claims, identities
 
 TEN = timedelta(seconds=10)
 
@@ -61,6 +61,31 @@ def test_a_claim_binds_once(house):
         "connections github",
     )
     assert entry.vault_id == house.owner.vault_id
+
+
+def test_whatever_becomes_of_a_question_shows(house):
+    """Asked, asked once more, by whatever clock, answered, forgotten: what a page goes by is another thing each time."""
+    first, second = newcomer(house), newcomer(house, "second")
+    marks = []
+
+    def look():
+        with house.context.database.read() as reader:
+            marks.append(claims.mark(reader))
+
+    look()
+    for asking in (first, second):
+        house.clock.advance(TEN)
+        house.broker.claims.ask(asking)
+        look()
+    house.clock.advance(-timedelta(hours=1))  # set back: the other one's is the newest still
+    asked = house.broker.claims.ask(first)
+    look()
+    house.broker.claims.refuse(house.owner.principal, asked.token)
+    look()
+    with house.context.database.transaction() as tx:
+        claims.delete(tx, "agent")
+    look()
+    assert len(set(marks)) == len(marks)
 
 
 def test_a_claim_expires(house):
