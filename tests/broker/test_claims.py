@@ -64,7 +64,7 @@ def test_a_claim_binds_once(house):
 
 
 def test_whatever_becomes_of_a_question_shows(house):
-    """Asked, asked once more, by whatever clock, answered, forgotten: what a page goes by is another thing each time."""
+    """Asked, asked anew by whatever clock, answered, forgotten: what a page goes by is another thing each time."""
     first, second = newcomer(house), newcomer(house, "second")
     marks = []
 
