@@ -89,20 +89,19 @@ class DeviceCode:
 
 def input_page(form: InputForm) -> Html:
     """The form for an API key, or for an OAuth client's id and secret."""
-    problem = html.render("problem", text=html.sentence(form.problem)) if form.problem else None
+    buttons = [shell.button("Continue" if form.redirect_uri else "Connect")]
+    buttons += [html.render("cancel", action=form.cancel_action)] if form.cancel_action else []
+    fields = [
+        _field(field, first=place == 0, refused=form.problem is not None) for place, field in enumerate(form.fields)
+    ]
+    fields.append(html.render("actions", content=html.join(buttons)))
     content = html.render(
         "input",
         monogram=monogram(form.provider),
         provider=html.clipped(form.provider),
         lead=_lead(form),
-        problem=problem,
-        action=form.action,
-        form_token=form.form_token,
-        fields=html.join(
-            _field(field, first=index == 0, refused=form.problem is not None) for index, field in enumerate(form.fields)
-        ),
-        submit="Continue" if form.redirect_uri else "Connect",
-        cancel=html.render("cancel", action=form.cancel_action) if form.cancel_action else None,
+        problem=shell.problem(form.problem),
+        form=shell.post(lambda _action: form.form_token, form.action, html.join(fields), is_kept=False),
         promise=_promise(form),
     )
     return html.page(f"Connect {form.provider}", content)
@@ -153,8 +152,11 @@ def device_page(code: DeviceCode, *, events: str) -> Html:
         user_code=code.user_code,
         qr=html.render("qr", image=_qr(direct)) if is_link else None,
         promise=_promised(code.hosts, "Then encrypted where Authsome runs, and sent only to:") if code.hosts else None,
-        action=code.cancel_action,
-        form_token=code.form_token,
+        form=shell.post(
+            lambda _action: code.form_token,
+            code.cancel_action,
+            html.render("actions", content=shell.button("Cancel", "quiet")),
+        ),
     )
     return html.page(f"Connect {code.provider}", content, refresh=str(WAIT), events=events)
 

@@ -25,16 +25,14 @@ def sign_in_page(form_token: str, *, onward: str, email: str = "", problem: str 
             focus=bool(email),
         ),
     )
-    content = html.render(
-        "sign_in", form_token=form_token, next=onward, fields=_fields(fields), problem=shell.problem(problem)
-    )
-    return html.page("Sign in", content)
+    form = _form(form_token, "/ui/sign-in", "Sign in", shell.hidden("next", onward), *map(shell.text_field, fields))
+    return html.page("Sign in", html.render("sign_in", form=form, problem=shell.problem(problem)))
 
 
 def enter_page(form_token: str, person: str, *, by_itself: bool) -> Html:
     """What a one-time link shows: as whom it signs in, and a button; `by_itself` has our script press it."""
-    submits = Html(" data-submit") if by_itself else None
-    return html.page("Open the dashboard", html.render("enter", form_token=form_token, person=person, submits=submits))
+    form = _form(form_token, "/ui/enter", "Open the dashboard", submits=by_itself)
+    return html.page("Open the dashboard", html.render("enter", person=person, form=form))
 
 
 def expired_page() -> Html:
@@ -56,22 +54,15 @@ def first_page(form_token: str, *, email: str = "", name: str = "", problem: str
         TextField(name="email", label="E-mail", kind="email", value=email, autocomplete="username"),
         _NEW_PASSWORD,
     )
-    content = html.render("first", form_token=form_token, fields=_fields(fields), problem=shell.problem(problem))
-    return html.page("Make this daemon yours", content)
+    form = _form(form_token, "/ui/first", "Create the account", *map(shell.text_field, fields))
+    return html.page("Make this daemon yours", html.render("first", form=form, problem=shell.problem(problem)))
 
 
 def join_page(form_token: str, *, action: str, email: str, name: str = "", problem: str | None = None) -> Html:
     """An invitation, to be taken up."""
     fields = (TextField(name="name", label="Name", value=name, autocomplete="name", focus=True), _NEW_PASSWORD)
-    content = html.render(
-        "join",
-        form_token=form_token,
-        action=action,
-        email=email,
-        fields=_fields(fields),
-        problem=shell.problem(problem),
-    )
-    return html.page("Join", content)
+    form = _form(form_token, action, "Join", html.render("username", email=email), *map(shell.text_field, fields))
+    return html.page("Join", html.render("join", email=email, form=form, problem=shell.problem(problem)))
 
 
 def bounce_page(address: str) -> Html:
@@ -79,5 +70,6 @@ def bounce_page(address: str) -> Html:
     return html.page("One moment", html.render("bounce", url=address), refresh=f"0; url={address}")
 
 
-def _fields(fields: tuple[TextField, ...]) -> Html:
-    return html.join(shell.text_field(field) for field in fields)
+def _form(form_token: str, action: str, submit: str, *content: Html, submits: bool = False) -> Html:
+    shown = [*content, html.render("actions", content=shell.button(submit))]
+    return shell.post(lambda _action: form_token, action, html.join(shown), submits=submits)

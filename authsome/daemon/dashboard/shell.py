@@ -1,6 +1,6 @@
 """The frame of the dashboard's pages: navigation, who is signed in, what came of the last act; and its forms.
 
-Rule: every form of a page is made here, so that none is without its token.
+Rule: every form of any page is made here, so that none is without its token.
 """
 
 from collections.abc import Mapping
@@ -107,7 +107,15 @@ def page(frame: Frame, title: str, content: Html) -> Html:
     )
 
 
-def post(token_for: TokenFor, action: str, content: Html, *, kind: str | None = None, submits: bool = False) -> Html:
+def post(  # noqa: PLR0913  # each by name
+    token_for: TokenFor,
+    action: str,
+    content: Html,
+    *,
+    kind: str | None = None,
+    submits: bool = False,
+    is_kept: bool = True,
+) -> Html:
     """A form that is posted to a path of ours.
 
     Args:
@@ -116,6 +124,7 @@ def post(token_for: TokenFor, action: str, content: Html, *, kind: str | None = 
         content: fields and buttons.
         kind: its class in the style sheet.
         submits: whether our script sends it by itself.
+        is_kept: whether the browser may keep what is typed; a field may say otherwise of itself.
     """
     return html.render(
         "post",
@@ -123,6 +132,7 @@ def post(token_for: TokenFor, action: str, content: Html, *, kind: str | None = 
         form_token=token_for(action),
         kind=None if kind is None else Html(f' class="{html.escaped(kind)}"'),
         submits=Html(" data-submit") if submits else None,
+        forgotten=None if is_kept else html.attribute("autocomplete", "off"),
         content=content,
     )
 
