@@ -184,6 +184,9 @@ class Stream(http_layers.HttpStream):
         if INSTEAD not in self.flow.metadata:
             yield from super().start_response_stream()
             return
+        yield from self._answer_instead()
+
+    def _answer_instead(self) -> CommandGenerator[None]:
         assert self.flow.response is not None
         self.flow.response.raw_content = self.flow.metadata[INSTEAD]
         yield http_layers.SendHttp(RequestProtocolError(self.stream_id, "refused"), self.context.server)
@@ -200,10 +203,11 @@ class Stream(http_layers.HttpStream):
         yield http_layers.DropStream(self.stream_id)
 
     def send_response(self, already_streamed: bool = False) -> CommandGenerator[None]:  # noqa: FBT001, FBT002
-        """Send; where our own answer took the place of the server's, that one's body."""
+        """Send; where our own answer takes the place of the server's, that, and hear no more of the server."""
         if self.flow.response is not None and not already_streamed:
             if INSTEAD in self.flow.metadata:
-                self.flow.response.raw_content = self.flow.metadata[INSTEAD]
+                yield from self._answer_instead()
+                return
             if self.flow.request.method == "HEAD":
                 self.flow.response.raw_content = b""
         yield from super().send_response(already_streamed)
@@ -233,8 +237,14 @@ class Stream(http_layers.HttpStream):
             yield from self.send_response(already_streamed=True)
 
     def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> CommandGenerator[None]:
-        """Before a response breaks off, pass on what was held back of it."""
+        """Before a response breaks off, pass on what was held back of it; one to HEAD that never began has no body."""
         response = self.flow.response
+        if isinstance(event, ResponseProtocolError) and response is None and self.flow.request.method == "HEAD":
+            answer = answer_to(event.code, event.message, self.context.server.address)
+            if answer is not None and self.client_state != self.state_errored:
+                self.flow.response = response_of(answer)
+                yield from self._answer(self.flow.response)
+                return
         is_streaming = self.server_state == self.state_stream_response_body
         if isinstance(event, ResponseProtocolError) and is_streaming and response is not None:
             with suppress(AuthsomeError):  # it breaks off in the middle of its coding

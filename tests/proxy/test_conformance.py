@@ -125,6 +125,54 @@ def test_an_upgrade_that_nobody_asked_for_is_no_answer(runner: Runner, authority
     assert not received.startswith(b"HTTP/1.1 101")
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    "response",
+    [
+        b"",
+        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: evil\r\n\r\nevil!",
+        b"HTTP/1.1 200 OK\r\nX: a\0b\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+def test_what_is_no_answer_ends_one_request_over_http2(runner: Runner, authority: Authority, method: str, response):
+    """A child that speaks HTTP/2 only gets a 502, as HEAD without a body; its connection carries the next request."""
+    # SEC-155 SEC-177
+    answers = iter([response, OK])
+
+    def answer(connection: wire.Connection, _: bytes) -> None:
+        send(connection, next(answers))
+        if not response:
+            raise OSError  # which ends it
+
+    with scripted(runner, authority, answer) as server, runner.proxy() as proxy:
+        client = H2Client(proxy, HOST, server.port)
+        where = f"{HOST}:{server.port}"
+        events = client.events(client.headers(authority=where, method=method))
+        after = client.events(client.headers(authority=where, method="GET"))
+        client.wire.close()
+    assert [dict(each.headers)[":status"] for each in events if isinstance(each, h2.events.ResponseReceived)] == ["502"]
+    body = b"".join(each.data for each in events if isinstance(each, h2.events.DataReceived))
+    assert (json.loads(body)["code"] if method == "GET" else body) == ("endpoint_unreachable" if body else b"")
+    assert [dict(each.headers)[":status"] for each in after if isinstance(each, h2.events.ResponseReceived)] == ["200"]
+
+
+def test_no_answer_to_a_head_has_a_body_neither(runner: Runner, authority: Authority):
+    """What we say in its place has none: it would be taken for the next answer."""
+    # SEC-177
+
+    def answer(_connection: wire.Connection, _: bytes) -> None:
+        raise OSError  # which ends it
+
+    with (
+        scripted(runner, authority, answer) as server,
+        runner.proxy() as proxy,
+        proxy.open(HOST, server.port) as wire_,
+    ):
+        wire_.send(f"HEAD / HTTP/1.1\r\nHost: {HOST}:{server.port}\r\n\r\n")
+        assert wire_.answer("HEAD").status == 502
+        assert wire_.reader.read() == b""
+
+
 @pytest.mark.parametrize("coding", ["br", "dcb"])
 def test_a_coding_that_is_refused_is_not_waited_for(runner: Runner, authority: Authority, coding: str):
     """The child has all of the refusal when the server has said no more than its head: its body may never end."""
