@@ -189,8 +189,13 @@ class Stream(http_layers.HttpStream):
     def _answer_instead(self) -> CommandGenerator[None]:
         assert self.flow.response is not None
         self.flow.response.raw_content = self.flow.metadata[INSTEAD]
-        yield http_layers.SendHttp(RequestProtocolError(self.stream_id, "refused"), self.context.server)
+        yield from self._stop_server()
         yield from self._answer(self.flow.response)
+
+    def _stop_server(self) -> CommandGenerator[None]:
+        """Hear no more of the server."""
+        refused = RequestProtocolError(self.stream_id, "refused", RequestProtocolError.code)  # which mitmproxy 12 wants
+        yield http_layers.SendHttp(refused, self.context.server)
 
     def _answer(self, response: http.Response) -> CommandGenerator[None]:
         """Send an answer of our own, and care no more for what else there is."""
@@ -230,8 +235,9 @@ class Stream(http_layers.HttpStream):
                 yield http_layers.SendHttp(ResponseData(self.stream_id, portion), self.context.client)
                 has_passed = True
         except AuthsomeError as error:
-            yield http_layers.SendHttp(RequestProtocolError(self.stream_id, error.message), self.context.server)
-            yield from super().handle_protocol_error(ResponseProtocolError(self.stream_id, Failure(error)))
+            yield from self._stop_server()
+            broken = ResponseProtocolError(self.stream_id, Failure(error), ResponseProtocolError.code)
+            yield from super().handle_protocol_error(broken)
             return
         if isinstance(event, ResponseEndOfMessage):
             yield from self.send_response(already_streamed=True)
