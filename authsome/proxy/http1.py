@@ -24,6 +24,8 @@ _FIELD_LINES: Final = re.compile(rb"(?:%b+:%b+\r\n)*+" % (_TOKEN, _TEXT))  # pos
 _STRAY: Final = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|\0")
 _LENGTH: Final = re.compile(rb"[0-9]{1,18}")  # 2^59 bytes; more digits have overflowed in others' parsers
 _CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(?:[ \t]*;%b)?\r\n" % _TEXT)
+_PADDED_CHUNK_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;%b)?\r\n" % _TEXT)
+"""As some servers write it; what reads no more than we do of it cannot read it in another way."""
 _WITHOUT_BODY: Final = frozenset({204, 304})
 
 
@@ -140,7 +142,7 @@ def request_body(request: Request) -> "Body":
     Raises:
         Refused: that can be read in more than one way.
     """
-    return _coded(request.minor, request.fields) or Counted(_length(request.fields) or 0)
+    return _coded(request.minor, request.fields, _CHUNK_LINE) or Counted(_length(request.fields) or 0)
 
 
 def response_body(response: Response, method: bytes) -> "Body":
@@ -149,7 +151,7 @@ def response_body(response: Response, method: bytes) -> "Body":
     Raises:
         Refused: that can be read in more than one way.
     """
-    coded, length = _coded(response.minor, response.fields), _length(response.fields)
+    coded, length = _coded(response.minor, response.fields, _PADDED_CHUNK_LINE), _length(response.fields)
     if method == b"HEAD" or response.status < 200 or response.status in _WITHOUT_BODY:
         return Counted(0)
     if coded is not None:
@@ -218,7 +220,9 @@ class UntilClose:
 class Chunked:
     """A body in chunks (RFC 9112 §7.1); extensions are read over, trailers kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, line: re.Pattern[bytes] = _CHUNK_LINE) -> None:
+        """Take the form of a chunk's first line."""
+        self._line = line
         self.is_complete = False
         self.trailers: Fields = ()
         self._step: Callable[[bytes, int, list[bytes]], int] = self._size
@@ -247,7 +251,7 @@ class Chunked:
             if len(data) - at >= _CHUNK_LINE_LIMIT:
                 raise Refused("a chunk's first line is too long")
             return at
-        match = _CHUNK_LINE.fullmatch(data, at, end)
+        match = self._line.fullmatch(data, at, end)
         if match is None:
             raise Refused("malformed chunk")
         self._left = int(match[1], 16)
@@ -321,7 +325,7 @@ def _options(fields: Fields) -> set[bytes]:
     return {option.strip().lower() for value in values for option in value.split(b",")}
 
 
-def _coded(minor: int, fields: Fields) -> Chunked | None:
+def _coded(minor: int, fields: Fields, line: re.Pattern[bytes]) -> Chunked | None:
     values = [value.lower() for name, value in fields if name.lower() == b"transfer-encoding"]
     if not values:
         return None
@@ -329,7 +333,7 @@ def _coded(minor: int, fields: Fields) -> Chunked | None:
         raise Refused("a transfer coding other than chunked")
     if any(name.lower() == b"content-length" for name, _ in fields):
         raise Refused("both a length and a transfer coding")
-    return Chunked()
+    return Chunked(line=line)
 
 
 def _length(fields: Fields) -> int | None:

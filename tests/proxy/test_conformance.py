@@ -229,6 +229,19 @@ def read_to_end(connection: ssl.SSLSocket) -> bytes:
     return received
 
 
+def test_the_size_of_a_servers_chunk_may_be_padded(runner: Runner, authority: Authority):
+    """Some servers do that; the child gets chunks of our own writing. What a child sends is taken at its word."""
+    # SEC-155 SEC-177
+    response = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3   \r\nabc\r\n0\t\r\n\r\n"
+    with (
+        scripted(runner, authority, lambda connection, _: send(connection, response)) as server,
+        runner.proxy() as proxy,
+        proxy.open(HOST, server.port) as wire_,
+    ):
+        answer = wire_.request("GET", "/", f"Host: {HOST}:{server.port}")
+    assert (answer.status, answer.body) == (200, b"abc")
+
+
 # ---- what a child may not say ------------------------------------------------------------------------------
 
 
