@@ -164,6 +164,15 @@ def test_what_is_no_recipient(text):
         age.recipient(text)
 
 
+def test_a_private_key_in_a_recipients_place_is_not_repeated():
+    """Nor in capitals, as age-keygen writes it, nor in small letters. # SEC-143"""
+    private = bech32.encode("age-secret-key-", bytes(range(32)))
+    for text in (private.upper(), private):
+        with pytest.raises(RequestInvalid) as refused:
+            age.recipient(text)
+        assert text not in f"{refused.value.message} {refused.value.hint}"
+
+
 @pytest.mark.parametrize("text", ["", "# a comment\n", "age1qqqq", "AGE-SECRET-KEY-1QQQQ"])
 def test_what_is_no_identity_file(text):
     with pytest.raises(RequestInvalid):
