@@ -48,8 +48,8 @@ def examine(context: Context, *, fix: bool) -> int:
         except AuthsomeError as error:
             findings.append(Finding(check=name, grade=Grade.FAIL, message=error.message, hint=error.hint))
         except OSError as error:
-            reason = f"{error.filename or ''}: {error.strerror}".lstrip(": ")
-            findings.append(Finding(check=name, grade=Grade.FAIL, message=reason))
+            reason = f"{error.filename or ''}: {(error.strerror or str(error)).lower()}".lstrip(": ")
+            findings.append(Finding(check=name, grade=Grade.FAIL, message=reason, hint="look at its owner and mode"))
     healthy = all(finding.grade is not Grade.FAIL for finding in findings)
     if context.output.as_json:
         context.output.result(

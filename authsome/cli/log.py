@@ -12,6 +12,7 @@ from authsome.errors import UsageError
 
 _PAGE = 200  # events of one request
 _POLL = 1.0  # seconds between looks with --follow
+_PATIENCE = 30.0  # seconds for one of them
 _MOST = 100_000
 
 
@@ -71,7 +72,7 @@ def _follow(context: Context, query: Mapping[str, str], last: int) -> None:
         fresh: list[dict[str, object]] = []
         before: dict[str, str] = {}
         while True:
-            page = _page(context, dict(query) | before | {"limit": str(_PAGE)})
+            page = _page(context, dict(query) | before | {"limit": str(_PAGE)}, waits=True)
             fresh += [event for event in page if _id(event) > last]
             if len(page) < _PAGE or _id(page[-1]) <= last:
                 break
@@ -81,8 +82,11 @@ def _follow(context: Context, query: Mapping[str, str], last: int) -> None:
         last = max([last, *(_id(event) for event in fresh)])
 
 
-def _page(context: Context, query: Mapping[str, str]) -> list[dict[str, object]]:
-    answer = context.daemon.call("GET", f"/audit/events?{urllib.parse.urlencode(query)}").get("events")
+def _page(context: Context, query: Mapping[str, str], *, waits: bool = False) -> list[dict[str, object]]:
+    """A page of the log; who `waits` for what is to come outlasts a restart of the daemon."""
+    target = f"/audit/events?{urllib.parse.urlencode(query)}"
+    daemon = context.daemon
+    answer = (daemon.wait_for(target, timeout=_PATIENCE) if waits else daemon.call("GET", target)).get("events")
     return [event for event in answer if isinstance(event, dict)] if isinstance(answer, list) else []
 
 

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import stat
 import subprocess
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -262,6 +263,27 @@ def test_the_log_can_be_followed(connected: Program):
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
     assert process.returncode == 11
+
+
+def test_the_log_is_followed_through_a_restart_of_the_daemon(connected: Program):
+    process = connected.start("log", "--follow", "-n", "1")
+    assert process.stdout is not None
+    assert "login" in process.stdout.readline()
+    assert connected("daemon", "stop").returncode == 0
+    time.sleep(2.5)  # it looks once a second, so it has met nobody
+    assert connected("daemon", "start").returncode == 0
+    assert connected("export", "openai").returncode == 0
+    assert "export" in process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 11
+
+
+def test_a_check_that_cannot_look_says_where_and_what_to_do(program: Program):
+    program.home.touch(mode=0o600)
+    checks = {each["check"]: each for each in json.loads(program("doctor", "--json").stdout)["checks"]}
+    assert checks["identity"]["message"] == f"{program.home / 'config.json'}: not a directory"
+    assert checks["identity"]["hint"]
 
 
 @pytest.mark.parametrize("words", [["list"], ["whoami"], ["log"], ["get", "openai"], ["doctor"], ["daemon", "status"]])
