@@ -197,7 +197,9 @@ def houses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, Ho
             home = Home(tmp_path_factory.mktemp("weight") / "home")
             database = Database.open(stack.enter_context(HomeLock.acquire(home)), clock=clock.now)
             stack.enter_context(closing(database))
-            return furnished(home, database, statements, number=number, entries=entries, people=people)
+            made = furnished(home, database, statements, number=number, entries=entries, people=people)
+            stack.callback(made.api.close)
+            return made
 
         yield house(12, 12, FEW), house(1000, 2500, MANY)
 
