@@ -98,6 +98,40 @@ def test_environment_is_scrubbed():
     assert Path.home().name.startswith("home-of-tests-")
 
 
+LEAVES_OPEN: Final = """
+import socket
+import pytest
+
+@pytest.fixture(scope="module")
+def owner():
+    class Owner:
+        pair = socket.socketpair()
+    return Owner  # a class refers to itself: only the collector finds it
+
+def test_that_it_is_there(owner):
+    assert owner.pair
+"""
+
+
+def test_a_module_that_leaves_something_open_fails_itself(tmp_path):
+    """Not whichever comes after it."""
+    (tmp_path / "test_leaves.py").write_text(LEAVES_OPEN)
+    (tmp_path / "test_later.py").write_text("def test_nothing():\n    pass\n")
+    options = ("-c", ROOT / "pyproject.toml", "--rootdir", tmp_path, "-p", "conftest", "-p", "no:cacheprovider")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "test_leaves.py", "test_later.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    lines = done.stdout.splitlines()
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
+    assert [line.split()[1] for line in lines if line.startswith("ERROR")] == ["test_leaves.py::test_that_it_is_there"]
+    assert "2 passed, 1 error" in lines[-1]
+
+
 # ---- certificates ------------------------------------------------------------------------------------------
 
 
