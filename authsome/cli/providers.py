@@ -59,6 +59,10 @@ def _read(path: Path) -> str:
         ) from None
     if len(data) > _LARGEST:
         raise ProviderInvalid(f"{path.name}: is larger than {_LARGEST // 1024} KiB")
+    if not data.strip():
+        raise ProviderInvalid(
+            f"{path.name}: is empty", hint="`authsome inspect openai` shows what a definition looks like"
+        )
     try:
         return data.decode()
     except UnicodeDecodeError:

@@ -307,7 +307,7 @@ def parse_definition(data: object, *, source: str) -> Provider:
         name=name,
         display_name=section.text("display_name", name),
         description=section.optional_text("description"),
-        docs_url=_docs_url(section),
+        docs_url=_docs_url(section, allow_private=allow_private),
         flow=flow,
         places=_read_places(section, variables, oauth, allow_private=allow_private),
         variables=variables,
@@ -370,11 +370,11 @@ def _check_version(section: Section) -> None:
         raise section.error("schema_version", f"must be {SCHEMA_VERSION}", hint=hint)
 
 
-def _docs_url(section: Section) -> str | None:
+def _docs_url(section: Section, *, allow_private: bool) -> str | None:
     written = section.optional_text("docs_url")
     if written is not None:
         try:
-            url.parse(written.partition("#")[0].partition("?")[0], allow_private=False)
+            url.parse(written.partition("#")[0].partition("?")[0], allow_private=allow_private)
         except ValueError as error:
             raise section.error("docs_url", str(error)) from error
     return written
@@ -400,7 +400,9 @@ def _oauth_flows(oauth: OAuth) -> Iterator[Flow]:
 
 def _flow(section: Section, oauth: OAuth | None, api_key: ApiKey | None) -> Flow:
     """The usual flow: `flow`, or what `auth_type` implies, or the only one there is."""
-    usual = Kind.OAUTH2 if oauth or not api_key else Kind.API_KEY
+    if oauth is None and api_key is None:
+        raise section.error("", "says no way to log in", hint='add `oauth`, or for a key `"api_key": {}`')
+    usual = Kind.OAUTH2 if oauth else Kind.API_KEY
     kind = section.choice("auth_type", tuple(Kind), usual)
     flow = section.choice("flow", tuple(Flow), Flow.API_KEY if kind is Kind.API_KEY else _usual_flow(oauth))
     if (flow is Flow.API_KEY) != (kind is Kind.API_KEY):

@@ -149,6 +149,8 @@ def host_pattern(text: str, *, allow_private: bool) -> HostPattern:
     written = text if "://" in text else f"https://{text}"
     if "://" not in text and set(text) & set("/:"):
         raise ValueError(f"a port or a path needs the whole URL: https://{text}")
+    if "*" in written.partition("://")[2].partition("/")[0].removeprefix("*."):
+        raise ValueError("a * stands for the first labels of a host alone, as in *.example.com")
     found = _URL.match(written)
     is_suffix = found is not None and found["host"].startswith("*.")
     if found is not None and is_suffix and _is_shared(found["host"][2:].lower()):

@@ -136,6 +136,7 @@ def test_a_wrong_definition(program: Program):
         '{"name": "wrong"': "wrong.json: is not JSON at line 1",
         '{"schema_version": 1, "name": "wrong", "api_key": {}}': "wrong.json: api_url: is missing",
         "\x1b]0;title\x07": "wrong.json: is not JSON",
+        "": "wrong.json: is empty",
         " " * 10_000_000: "wrong.json: is larger than 256 KiB",
     }.items():
         path.write_text(content)

@@ -184,11 +184,15 @@ def test_everything_is_kept():
         (KEY, "docs_url", "http://acme.test", "docs_url: must be an https URL", None),
         (KEY, "auth_type", "oauth3", "auth_type: is 'oauth3'", "one of: oauth2, api_key"),
         (KEY, "auth_type", "oauth2", "oauth: is missing", None),
+        (KEY, "api_key", ..., "says no way to log in", "oauth"),
+        (KEY, "docs_url", "https://wiki.acme.localhost/keys", "docs_url: wiki.acme.localhost is no public name", None),
         (KEY, "flow", "telepathy", "flow: is 'telepathy'", "one of: pkce"),
         (KEY, "flow", "pkce", "flow: is pkce, but auth_type is api_key", None),
         (OAUTH, "auth_type", "api_key", "api_key: is missing", '"api_key": {}'),
         (KEY, "api_url", ..., "api_url: is missing", "hosts"),
         (KEY, "api_url", [], "api_url: is missing", None),
+        (KEY, "api_url", "*", "api_url: '*': a * stands for the first labels of a host alone", None),
+        (KEY, "api_url", "https://api.*.acme.test/v1", "a * stands for the first labels of a host alone", None),
         (KEY, "api_url", {}, "api_url: must be a text or a list of texts, not an object", None),
         (KEY, "api_url", [None], "api_url[0]: must be a text, not null", None),
         (KEY, "api_url", ["a.test", "a.test"], "api_url: names something twice", None),
@@ -339,6 +343,12 @@ def test_refused(base: dict[str, object], path: str, value: object, where: objec
     assert where in caught.value.message
     assert "\n" not in caught.value.message
     assert hint is None or hint in (caught.value.hint or "")
+
+
+def test_documents_on_a_private_network():
+    """Where the hosts may lie, what is written about them may, too."""
+    definition = {**KEY, "allow_private_addresses": True, "docs_url": "https://wiki.acme.localhost/keys"}
+    assert parse(definition).docs_url == "https://wiki.acme.localhost/keys"
 
 
 @pytest.mark.parametrize("data", [None, [], "x", 7, True])
