@@ -21,9 +21,11 @@ class _Module(Protocol):
 
 def start(command: Command | None, words: list[str], flags: set[str]) -> int:
     """Run a command of the table, or say what there is; returns the exit status."""
-    output = _output(flags | _early_flags(command, words))
+    known = flags | _early_flags(command, words)
     try:
-        return _without_command(words, flags, output) if command is None else _with(command, words, flags)
+        return (
+            _without_command(words, flags, _output(known)) if command is None else _with(command, words, flags, known)
+        )
     except AuthsomeError as error:
         told = error
     except KeyboardInterrupt:
@@ -32,11 +34,12 @@ def start(command: Command | None, words: list[str], flags: set[str]) -> int:
         raise
     except Exception as error:  # noqa: BLE001  # the last place where a fault can be told in a line
         told = _unexpected(error)
-    output.error(told)
+    _output(known).error(told)
     return _status(command, told)
 
 
-def _with(command: Command, words: list[str], flags: set[str]) -> int:
+def _with(command: Command, words: list[str], flags: set[str], known: set[str]) -> int:
+    """Run a command; `known` learns of the flags that are found behind its name, by which its errors are told."""
     module = _load(command)
     parser = Parser(command.name, command.summary)
     configure: Callable[[Parser], None] = getattr(module, f"configure_{command.function}")
@@ -44,6 +47,7 @@ def _with(command: Command, words: list[str], flags: set[str]) -> int:
     if "help" in flags:
         return _help(parser, _output(flags))
     arguments, more = parser.parse(words[len(command.name.split()) :])
+    known |= more
     output = _output(flags | more)
     if "help" in more:
         return _help(parser, output)

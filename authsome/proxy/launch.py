@@ -163,6 +163,8 @@ def _wish(words: "Sequence[str]", *, inside: str) -> Wish:
 
 def find_command(name: str, environ: "Mapping[str, str]") -> "str | None":
     """The file that a command is, as execvp(3) would find it: None when there is none, "" when none may be executed."""
+    if not name:
+        return None
     if "/" in name:
         candidates = [name]
     else:

@@ -19,6 +19,7 @@ from fakes.program import Program
         (["no-such-command-anywhere"], 127),
         (["/etc/passwd"], 126),
         (["/"], 126),
+        ([""], 127),
     ],
 )
 def test_the_status(daemon: Program, words, status):
@@ -35,6 +36,13 @@ def test_a_failure_of_our_own_is_125(daemon: Program):
         assert done.stderr.startswith("authsome: error: ")
     told = daemon("run", "--json", "--only", "nosuch", "--", "true")
     assert (told.returncode, json.loads(told.stdout).keys()) == (125, {"error", "message", "hint"})
+
+
+def test_a_question_that_is_wrong_is_answered_as_it_was_asked_for(daemon: Program):
+    """An error of `--explain` is JSON wherever `--json` stands, as its answer is."""
+    for words in (["--json", "--explain", "nosuch"], ["--explain", "nosuch", "--json"]):
+        told = daemon("run", *words)
+        assert (json.loads(told.stdout)["error"], told.stderr) == ("usage", ""), words
 
 
 def test_options_after_the_command_are_the_commands(daemon: Program):
