@@ -193,7 +193,7 @@ def test_a_name_that_is_taken(page, open_dashboard, keyed, program):
     page.press("Enter")
     page.wait_for("#problem")
     assert "connected already" in page.text("#problem")
-    assert "choose another name" in page.text("#problem"), "not what a command line would take"
+    assert "Choose another name" in page.text("#problem"), "not what a command line would take"
     assert page.value("[name=connection]") == "default"
 
 

@@ -148,6 +148,19 @@ def test_refusing_a_device(program, start, define, oidc_server, page):
     assert "access_denied" in err
 
 
+def test_a_client_that_is_the_account(program, start, define, oidc_server, page):
+    """The form asks for its id and secret, and for nothing that only a sign-in needs."""
+    define({**oidc_server.definition("acme", client=oidc.POST, api_url=API), "flow": "client_credentials"})
+    login = start("login", "acme")
+    page.open(program.wait_opened())
+    page.wait_for("[name=client_id]")
+    assert "it is the account itself" in page.text()
+    assert "redirect" not in page.text()
+    fill_client(page, oidc.POST)
+    page.wait_for_text("Test acme is connected")
+    assert wait(login)[0] == 0
+
+
 @pytest.mark.usefixtures("keyed")
 def test_a_key_by_the_form(program, start, page):
     """The form refuses a key of the wrong form with the hint, without showing it again; then it takes the right one."""

@@ -348,7 +348,8 @@ class LoginsApi(Endpoints):
     def _form(self, login: AwaitingInput) -> InputForm:
         request = login.request
         provider = self._broker.logins.provider(request)
-        is_client = request.flow is not Flow.API_KEY
+        is_account = request.flow is Flow.CLIENT_CREDENTIALS
+        redirects = request.flow is not Flow.API_KEY and not is_account
         return InputForm(
             provider=provider.display_name,
             fields=tuple(
@@ -362,7 +363,8 @@ class LoginsApi(Endpoints):
             cancel_action=_path(login, "abandon"),
             problem=login.problem,
             docs_url=provider.docs_url,
-            redirect_uri=self._base_url + CALLBACK_PATH if is_client else None,
+            redirect_uri=self._base_url + CALLBACK_PATH if redirects else None,
+            is_account=is_account,
             hosts=_hosts(provider, request),
         )
 

@@ -52,6 +52,8 @@ class InputForm:
     """Where the values come from; shown when it is an https URL."""
     redirect_uri: str | None = None
     """What to register with the provider, for an OAuth client."""
+    is_account: bool = False
+    """Whether the OAuth client is the account itself, so that nobody signs in and nothing redirects."""
     hosts: tuple[str, ...] = ()
     """The only hosts that the credential will be sent to."""
 
@@ -239,6 +241,9 @@ def _lead(form: InputForm) -> Html:
         form.docs_url if form.docs_url and url.is_link(form.docs_url) else None,
         html.clipped(form.provider),
     )
+    if form.is_account:
+        link = html.render("docs_link", url=docs, text="Where do I get them?") if docs else None
+        return html.render("lead_account", provider=provider, docs=link)
     if form.redirect_uri is None:
         link = html.render("docs_link", url=docs, text="Where do I get this?") if docs else None
         return html.render("lead_key", provider=provider, docs=link)
@@ -267,7 +272,10 @@ def _promise(form: InputForm) -> Html:
     if not form.hosts:
         return html.render("promise")
     is_client = form.redirect_uri is not None  # its secret goes to the provider's sign-in, what it yields to the hosts
-    promise = "used only to sign in. The login is then sent only to:" if is_client else "sent only to:"
+    if form.is_account:
+        promise = "used only to get tokens. Those are sent only to:"
+    else:
+        promise = "used only to sign in. The login is then sent only to:" if is_client else "sent only to:"
     return _promised(form.hosts, f"Encrypted where Authsome runs, and {promise}")
 
 

@@ -16,6 +16,8 @@ Template = tuple[str, ...]
 
 _SLOT: Final = re.compile(r"\{\{([a-z_]+)\}\}")
 _CODE: Final = re.compile(r"`([^`]+)`")
+_PLACE: Final = re.compile(r"[^ ]*[A-Za-z0-9](?:://|[./:=_@])[A-Za-z0-9]")
+"""What begins with a host, an address, a file or a setting, whose spelling is its own."""
 _MORE: Final = "…"
 _NAME: Final = 60  # characters
 
@@ -118,7 +120,7 @@ def sentence(text: str | None, most: int = 600) -> Html:
     """
     if not text:
         return Html("")
-    shown = text[0].upper() + text[1:]
+    shown = text if _PLACE.match(text) else text[0].upper() + text[1:]
     if len(shown) > most:
         shown = shown[:most] + _MORE
     if shown[-1] not in ".?!…":

@@ -48,7 +48,7 @@ def content(view: Overview, token_for: TokenFor) -> Html:
         runs=_rows([runs.brief(each, now) for each in view.runs])
         or pieces.empty("No command is running. Start one:", "authsome run -- COMMAND"),
         identities=_rows([identities.row(each, now) for each in identities.acting(view.identities, now)])
-        or pieces.empty("No identity may act for you. Make one:", "authsome identity create"),
+        or pieces.empty("No identity may act for you. Have one ask you:", "authsome identity claim"),
     )
 
 

@@ -200,7 +200,7 @@ def said_of(error: AuthsomeError) -> str:
     if isinstance(error, TooManyAttempts):
         return f"{error.message}; try again in {retry_after(error)[1]} s"
     if error.hint and not isinstance(error, AuthenticationFailed):
-        return f"{error.message}: {error.hint}"
+        return f"{error.message}. {error.hint[:1].upper()}{error.hint[1:]}"
     return error.message
 
 

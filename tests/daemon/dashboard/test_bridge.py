@@ -209,6 +209,14 @@ def test_a_form_says_what_it_is_for():
     assert "never shown to the programs that use it" in bare
 
 
+def test_a_client_that_is_the_account():
+    """Nobody signs in and nothing redirects: id and secret are asked for, and it is said what becomes of them."""
+    alone = bridge.input_page(replace(CLIENT, redirect_uri=None, is_account=True))
+    assert "it is the account itself" in alone
+    assert "redirect" not in alone
+    assert "used only to get tokens. Those are sent only to:" in alone
+
+
 def test_a_device_code():
     """The code, the address as a link and as a QR code that says the same, with the code in it when there is one."""
     read = Reader(bridge.device_page(DEVICE, events=EVENTS))

@@ -64,6 +64,10 @@ def test_missing_and_unknown_names_are_errors(values):
         ("`<script>`", "<code>&lt;script&gt;</code>."),
         ("odd ` tick", "Odd ` tick."),
         ("really?", "Really?"),
+        ("acme: no answer", "Acme: no answer."),
+        ("login.acme.example: no answer", "login.acme.example: no answer."),
+        ("http://localhost is no https URL", "http://localhost is no https URL."),
+        ("base_url is missing", "base_url is missing."),
     ],
 )
 def test_sentences(text, shown):
