@@ -335,7 +335,11 @@ def _untrusted(host: str, error: ssl.SSLCertVerificationError) -> EndpointUnreac
     if "mismatch" in text.lower():
         text = "the certificate is for another host"
     unknown = "issuer" in text or "self-signed" in text or "self signed" in text
-    hint = "if your company's network re-signs TLS, name its root in AUTHSOME_CA_BUNDLE" if unknown else None
+    hint = (
+        "if your company's network re-signs TLS, name its root in AUTHSOME_CA_BUNDLE and restart the daemon"
+        if unknown
+        else None
+    )
     return EndpointUnreachable(f"{host}: {text[:1].lower()}{text[1:]}", hint=hint or "the provider has to mend this")
 
 

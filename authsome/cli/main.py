@@ -70,7 +70,7 @@ COMMANDS = (
     Command("daemon stop", "daemon", MACHINE, "stop the daemon"),
     Command("daemon restart", "daemon", MACHINE, "stop the daemon and start it anew"),
     Command("daemon unlock", "keys", MACHINE, "open a vault whose key is a passphrase"),
-    Command("daemon lock", "keys", MACHINE, "close it again"),
+    Command("daemon lock", "keys", MACHINE, "close a vault whose key is a passphrase"),
     Command("daemon logs", "daemon", MACHINE, "what the daemon wrote to its log"),
     Command("daemon serve", "daemon", MACHINE, "run the daemon in the foreground"),
     Command("admin principals list", "principals", MACHINE, "who has a vault here, and who is invited"),
@@ -80,7 +80,7 @@ COMMANDS = (
     Command("admin principals remove", "principals", MACHINE, "remove a principal with all that is its own"),
     Command("admin rekey", "keys", MACHINE, "make new keys for everything"),
     Command("admin backup", "backup", MACHINE, "write everything into one encrypted file"),
-    Command("admin restore", "backup", MACHINE, "make a home of such a file"),
+    Command("admin restore", "backup", MACHINE, "make a home of a backup"),
     Command("admin import-upstream", "admin", MACHINE, "take over a home of upstream authsome"),
     Command("proxy-worker", "run", MACHINE, "the injecting proxy of all runs", hidden=True),
 )

@@ -53,6 +53,11 @@ def active(settings: Settings) -> ActiveIdentity | None:
         return None
     if not isinstance(chosen, str):
         raise UsageError(f'"identity" in {settings.home.config} is not a handle', hint="mend it or remove it")
+    if settings.identity is not None and not key_path(settings.home, _checked(chosen)).exists():
+        raise UsageError(
+            f"AUTHSOME_IDENTITY names {chosen}, whose key is not here",
+            hint="set AUTHSOME_IDENTITY_KEY as well, or unset it",
+        )
     return load(settings.home, chosen)
 
 

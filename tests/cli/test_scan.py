@@ -193,6 +193,8 @@ def test_a_key_that_may_be_of_two(program: Program, project: Path):
     found = findings(program, project, "--import", "--yes", "--no-verify")[".env:1"]
     assert (found["provider"], found["candidates"], found["imported"]) == (None, ["first", "second"], False)
     assert "first or second" in str(found["problem"])
+    told = program("scan", "--import", "--yes", "--no-verify", cwd=project)
+    assert ".env:1: not imported: it may be a key of first or second" in told.stderr
     with program.on_terminal("scan", "--import", "--no-verify", cwd=project) as tty:
         tty.expect(r"first/second +not stored")
         tty.expect(r"is shared-…l6mn of .env:1 of first\? \[y/N\] ")

@@ -94,6 +94,13 @@ def test_a_handle_never_leads_elsewhere(settings: Settings, name):
         keys.active(settings)
 
 
+def test_the_environment_names_an_identity_that_is_not_here(home):
+    """Whoever forgot the key beside the name is told of the variables, not of a file that was never meant to be."""
+    with pytest.raises(UsageError, match="AUTHSOME_IDENTITY names ci-1") as caught:
+        keys.active(settings_from({"AUTHSOME_HOME": str(home), "AUTHSOME_IDENTITY": "ci-1"}))
+    assert "AUTHSOME_IDENTITY_KEY" in (caught.value.hint or "")
+
+
 def test_the_environment_brings_an_identity_with_nothing_on_disk(home):
     seed = generate().seed
     environ = {

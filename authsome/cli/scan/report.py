@@ -200,6 +200,9 @@ class _Work:
         for finding in findings:
             if finding.rivals and self.ask is not None:
                 self._settle(finding)
+            if finding.rivals and self.ask is None:
+                advice = "to store it: authsome login PROVIDER --stdin"
+                self.context.output.note(f"{finding.found.place.shown}: not imported: {finding.problem} ({advice})")
             if finding.problem is not None or finding.state == SAME:
                 continue
             twin = next((each for each in done if _is_same_key(each, finding)), None)
