@@ -13,6 +13,7 @@ and what signs. A test holds the list. `json`, `pathlib`, `typing`, `re` are eac
 import _signal  # type: ignore[import-not-found]  # what `signal` is made of, without its enumerations
 import _socket
 import binascii
+import errno
 import fcntl
 import os
 import stat
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _FORMAT: "Final" = 1  # of assignments; a worker of another is another worker
 _PATH_LIMIT: "Final" = 100  # bytes of a Unix socket's path: 103 on macOS, 107 on Linux
+_BEGINNING: "Final" = 128  # bytes of a file that tell a script from a program
 _LONGEST_NAME: "Final" = 64  # characters of a command's name that the daemon takes
 _ANSWER_LIMIT: "Final" = 4 * 1024 * 1024
 _SECONDS: "Final" = 30.0
@@ -186,11 +188,28 @@ def find_command(name: str, environ: "Mapping[str, str]") -> "str | None":
 
 
 def become(path: str, command: "Sequence[str]", environ: "Mapping[str, str]") -> "Never":
-    """Replace this process by the command; OSError when the system does not let it."""
+    """Replace this process by the command; OSError when the system does not let it.
+
+    A script that names no interpreter is the shell's, as for every other program that starts it (`execvp`, POSIX).
+    """
     for name in _IGNORED_BY_PYTHON:  # at its start, which exec would pass on
         if hasattr(_signal, name):
             _signal.signal(getattr(_signal, name), _signal.SIG_DFL)
-    os.execve(path, list(command), dict(environ))  # noqa: S606  # no shell is the point
+    try:
+        os.execve(path, list(command), dict(environ))  # noqa: S606  # no shell is the point
+    except OSError as error:
+        if error.errno != errno.ENOEXEC or not _is_text(path):
+            raise
+    os.execve("/bin/sh", ["sh", path, *command[1:]], dict(environ))  # noqa: S606  # the command's own
+
+
+def _is_text(path: str) -> bool:
+    """Whether a shell could read it, and not a program for another machine."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return b"\0" not in os.read(descriptor, _BEGINNING)
+    finally:
+        os.close(descriptor)
 
 
 # ---- the daemon --------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ Rule 3: what cannot be read cannot be scanned. A coding that we cannot undo is n
 import base64
 import json
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final, Protocol
 from urllib.parse import quote, quote_plus
@@ -155,6 +156,7 @@ def _whole_base64(data: bytes) -> tuple[bytes, bytes]:
     return encoded, encoded.translate(_URL_SAFE)
 
 
+_MOST_WAITING: Final = 1024 * 1024  # bytes; a few of content decide about them, and empty blocks could go on for ever
 _PORTION: Final = 256 * 1024  # bytes of decoded ones that an engine is given at a time
 
 
@@ -254,14 +256,16 @@ class Watched:
         self._tail = b""
         """Decoded bytes that may be the beginning of a secret."""
         self._decoded = 0
-        self._waiting: list[tuple[bytes, int]] = []
+        self._waiting: deque[tuple[bytes, int]] = deque()
         """What has come, and how many bytes were decoded with it."""
+        self._size = 0
+        """Of what waits."""
 
     def feed(self, data: bytes) -> bytes:
         """See `Filter`.
 
         Raises:
-            EndpointUnreachable: there is a secret in it, or it is not coded as it says.
+            EndpointUnreachable: there is a secret in it, it is not coded as it says, or goes on and on without a byte.
         """
         for block in self._decoder.feed(data):
             text = self._tail + block
@@ -271,8 +275,14 @@ class Watched:
             self._tail = self._needles.split(text)[1]
         self._waiting.append((data, self._decoded))
         safe = self._decoded - len(self._tail)
-        ready = [piece for piece, position in self._waiting if position <= safe]
-        del self._waiting[: len(ready)]
+        ready: list[bytes] = []
+        while self._waiting and self._waiting[0][1] <= safe:
+            ready.append(self._waiting.popleft()[0])
+        self._size += len(data) - sum(map(len, ready))
+        if self._size > _MOST_WAITING:
+            raise EndpointUnreachable(
+                "the answer goes on without a byte of content, in a coding that was not asked for"
+            )
         return b"".join(ready)
 
     def finish(self) -> bytes:

@@ -172,7 +172,7 @@ def test_a_run_ends_with_its_child(program):
         (["sh", "-c", "exit 7"], 7),
         (["sh", "-c", "kill -TERM $$"], -15),
         (["no-such-command-anywhere"], 127),
-        (["/etc/hostname"], 126),
+        (["/etc/passwd"], 126),
     ],
 )
 @pytest.mark.usefixtures("logged_in")
@@ -181,6 +181,19 @@ def test_exit_status(program, command, status):
     done = program("run", "--", *command)
     assert done.returncode == status, done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.usefixtures("logged_in")
+def test_a_script_without_an_interpreter(program, tmp_path):
+    """The shell runs it, as it does for `env`; a program for another machine stays one that cannot be run. # SEC-180"""
+    script, other = tmp_path / "script", tmp_path / "other"
+    script.write_text('echo "$0 $1"; exit 7\n')
+    other.write_bytes(b"\x7fELF\0\0\0")
+    for path in (script, other):
+        path.chmod(0o755)
+    done = program("run", "--", str(script), "a b")
+    assert (done.returncode, done.stdout) == (7, f"{script} a b\n")
+    assert program("run", "--", str(other)).returncode == 126
 
 
 def test_an_expired_token_is_refreshed_once(program, log_in, define, api_server):

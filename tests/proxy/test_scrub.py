@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tracemalloc
 import zlib
+from collections import deque
 from collections.abc import Iterator
 from urllib.parse import quote, quote_plus
 
@@ -219,6 +220,18 @@ def test_a_coding_that_was_not_asked_for_passes(name: str, data: bytes, cuts: li
     assert left == fields
     packed = compress(data)
     assert through(filter_, packed, cuts) == packed
+
+
+def test_a_coding_that_was_not_asked_for_holds_little_back():
+    """A secret's beginning and then empty blocks, which decide nothing: it ends, and does not fill the memory."""
+    compress = zlib.compressobj(wbits=31)
+    filter_ = scrub.answer(((b"Content-Encoding", b"gzip"),), NEEDLES, status=200, accepted=frozenset(), has_body=True)[
+        1
+    ]
+    filter_.feed(compress.compress(TOKEN[:4].encode()) + compress.flush(zlib.Z_FULL_FLUSH))
+    empty = b"\0\0\0\xff\xff" * 100  # RFC 1951 §3.2.4
+    with pytest.raises(EndpointUnreachable, match="without a byte of content"):
+        deque(map(filter_.feed, [empty] * 2**13), maxlen=0)
 
 
 @pytest.mark.parametrize("name", PROMPT)
