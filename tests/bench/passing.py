@@ -32,6 +32,8 @@ from proxy import HOST, connect
 
 REQUESTS: Final = 1500  # a round, of each kind
 CLIENTS: Final = (8, 32)
+SECONDS: Final = 1.0
+"""How long rates are taken for, at least."""
 OURS: Final = "ours"
 DIRECT: Final = "direct"
 _CLIENT: Final = Path(__file__).with_name("request_client.py")
@@ -168,22 +170,24 @@ def _client(way: _Way) -> _Figures:
     return figures
 
 
-def request_words(host: str, port: int, requests: int, *clients: int) -> tuple[str, ...]:
-    """The client that makes requests, so many on one connection and for each number of connections."""
-    numbers = (str(requests), *(str(each) for each in clients))
+def request_words(host: str, port: int, requests: int, *clients: int, seconds: float = 0.0) -> tuple[str, ...]:
+    """The client that makes requests: so many on one connection, and as many, for so long at least, on some at once."""
+    numbers = (str(requests), str(seconds), *(str(each) for each in clients))
     return (sys.executable, str(_CLIENT), f"https://{host}:{port}/json", *numbers)
 
 
 def _plain_way(port: int, environment: Mapping[str, str], *processes: int) -> _Way:
     return _Way(
-        command=request_words("localhost", port, REQUESTS, *CLIENTS), environment=environment, processes=processes
+        command=request_words("localhost", port, REQUESTS, *CLIENTS, seconds=SECONDS),
+        environment=environment,
+        processes=processes,
     )
 
 
 def _our_way(program: Program, port: int) -> _Way:
     """Behind `authsome run`, from a first one on, so that the proxy and the daemon are there."""
     way = _Way(
-        command=tuple(program.argv("run", "--", *request_words(HOST, port, REQUESTS, *CLIENTS))),
+        command=tuple(program.argv("run", "--", *request_words(HOST, port, REQUESTS, *CLIENTS, seconds=SECONDS))),
         environment=program.environment(None),
     )
     _client(way)

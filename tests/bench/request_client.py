@@ -1,7 +1,7 @@
 """The client of the measurements of single requests; which proxy it goes through, its environment says.
 
-request_client.py URL REQUESTS CLIENTS…   prints JSON: milliseconds for a new connection and for a request on a kept
-                                          one, and requests per second with so many under way at the same time
+request_client.py URL REQUESTS SECONDS CLIENTS…   prints JSON: milliseconds for a new connection and for a request on a
+                                                  kept one, and requests per second with so many at the same time
 """
 
 import json
@@ -58,34 +58,37 @@ def one(url: str, count: int) -> float:
     return statistics.median(times) * 1000
 
 
-def many(url: str, count: int, clients: int) -> float:
-    """Requests per second on so many connections, each with one under way."""
+def many(url: str, count: int, seconds: float, clients: int) -> tuple[int, float]:
+    """Requests on so many connections, each with one under way, as many and as long as said: how many, and a second."""
     pairs = [connect(url) for _ in range(clients)]
     for reader, connection in pairs:
         ask(reader, connection, url)
     began = time.perf_counter()
     for _, connection in pairs:
         get(connection, url)
-    for _ in range(count // clients - 1):
+    rounds = 1
+    while rounds * clients < count or time.perf_counter() - began < seconds:
+        rounds += 1
         for reader, connection in pairs:  # whoever has its answer asks again, while the others still wait
             answer(reader)
             get(connection, url)
     for reader, _ in pairs:
         answer(reader)
-    seconds = time.perf_counter() - began
+    took = time.perf_counter() - began
     for _, connection in pairs:
         connection.close()
-    return count // clients * clients / seconds
+    return rounds * clients, rounds * clients / took
 
 
 if __name__ == "__main__":
-    address, total = sys.argv[1], int(sys.argv[2])
+    address, total, least = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
     assert urlsplit(address).scheme == "https"
     roots = trust()
+    rates = {number: many(address, total, least, int(number)) for number in sys.argv[4:]}
     figures = {
         "opened": statistics.median(opened(address, roots) for _ in range(_OPENINGS)),
         "one": one(address, total),
-        "many": {number: many(address, total, int(number)) for number in sys.argv[3:]},
-        "requests": _OPENINGS + total * (1 + len(sys.argv[3:])),
+        "many": {number: rate for number, (_, rate) in rates.items()},
+        "requests": _OPENINGS + total + sum(count for count, _ in rates.values()),
     }
     print(json.dumps(figures))
