@@ -13,7 +13,6 @@ and what signs. A test holds the list. `json`, `pathlib`, `typing`, `re` are eac
 import _signal  # type: ignore[import-not-found]  # what `signal` is made of, without its enumerations
 import _socket
 import binascii
-import errno
 import fcntl
 import os
 import stat
@@ -198,6 +197,8 @@ def become(path: str, command: "Sequence[str]", environ: "Mapping[str, str]") ->
     try:
         os.execve(path, list(command), dict(environ))  # noqa: S606  # no shell is the point
     except OSError as error:
+        import errno  # noqa: PLC0415  # not for those that the system takes
+
         if error.errno != errno.ENOEXEC or not _is_text(path):
             raise
     os.execve("/bin/sh", ["sh", path, *command[1:]], dict(environ))  # noqa: S606  # the command's own
