@@ -111,7 +111,7 @@ def test_a_run_in_another_identitys_run_is_refused(program: Program, two: api.Ap
     curl = ("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", "-d", "x=y", url)
     inner = (*program.command, "run", "--", *curl)
     done = program("run", "--", *inner, env=env)
-    assert (done.returncode, "there is no key for the identity ci" in done.stderr) == (125, True)
+    assert (done.returncode, "AUTHSOME_IDENTITY names ci, whose key is not here" in done.stderr) == (125, True)
     done = program("run", "--", "env", "-u", "AUTHSOME_IDENTITY", *inner, env=env)
     assert done.returncode == 125
     assert "the run that this one is begun in is of the identity ci" in done.stderr
