@@ -179,17 +179,35 @@ class Page:
 
     @contextmanager
     def held(self, selector: str) -> Iterator[None]:
-        """Press in the middle of an element for the length of a block, and let go where that was."""
+        """Press in the middle of an element for the length of a block, and let go where that was.
+
+        A live page may move the element just before. What was pressed instead is let go of elsewhere: that is no click.
+        """
+        end = time.monotonic() + PATIENCE
+        while (place := self._press(selector)) is None:
+            self._mouse("mouseReleased", {"x": 0, "y": 0})
+            if time.monotonic() > end:
+                raise BrowserError(f"{selector} cannot be pressed; the page shows:\n{self.text()}")
+        yield
+        self._mouse("mouseReleased", place)
+
+    def _press(self, selector: str) -> Json | None:
+        """Press in the middle of an element; None when something else was there by then."""
         self.wait_for(selector)
+        place = self._middle(selector)
+        self._mouse("mousePressed", place)
+        return place if self._evaluate(f"{_find(selector)}?.matches(':active') === true") else None
+
+    def _middle(self, selector: str) -> Json:
         place = self._evaluate(
             f"(e => {{ e.scrollIntoView({{block: 'center', behavior: 'instant'}}); const r = e.getBoundingClientRect();"
             f" return [r.x + r.width / 2, r.y + r.height / 2]; }})({_find(selector)})"
         )
         assert isinstance(place, list)
-        event: Json = {"x": place[0], "y": place[1], "button": "left", "clickCount": 1}
-        self._call("Input.dispatchMouseEvent", {"type": "mousePressed", **event})
-        yield
-        self._call("Input.dispatchMouseEvent", {"type": "mouseReleased", **event})
+        return {"x": place[0], "y": place[1]}
+
+    def _mouse(self, kind: str, place: Json) -> None:
+        self._call("Input.dispatchMouseEvent", {"type": kind, **place, "button": "left", "clickCount": 1})
 
     def press(self, key: str) -> None:
         """Press a key by its name: `Enter`, `Tab`, `Escape`."""
