@@ -55,9 +55,8 @@ def recipient(text: str) -> bytes:
     except ValueError:
         key = b""
     if len(key) != 32:
-        shown = (
-            repr(text[:80]) if text.startswith(_RECIPIENT + "1") else "this"
-        )  # what opens the file is typed here by mistake
+        # a private key, which opens the file, may be typed here by mistake
+        shown = repr(text[:80]) if text.startswith(_RECIPIENT + "1") else "this"
         raise RequestInvalid(f"{shown} is not a recipient of age", hint="age-keygen makes a key, and prints its age1…")
     return key
 
