@@ -111,7 +111,9 @@ def _check_depth(text: str) -> None:
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a member is named twice")
+        left = dict(pairs)
+        twice = next(name for name, _ in pairs if left.pop(name, _MISSING) is _MISSING)
+        raise ValueError(f"the member {json.dumps(clean_line(twice, 64), ensure_ascii=False)} is named twice")
     return found
 
 
@@ -119,5 +121,6 @@ def _refuse_constant(name: str) -> Never:
     raise ValueError(f"{name} is not JSON")
 
 
+_MISSING: Final = object()
 _DECODER: Final = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_refuse_constant)
 """Made once: `json.loads` makes one for each call that has a hook."""

@@ -360,7 +360,7 @@ def _read_definition(data: bytes, source: str) -> Provider:
     """A custom definition: it may have comments, and may have been written for upstream authsome."""
     try:
         plain = upstream.without_comments(data.decode()).encode()
-    except UnicodeDecodeError as error:
+    except ValueError as error:
         raise ProviderInvalid(f"{source}: {_json_problem(error)}") from error
     document = upstream.translated(_document(plain, source), source=source)
     return definition.parse_definition(document, source=source)

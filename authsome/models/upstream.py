@@ -7,6 +7,7 @@ Rules:
 3. What is wrong with a field that only upstream knows is said here, by the name that its author gave it.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -20,7 +21,7 @@ from authsome.models.template import TOKEN
 
 Json = Mapping[str, object]
 
-_COMMENT: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_COMMENT: Final = re.compile(r'"(?:[^"\\]|\\.)*+"|//[^\n]*|/\*(?:.*?\*/)?', re.DOTALL)
 _PICTURES: Final = ("logo", "type", "metadata")
 """What upstream shows in its own pages."""
 _NOTHING: Final = ("docs_url", "description", "display_name")
@@ -35,8 +36,18 @@ _BARE: Final = re.compile(r"[A-Za-z0-9._*-]+(?::[0-9]+)?(?:/.*)?\Z")
 
 
 def without_comments(text: str) -> str:
-    """JSON with `//` and `/* */` taken for spaces, so that errors still name the right line and column."""
-    return _COMMENT.sub(lambda found: found[0] if found[0][0] == '"' else re.sub(r"[^\n]", " ", found[0]), text)
+    """JSON with `//` and `/* */` taken for spaces, so that errors still name the right line and column.
+
+    Raises:
+        json.JSONDecodeError: a comment begins and does not end.
+    """
+
+    def blank(found: re.Match[str]) -> str:
+        if found[0] == "/*":
+            raise json.JSONDecodeError("a comment begins here, and no */ ends it", text, found.start())
+        return found[0] if found[0][0] == '"' else re.sub(r"[^\n]", " ", found[0])
+
+    return _COMMENT.sub(blank, text)
 
 
 def translated(document: Json, *, source: str) -> dict[str, object]:

@@ -261,7 +261,6 @@ def test_refused(document: dict[str, object], field: str, hint: str | None):
         ('// x "y\n{"a": "//"}', '       \n{"a": "//"}'),
         ('{/* a\n"b" */"c": "/* d */"}', '{    \n      "c": "/* d */"}'),
         (r'{"a": "\"// b"}', r'{"a": "\"// b"}'),
-        ('{"a": "https://x"} /* open', '{"a": "https://x"} /* open'),
         ('"open // x', '"open     '),
     ],
 )
@@ -271,8 +270,18 @@ def test_comments(text: str, plain: str):
     assert len(plain) == len(text)
 
 
+def test_a_comment_that_does_not_end():
+    """It is said where it begins; one within a text or a comment begins nothing."""
+    with pytest.raises(json.JSONDecodeError) as caught:
+        without_comments('{"a": "/*", // /*\n /* b */ /* open\n}')
+    assert (caught.value.lineno, caught.value.colno) == (2, 10)
+    assert caught.value.msg == "a comment begins here, and no */ ends it"
+
+
 def test_many_quotes_take_no_long_time():
     """Reading comments takes time linear in the text."""
     # SEC-110
     assert len(without_comments('"' + "\\" * 100_001)) == 100_002
-    assert len(without_comments("/*" * 50_000)) == 100_000
+    assert len(without_comments("/*" * 50_000 + "*/")) == 100_002
+    with pytest.raises(ValueError, match="a comment begins here"):
+        without_comments("/* " * 50_000)
