@@ -21,6 +21,7 @@ _LIMIT = 64 * 1024  # characters; a service account's JSON key on one line has u
 _FATAL = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """Signals whose default is to end the process with the terminal as it is; the last is Ctrl-\\."""
 _ENTER, _END, _ERASE, _KILL = "\r\n", "\x04", "\x08\x7f", "\x15"
+_ESCAPE, _BEGINS, _LONG = "\x1b", "[O", "["
 
 
 def possible() -> bool:
@@ -60,11 +61,40 @@ def agree(output: Output, question: str) -> None:
         raise Cancelled("nothing was changed")
 
 
+class _Keys:
+    """Tells what is typed from what a terminal sends for other keys: arrows, Home, F1, the ends of what is pasted.
+
+    Those are escape sequences (ECMA-48 §5.4, and `ESC O` with one character), which may come in pieces. The escape
+    alone is a key that says nothing here, and takes no other along.
+    """
+
+    def __init__(self) -> None:
+        self._pending = ""
+
+    def typed(self, text: str) -> Iterator[str]:
+        """The characters that are no part of a sequence."""
+        for char in text:
+            if not self._takes(char):
+                yield char
+
+    def _takes(self, char: str) -> bool:
+        pending, self._pending = self._pending, ""
+        if char == _ESCAPE or (pending == _ESCAPE and char in _BEGINS):
+            self._pending = pending + char if char in _BEGINS else char
+            return True
+        if len(pending) < 2 or not char.isascii() or not char.isprintable():  # a control character ends it
+            return False
+        if pending[1] == _LONG and not "@" <= char <= "~":
+            self._pending = pending
+        return True
+
+
 class Listener:
     """Takes a line that may come while something else is waited for; what is typed or pasted is not shown."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._keys = _Keys()
         self._typed: list[str] = []
 
     def line(self) -> str | None:
@@ -74,7 +104,7 @@ class Listener:
             Cancelled: Ctrl-D, or far too much was typed.
         """
         while select.select([self._descriptor], [], [], 0)[0]:
-            for char in _read(self._descriptor):
+            for char in self._keys.typed(_read(self._descriptor)):
                 if char in _ENTER:
                     found = "".join(self._typed).strip()
                     self._typed.clear()
@@ -103,11 +133,12 @@ def listening() -> Iterator[Listener]:
 
 def _ask(output: Output, label: str, *, masked: bool) -> str:
     descriptor = sys.stdin.fileno()
+    keys = _Keys()
     typed: list[str] = []
     with _unechoed(descriptor):
         output.prompt(label)  # only now, when what is typed in answer is no longer shown
         while True:
-            for char in _read(descriptor):
+            for char in keys.typed(_read(descriptor)):
                 if char in _ENTER:
                     _echo("\r\n")
                     return "".join(typed)

@@ -81,6 +81,38 @@ def test_typing_can_be_corrected(asked):
         tty.expect("got 'right'")
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        b"\x1b[D",  # an arrow
+        b"\x1bOD",  # an arrow, where the terminal is told to send these
+        b"\x1b[3~",  # Delete
+        b"\x1b[1;5C",  # Ctrl and an arrow
+        b"\x1b[15~\x1bOP",  # F5, F1
+        b"\x1b",  # Escape alone
+        b"\x1b\x1b[A",
+    ],
+)
+def test_other_keys_add_nothing(asked, key):
+    """Neither what an arrow sends nor Escape becomes a part of a secret, nor takes one along."""
+    with asked("secret") as tty:
+        tty.expect("API key: ")
+        tty.send(b"be" + key + b"fore")
+        tty.expect(r"\*{6}")
+        tty.send(b"\r")
+        tty.expect("got 'before'")
+
+
+def test_a_key_that_comes_in_pieces():
+    """A slow line cuts a sequence anywhere; Enter, Ctrl-D and what is no ASCII end one that is cut off."""
+    keys = prompt._Keys()
+    assert "".join(char for byte in "a\x1b[1;5Cb\x1bOAc" for char in keys.typed(byte)) == "abc"
+    assert "".join(prompt._Keys().typed("a\x1b[200~pasted\x1b[201~b")) == "apastedb"
+    for rest in ("\r", "\x04", "é"):
+        assert "".join(prompt._Keys().typed("\x1b[1" + rest)) == rest
+        assert "".join(prompt._Keys().typed("\x1b" + rest)) == rest
+
+
 @pytest.mark.parametrize("kind", ["secret", "text"])
 @pytest.mark.parametrize(
     "end", [Terminal.interrupt, lambda tty: tty.send(CTRL_D)], ids=["ctrl-c", "ctrl-d on an empty line"]
