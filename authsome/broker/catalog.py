@@ -504,5 +504,5 @@ def _index(custom: Mapping[str, Entry], bundled: _Bundled) -> _Index:
 def _suggestion(name: str, known: Iterable[str]) -> str | None:
     from difflib import get_close_matches  # noqa: PLC0415  # 4 ms that only a mistake should cost
 
-    near = get_close_matches(name[:64], list(known), n=1)
+    near = get_close_matches(name[:64].lower(), list(known), n=1)
     return f"did you mean {near[0]}?" if near else None

@@ -160,10 +160,11 @@ class Credentials:
         """One connection; `-` is the default one.
 
         Raises:
-            ConnectionNotFound: there is none of that name.
+            ProviderNotFound: there is no such provider.
+            ConnectionNotFound: there is no connection of that name.
         """
         with self._context.database.read() as reader:
-            return reach.require(reader, caller, provider, None if name == DEFAULT else name)
+            return reach.require(reader, self._context.catalog, caller, provider, None if name == DEFAULT else name)
 
     def field_names(self, connection: Connection) -> tuple[str, ...]:
         """The names of a connection's secret fields, none of which is opened for that."""
@@ -174,6 +175,7 @@ class Credentials:
         """The plain values, freshly refreshed, after `event` (export or show) is committed, durably.
 
         Raises:
+            ProviderNotFound: there is no such provider.
             ConnectionNotFound: there is no such connection.
             LoginRequired, RefreshFailed: the credential cannot be used now.
             NotAllowed: the caller may send requests with some methods alone; who has the value sends what it likes.
@@ -358,6 +360,7 @@ class Credentials:
         """Refresh a connection's token now, though it may be good still; once a minute at most.
 
         Raises:
+            ProviderNotFound: there is no such provider.
             ConnectionNotFound: there is no such connection.
             LoginRequired, RefreshFailed: it could not be refreshed.
             CredentialUnavailable: there is nothing to refresh it with.
@@ -374,12 +377,13 @@ class Credentials:
         """Forget one connection here; what the provider granted lives on until it is revoked there.
 
         Raises:
+            ProviderNotFound: there is no such provider.
             ConnectionNotFound: there is no such connection.
             NotAllowed: the caller is limited in what it uses.
         """
         caller.require_wide()
         with self._context.database.transaction(durable=True) as tx:
-            connection = reach.require(tx, caller, provider, None if name == DEFAULT else name)
+            connection = reach.require(tx, self._context.catalog, caller, provider, None if name == DEFAULT else name)
             connections.delete(tx, connection)
             audit.append(tx, record.about(Event.LOGOUT, caller, connection, self._context.clock()))
         return connection
@@ -388,15 +392,16 @@ class Credentials:
         """Make a connection the one that is used when none is named.
 
         Raises:
+            ProviderNotFound: there is no such provider.
             ConnectionNotFound: there is no such connection.
             NotAllowed: the caller is limited in what it uses.
         """
         caller.require_wide()
         with self._context.database.transaction(durable=True) as tx:
-            connection = reach.require(tx, caller, provider, name)
+            connection = reach.require(tx, self._context.catalog, caller, provider, name)
             connections.set_default(tx, connection)
             audit.append(tx, record.about(Event.SET_DEFAULT, caller, connection, self._context.clock()))
-            return reach.require(tx, caller, provider, name)
+            return reach.require(tx, self._context.catalog, caller, provider, name)
 
 
 def _method_refused(caller: Caller, target: Target) -> NotAllowed:

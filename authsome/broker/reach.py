@@ -5,6 +5,7 @@ Rule: what is out of reach is not there: no answer, hint or count tells it from 
 
 from collections.abc import Collection
 
+from authsome.broker.catalog import Catalog
 from authsome.models.connection import Connection
 from authsome.models.principal import Caller
 from authsome.vault import connections
@@ -27,13 +28,19 @@ def providers(reader: Reader | Transaction, caller: Caller, names: Collection[st
     return {name for name, found in stored.items() if _within(found, caller)}
 
 
-def require(reader: Reader | Transaction, caller: Caller, provider: str, name: str | None) -> Connection:
+def require(
+    reader: Reader | Transaction, catalog: Catalog, caller: Caller, provider: str, name: str | None
+) -> Connection:
     """One of them; without a name the provider's default one.
 
     Raises:
+        ProviderNotFound: there is none, and no provider of that name.
         ConnectionNotFound: there is none, or none of that name, or several and no default among them.
     """
-    return connections.one_of(list_of(reader, caller, provider), provider, name)
+    stored = list_of(reader, caller, provider)
+    if not stored:
+        catalog.entry(provider)
+    return connections.one_of(stored, provider, name)
 
 
 def _within(stored: list[Connection], caller: Caller) -> list[Connection]:

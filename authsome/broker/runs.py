@@ -115,7 +115,7 @@ class Runs:
         for provider in sorted({*choice.pinned, *choice.only}):
             self._context.catalog.get(provider)
         for provider, name in choice.pinned.items():
-            reach.require(reader, caller, provider, name)
+            reach.require(reader, self._context.catalog, caller, provider, name)
         for provider in choice.only:
             if not reach.list_of(reader, caller, provider):
                 raise ConnectionNotFound(

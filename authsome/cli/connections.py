@@ -235,8 +235,10 @@ def run_export(args: Arguments, context: Context) -> int:
     """Print credentials as variables."""
     _refuse_inside_run(context)
     named, chosen = args.many("provider"), args.optional("connection")
-    if chosen is not None and len(named) != 1:
-        raise UsageError("--connection goes with exactly one provider")
+    if chosen is not None and len(set(named)) != 1:
+        raise UsageError(
+            "--connection goes with exactly one provider", hint=_one_at_a_time(named, chosen, args.optional("format"))
+        )
     variables: dict[str, str] = {}
     for provider in dict.fromkeys(named) if named else _connected(context):
         answer = context.daemon.call("POST", f"{_path(provider, chosen)}/secrets", {"purpose": "export"})
@@ -252,6 +254,17 @@ def run_export(args: Arguments, context: Context) -> int:
     style = "json" if context.output.as_json else args.optional("format") or "env"
     context.output.raw(quoting.render(variables, style))
     return 0
+
+
+def _one_at_a_time(named: Sequence[str], chosen: str, style: str | None) -> str:
+    """How to export what was meant, a command for each provider."""
+    import shlex  # noqa: PLC0415  # only for a mistake
+
+    words = ["--connection", chosen, *(["--format", style] if style else [])]
+    if not named:
+        return f"name it: authsome export PROVIDER {shlex.join(words)}; `authsome list --connected` shows who has one"
+    commands = [shlex.join(["authsome", "export", each, *words]) for each in dict.fromkeys(named)]
+    return f"one at a time: {'; '.join(commands[:3])}"
 
 
 def _connected(context: Context) -> Sequence[str]:

@@ -6,6 +6,7 @@ import pytest
 
 from fakes.program import Program
 
+LIST_HINT = "authsome: hint: `authsome list` shows the providers\n"
 KEY = "sk-proj-0123456789abcdefghijABCDEFGHIJ_-k"
 OTHER = "sk-proj-9876543210jihgfedcbaJIHGFEDCBA_-k"
 
@@ -80,8 +81,10 @@ def test_get_hides_the_secret(connected: Program):
         (["get", "github"], 3),
         (["get", "openai", "--connection", "work"], 3),
         (["get", "openai", "--field", "colour"], 3),
-        (["get", "nosuch"], 3),
+        (["get", "nosuch"], 4),
         (["logout", "github"], 3),
+        (["logout", "nosuch"], 4),
+        (["set-default", "nosuch", "work"], 4),
         (["set-default", "openai", "work"], 3),
         (["export", "github"], 3),
         (["inspect", "nosuch"], 4),
@@ -89,9 +92,20 @@ def test_get_hides_the_secret(connected: Program):
 )
 def test_what_is_not_there(connected: Program, words, status):
     done = connected(*words)
-    assert done.returncode in {status, 4} if words[1] == "nosuch" else done.returncode == status, done.stderr
+    assert done.returncode == status, done.stderr
     assert done.stderr.startswith("authsome: error: ")
     assert done.stdout == ""
+    if words[1] == "nosuch":
+        assert done.stderr == "authsome: error: no provider named nosuch\n" + LIST_HINT
+
+
+@pytest.mark.parametrize("command", [["get"], ["logout"], ["export"], ["inspect"], ["revoke"]])
+def test_a_mistyped_provider_is_told_the_nearest(connected: Program, command):
+    """Nobody is sent to log in to what is no provider."""
+    for typed in ("opnai", "OPENAI"):
+        done = connected(*command, typed)
+        assert done.returncode == 4
+        assert done.stderr == f"authsome: error: no provider named {typed}\nauthsome: hint: did you mean openai?\n"
 
 
 def test_a_secret_is_shown_on_a_terminal_after_a_yes_and_that_is_on_record(connected: Program):
@@ -163,6 +177,22 @@ def test_a_runs_child_gets_no_secret_in_clear(connected: Program):
     with connected.on_terminal("get", "openai", "--show-secret", env=inside) as tty:
         assert tty.wait() == 4
     assert events(connected, "export") == []
+
+
+def test_one_connection_of_several_providers_is_exported_one_at_a_time(connected: Program):
+    """The hint names those that have it, and can be typed."""
+    assert connected("login", "openai", "--connection", "work", "--stdin", input=OTHER).returncode == 0
+    unnamed = connected("export", "--connection", "work")
+    assert (unnamed.returncode, unnamed.stdout) == (2, "")
+    assert "hint: name it: authsome export PROVIDER --connection work; " in unnamed.stderr
+    for words in (("openai", "github"), ("openai", "github", "openai")):
+        done = connected("export", *words, "--connection", "work", "--format", "dotenv")
+        assert (done.returncode, done.stdout) == (2, "")
+        hint = done.stderr.splitlines()[-1].partition("one at a time: authsome ")[2]
+        mine, _, other = hint.partition("; ")
+        assert other == "authsome export github --connection work --format dotenv"
+        assert connected(*mine.split()).stdout == f"OPENAI_API_KEY='{OTHER}'\n"
+    assert connected("export", "openai", "openai", "--connection", "work").returncode == 0
 
 
 def test_export_of_nothing_says_so(program: Program):

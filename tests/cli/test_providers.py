@@ -168,7 +168,7 @@ def test_what_is_connected_goes_with_its_provider(program: Program, write: Calla
     assert program("get", "gone").returncode == 0
     done = program("remove", "gone", "--yes")
     assert (done.returncode, done.stdout) == (0, "removed the definition of gone\nforgot gone (default)\n")
-    assert program("get", "gone").returncode == 3
+    assert program("get", "gone").returncode == 4
     assert program("remove", "gone").returncode == 4
     assert program("remove", "openai").returncode == 4
 

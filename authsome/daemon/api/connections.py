@@ -41,7 +41,7 @@ class Connections(Endpoints):
                 access=Access.PROOF,
                 summary="One connection, its secret fields by name only; `-` is the default one",
                 response=views.shape({"connection": views.CONNECTION, "fields": views.TEXT_MAP}),
-                errors=(ConnectionNotFound,),
+                errors=(ConnectionNotFound, ProviderNotFound),
             ),
             Endpoint(
                 method="POST",
@@ -64,7 +64,7 @@ class Connections(Endpoints):
                 response=views.shape(
                     {"provider": views.TEXT, "connection": views.TEXT, "fields": views.TEXT_MAP, "env": views.TEXT_MAP}
                 ),
-                errors=(ConnectionNotFound, CredentialUnavailable),
+                errors=(ConnectionNotFound, CredentialUnavailable, ProviderNotFound),
             ),
             Endpoint(
                 method="POST",
@@ -73,7 +73,7 @@ class Connections(Endpoints):
                 access=Access.PROOF,
                 summary="Forget one connection; what the provider granted lives on there",
                 response=views.CONNECTION,
-                errors=(ConnectionNotFound,),
+                errors=(ConnectionNotFound, ProviderNotFound),
             ),
             Endpoint(
                 method="POST",
@@ -98,7 +98,7 @@ class Connections(Endpoints):
                 access=Access.PROOF,
                 summary="Make a connection its provider's default one",
                 response=views.CONNECTION,
-                errors=(ConnectionNotFound,),
+                errors=(ConnectionNotFound, ProviderNotFound),
             ),
         )
 
