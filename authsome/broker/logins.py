@@ -35,7 +35,7 @@ from authsome.errors import (
 )
 from authsome.models import url
 from authsome.models.audit import Entry, Event
-from authsome.models.connection import DEFAULT_CONNECTION, Status, checked_name
+from authsome.models.connection import DEFAULT_CONNECTION, Client, Status, checked_name
 from authsome.models.login import (
     Awaiting,
     AwaitingCallback,
@@ -186,7 +186,9 @@ class Logins:
     def fields(self, login: Login) -> tuple[InputField, ...]:
         """What a login that awaits input asks for."""
         request = login.request
-        return questions.questions(self.provider(request), request, knows_client=self._may_know_client(request))
+        knows_client = self._may_know_client(request)
+        client_hint = None if knows_client else self._client_hint(request)
+        return questions.questions(self.provider(request), request, knows_client=knows_client, client_hint=client_hint)
 
     def submit(self, login: Login, given: Mapping[str, Secret[str]]) -> Login:
         """Take the input that a login awaits: the API key, or the OAuth client.
@@ -382,15 +384,27 @@ class Logins:
             return None
         sealer = self._context.sealers.for_vault(request.vault_id)
         with self._context.database.read() as reader:
-            client = oauth_clients.find(reader, sealer, self.provider(request), request.variables)
-        return ClientCredentials.of(client) if client else None
+            client = oauth_clients.find(reader, sealer, self.provider(request), request.variables, request.flow)
+        return ClientCredentials.of(client) if client and oauth_clients.serves(client, request.flow) else None
+
+    def _clients(self, request: LoginRequest) -> list[Client]:
+        """The OAuth clients that the provider knows, at any of its servers."""
+        with self._context.database.read() as reader:
+            return clients.list_of(reader, self._context.sealers.for_vault(request.vault_id), request.provider)
 
     def _may_know_client(self, request: LoginRequest) -> bool:
         """Whether no client is to be asked for yet: one is known, or is looked for once it is clear at which server."""
         if oauth_clients.server_of(self.provider(request), request.variables) is not None:
             return self._client(request) is not None
-        with self._context.database.read() as reader:
-            return bool(clients.list_of(reader, self._context.sealers.for_vault(request.vault_id), request.provider))
+        return any(oauth_clients.serves(each, request.flow) for each in self._clients(request))
+
+    def _client_hint(self, request: LoginRequest) -> str | None:
+        """Why a client is asked for although we are registered there."""
+        if request.flow is not Flow.DEVICE_CODE or not any(
+            not oauth_clients.serves(each, request.flow) for each in self._clients(request)
+        ):
+            return None
+        return f"the client that registered itself at {request.provider} is for logins in a browser"
 
     def _known_client(self, request: LoginRequest) -> ClientCredentials | None:
         """The OAuth client for a login that nobody has to be asked for: an earlier one's, or one registered now."""
@@ -568,6 +582,9 @@ class Logins:
         server = oauth_clients.server_of_login(self._context, request)
         assert server is not None  # it has just been asked
         known = clients.get(tx, sealer, request.provider, server)
+        if known is not None and not oauth_clients.serves(known, request.flow):
+            server = oauth_clients.apart(server)
+            known = clients.get(tx, sealer, request.provider, server)
         if known is not None and ClientCredentials.of(known) == client:
             return
         clients.put(

@@ -2,17 +2,37 @@
 
 Rule: a client's secret goes to the server that it was made at. A provider may have many (a GitLab of one's own beside
 gitlab.com), so clients are kept by provider and server.
+
+A client that we have made ourselves is registered for logins in a browser (RFC 7591 §2, `grant_types`), and a server
+may refuse it a device code. So one that somebody made for that is kept beside it: what was granted to the first, the
+first refreshes.
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 from authsome.broker.context import Context
+from authsome.models import url
 from authsome.models.connection import Client, Kind
-from authsome.models.login import LoginRequest
+from authsome.models.login import Flow, LoginRequest
 from authsome.models.provider import Provider
 from authsome.vault import clients, connections
 from authsome.vault.database import Reader
 from authsome.vault.vaults import Sealer
+
+_DEVICES: Final = "device:"
+"""What the name of a server begins with where its client for device codes is kept apart; no host has a colon in it."""
+
+
+def serves(client: Client, flow: Flow) -> bool:
+    """Whether a client may be taken for a login by that flow; of one that somebody made, who made it knows."""
+    is_ours = client.registration is not None or url.is_link(client.client_id)
+    return not is_ours or flow in {Flow.PKCE, Flow.DCR_PKCE}
+
+
+def apart(server: str) -> str:
+    """Where the client for device codes of a server is kept, when another client of ours is there already."""
+    return _DEVICES + server
 
 
 def server_of(provider: Provider | None, variables: Mapping[str, str]) -> str | None:
@@ -25,8 +45,10 @@ def server_of_login(context: Context, request: LoginRequest) -> str | None:
     return server_of(request.definition or context.catalog.find(request.provider), request.variables)
 
 
-def find(reader: Reader, sealer: Sealer, provider: Provider, variables: Mapping[str, str]) -> Client | None:
-    """The client that the server knows, if we have one.
+def find(
+    reader: Reader, sealer: Sealer, provider: Provider, variables: Mapping[str, str], flow: str | None
+) -> Client | None:
+    """The client that the server knows, if we have one: for logins by that flow, where it has one of its own.
 
     One from before servers were told apart serves those servers that something is connected to by it, and the usual one
     where nothing is connected at all.
@@ -34,6 +56,8 @@ def find(reader: Reader, sealer: Sealer, provider: Provider, variables: Mapping[
     server = server_of(provider, variables)
     if server is None:
         return None
+    if flow == Flow.DEVICE_CODE and (own := clients.get(reader, sealer, provider.name, apart(server))) is not None:
+        return own
     found = clients.get(reader, sealer, provider.name, server)
     if found is not None or not server:
         return found

@@ -30,14 +30,16 @@ def kind_of(flow: Flow) -> Kind:
     return Kind.API_KEY if flow is Flow.API_KEY else Kind.OAUTH2
 
 
-def questions(provider: Provider, request: LoginRequest, *, knows_client: bool) -> tuple[InputField, ...]:
-    """What is to be asked before the login can go on."""
+def questions(
+    provider: Provider, request: LoginRequest, *, knows_client: bool, client_hint: str | None = None
+) -> tuple[InputField, ...]:
+    """What is to be asked before the login can go on; `client_hint` says why the client is."""
     kind = kind_of(request.flow)
     missing = provider.missing_variables(kind, request.variables)
     asked = tuple(_variable_field(each) for each in (*missing, *provider.optional_variables(kind)))
     if missing and kind is Kind.OAUTH2 and (knows_client or request.flow is Flow.DCR_PKCE):
         return asked
-    return asked + _credential_fields(provider, request.flow)
+    return asked + _credential_fields(provider, request.flow, client_hint)
 
 
 def given_client(given: Mapping[str, Secret[str]]) -> ClientCredentials | None:
@@ -86,7 +88,7 @@ def _variable_field(variable: Variable) -> InputField:
     return InputField(name=variable.name, label=label, secret=False, required=default is None, hint=hint)
 
 
-def _credential_fields(provider: Provider, flow: Flow) -> tuple[InputField, ...]:
+def _credential_fields(provider: Provider, flow: Flow, client_hint: str | None) -> tuple[InputField, ...]:
     if flow is Flow.API_KEY:
         assert provider.api_key is not None
         return tuple(
@@ -96,7 +98,7 @@ def _credential_fields(provider: Provider, flow: Flow) -> tuple[InputField, ...]
     assert provider.oauth is not None
     is_account = flow is Flow.CLIENT_CREDENTIALS  # it has no user who could grant anything: the secret is all there is
     needs_secret = is_account or provider.oauth.client_secret == "required"  # noqa: S105  # a setting
-    asked = [InputField(name=CLIENT_ID, label="Client ID", secret=False, required=True, hint=None)]
+    asked = [InputField(name=CLIENT_ID, label="Client ID", secret=False, required=True, hint=client_hint)]
     if is_account or provider.oauth.client_secret != "none":  # noqa: S105  # a setting
         hint = None if needs_secret else "leave empty for a public client"
         asked.append(

@@ -222,7 +222,7 @@ class Refresher:
         """The client that a connection was granted to: its own, or the one that its server knows."""
         own = ClientCredentials.held_in(held)
         provider = None if own else self._context.catalog.find(current.provider)
-        client = oauth_clients.find(reader, sealer, provider, current.variables) if provider else None
+        client = oauth_clients.find(reader, sealer, provider, current.variables, current.flow) if provider else None
         return own or (ClientCredentials.of(client) if client else ClientCredentials(client_id=""))
 
     def _await_other(self, connection: Connection) -> None:

@@ -98,7 +98,7 @@ def forget(context: Context, tx: Transaction, request: LoginRequest, *, is_certa
     sealer = context.sealers.for_vault(request.vault_id)
     server = oauth_clients.server_of_login(context, request)
     known = None if server is None else clients.get(tx, sealer, request.provider, server)
-    if known is None or known.registration is None:
+    if known is None or known.registration is None or not oauth_clients.serves(known, request.flow):
         return
     is_proven = bool(connections.list_of(tx, request.vault_id, request.provider))
     if is_certain or not (is_proven or known.registration.management_uri is not None):

@@ -141,7 +141,7 @@ def run_login(args: Arguments, context: Context) -> int:
         body["base_url"] = base_url
     if (scopes := args.optional("scopes")) is not None:
         body["scopes"] = [scope for scope in scopes.replace(",", " ").split() if scope]
-    attempt = _Attempt(context, daemon, no_browser=args.flag("no-browser"), given=given)
+    attempt = _Attempt(context, daemon, no_browser=args.flag("no-browser"), given=given, command=_Command.of(args))
     if is_url:
         context.output.progress(f"asking {target} how to log in …")
     return _tell(_finished(daemon, attempt, body), context)
@@ -155,7 +155,8 @@ def with_key(context: Context, body: Mapping[str, object], fields: Mapping[str, 
         body: what is asked of the daemon: the provider, the connection, and whether it may be replaced.
         fields: the key.
     """
-    attempt = _Attempt(context, context.daemon, no_browser=True, given=fields)
+    command = _Command(target=str(body["provider"]), options={})
+    attempt = _Attempt(context, context.daemon, no_browser=True, given=fields, command=command)
     return _finished(context.daemon, attempt, {**body, "flow": "api_key"})
 
 
@@ -174,6 +175,35 @@ def _finished(daemon: Daemon, attempt: "_Attempt", body: JsonObject) -> Session:
         raise
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Command:
+    """What was typed, as far as it says which login is meant: for hints that can be typed."""
+
+    target: str
+    options: Mapping[str, str | None]
+    """Values by option; None for a flag."""
+
+    @classmethod
+    def of(cls, args: Arguments) -> "_Command":
+        """The command that these arguments are of."""
+        options: dict[str, str | None] = {
+            name: value
+            for name in ("flow", "connection", "scopes", "base-url")
+            if (value := args.optional(name)) is not None
+        }
+        options |= {name: None for name in ("force", "no-verify") if args.flag(name)}
+        return cls(target=args.text("provider"), options=options)
+
+    def typed(self, **changes: str) -> str:
+        """The command for a shell, with some options added or changed."""
+        import shlex  # noqa: PLC0415  # 3 ms that most logins do without
+
+        words = ["authsome", "login", self.target]
+        for name, value in {**self.options, **changes}.items():
+            words += [f"--{name}"] if value is None else [f"--{name}", value]
+        return shlex.join(words)
+
+
 class _Attempt:
     """One login on its way from the first question to its end."""
 
@@ -184,11 +214,13 @@ class _Attempt:
         *,
         no_browser: bool,
         given: Mapping[str, Secret[str]] | Secret[str] | None,
+        command: "_Command",
     ) -> None:
         self._context = context
         self._output = context.output
         self._daemon = daemon
         self._given = given
+        self._command = command
         self._browser = not no_browser and browser.available(context.environ)
         self._shown = False
         self._tries = 0
@@ -233,7 +265,7 @@ class _Attempt:
         names = ", ".join(field.name for field in session.fields)
         is_one = len([field for field in session.fields if field.required]) == 1
         what = "it" if is_one else f"a JSON object of them ({_example(session)})"
-        hint = f"pipe {what} in: authsome login {session.provider} --stdin"
+        hint = f"pipe {what} in: {self._command.typed()} --stdin"
         if not is_one and "api_key" in session.flows:
             hint += "; or a token alone, with --flow api_key"
         raise CredentialUnavailable(
@@ -283,7 +315,7 @@ class _Attempt:
         self._output.note(f"  {session.authorization_url}")
         self._output.note("there the last page cannot be loaded: paste its address here, and press Enter")
         if "device_code" in session.flows:
-            self._output.hint(f"or stop, and enter a code: authsome login {session.provider} --flow device_code")
+            self._output.hint(f"or stop, and enter a code: {self._command.typed(flow='device_code')}")
         with prompt.listening() as listener:
             return self._wait(session, "waiting for the browser, or for that address", listener)
 

@@ -11,6 +11,7 @@ from authsome.broker import registration
 from authsome.broker.logins import Wanted
 from authsome.errors import EndpointRefused
 from authsome.models.login import AwaitingCallback, AwaitingInput, Completed, Failed, Flow, Login
+from authsome.secret import Secret
 from authsome.vault import clients
 from fakes import definitions, endpoint, wire
 
@@ -116,6 +117,27 @@ def test_a_client_that_the_token_endpoint_does_not_know(house, acme):
     acme.known = True
     assert client_id(begin(house)) == "client-2"
     assert client_id(begin(house)) == "client-2"
+
+
+@pytest.mark.parametrize("flow", [Flow.DEVICE_CODE, Flow.CLIENT_CREDENTIALS])
+def test_another_client_that_is_refused_costs_no_registration(house, hostile, flow):
+    """A login that the registered client does not serve asks for one, and what becomes of that is its own affair."""
+    device = {"device_authorization_url": hostile.url("/device"), "client_credentials": True}
+    basic = {"token_endpoint_auth_method": "client_secret_post", "client_secret": "optional"}
+    house.oauth("acme", hostile.url(), registration_endpoint=hostile.url("/reg"), **basic, **device)
+    acme = Acme(hostile)
+    acme.extra = {"client_secret": "made-secret"}
+    assert isinstance(finish(house, begin(house)), Completed)
+    acme.known = False
+    other = house.broker.logins.begin(house.owner, Wanted(provider="acme", flow=flow, connection="x", variables={}))
+    assert isinstance(other, AwaitingInput)
+    fields = {each.name: each.hint for each in house.broker.logins.fields(other)}
+    assert ("for logins in a browser" in (fields["client_id"] or "")) is (flow is Flow.DEVICE_CODE)
+    given = {"client_id": Secret("theirs"), "client_secret": Secret("no")}
+    ended = house.broker.logins.submit(other, given)
+    assert isinstance(ended, Failed)
+    assert ended.code == "client_refused"
+    assert stored(house).client_id == "client-1"
 
 
 def test_a_login_given_up_at_the_provider(house, acme):

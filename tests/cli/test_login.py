@@ -471,6 +471,41 @@ def test_a_device_code_on_a_terminal(program: Program, oidc_server: OidcServer):
     assert oidc_server.log("/auth") == ()
 
 
+def test_a_device_code_where_a_client_registered_itself(program: Program, oidc_server: OidcServer, visitor):
+    """That client may have no device code (RFC 7591 section 2), so another is asked for, and it is said why.
+
+    Each login is refreshed and revoked by the client that it was granted to.
+    """
+    definitions.put(program.home, oidc_server.definition("acme", api_url="api.example.localhost"))
+    first = program.start("login", "acme", "--flow", "dcr_pkce")
+    visitor.log_in(program.wait_opened(), oidc_server)
+    assert "logged in to acme" in first.communicate(timeout=60)[0]
+    words = ("login", "acme", "--flow", "device_code", "--connection", "code")
+    nobody = program(*words, env=NO_BROWSER)
+    assert nobody.returncode == 5
+    assert f"hint: pipe it in: authsome {' '.join(words)} --stdin\n" in nobody.stderr
+    with program.on_terminal(*words, "--no-browser") as tty:
+        tty.expect("the client that registered itself at acme is for logins in a browser")
+        tty.expect("Client ID: ")
+        tty.send_line(PUBLIC.id)
+        address = tty.expect(rf"({re.escape(oidc_server.issuer)}/device)\s")[1]
+        oidc_server.enter_code(address, code=tty.expect(r"enter the code  (\S+)")[1])
+        tty.expect("logged in to acme")
+        assert tty.wait() == 0
+    with program.on_terminal(*words[:-1], "again", "--no-browser") as tty:
+        tty.expect("enter the code")  # that client is known now
+        tty.interrupt()
+        assert tty.wait() == 11
+    program.make_due()
+    for name in ("default", "code"):
+        assert program("export", "acme", "--connection", name).returncode == 0
+    assert {each.status for each in oidc_server.token_requests("refresh_token")} == {200}
+    assert len(oidc_server.token_requests("refresh_token")) == 2
+    done = program("revoke", "acme")
+    assert done.returncode == 0, done.stderr
+    assert "gave back the client that was registered at acme" in done.stdout
+
+
 def test_ctrl_c_stops_a_device_login(program: Program, hostile: Endpoint):
     """Nothing is asked any more, and what the user agrees to afterwards is stored nowhere. # SEC-75"""
     pending = json.dumps({"error": "authorization_pending"}).encode()
