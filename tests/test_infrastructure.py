@@ -678,6 +678,61 @@ def test_browser_sees_violations(page, plain_api_server):
     assert page.dialogs == []
 
 
+MOVES: Final = """
+<p onclick="this.textContent = 'pressed'">not pressed</p><button onclick="this.textContent = 'pressed'">x</button>
+<script>
+const [other, button] = document.body.children;
+other.style = button.style = "display: block; width: 100px; height: 50px";
+const where = button.getBoundingClientRect;
+button.getBoundingClientRect = () => {
+  const place = where.call(button);
+  button.after(other);
+  delete button.getBoundingClientRect;
+  return place;
+};
+</script>
+"""
+"""A page that moves its button to elsewhere, and something else to there, once somebody has looked where it is."""
+
+
+def test_browser_presses_what_has_moved(page, plain_api_server):
+    """What a live page moves between the look and the press is pressed where it is then, and what came there is not."""
+    plain_api_server.answers["/"] = html(MOVES)
+    page.open(plain_api_server.url())
+    page.click("button")
+    page.wait_until("document.querySelector('button').textContent === 'pressed'")
+    assert page.text("p") == "not pressed"
+
+
+@pytest.mark.parametrize("doctype", ["", "<!doctype html>"])
+@pytest.mark.parametrize(
+    "element", ["<button>x</button>", "<label>x</label>", "<a href=#x>x</a>", "<span>x</span>", "<input type=submit>"]
+)
+def test_browser_presses_whatever_the_page(page, plain_api_server, doctype, element):
+    """A press is known as one on every page, also on one without a doctype, and no script is needed for that."""
+    body = f"{doctype}<body onclick='document.title += event.target.localName'>{element}"
+    plain_api_server.answers["/"] = api.Answer(headers=(("Content-Type", "text/html"),), body=body.encode())
+    page.open(plain_api_server.url())
+    tag = re.split(r"\W", element)[1]
+    page.click(tag)
+    assert page.title == tag
+    page.disable_javascript()
+    page.open(plain_api_server.url())
+    page.click(tag)
+    assert page.title == ""
+
+
+def test_browser_does_not_press_through_what_lies_above(page, plain_api_server, monkeypatch):
+    """What a user cannot reach is not pressed, and the failure shows the page."""
+    monkeypatch.setattr(chromium, "PATIENCE", 0.2)
+    above = "<div style='position: fixed; inset: 0'>above</div>"
+    plain_api_server.answers["/"] = html(f"<button onclick=\"document.title = 'pressed'\">x</button>{above}")
+    page.open(plain_api_server.url())
+    with pytest.raises(chromium.BrowserError, match=r"button cannot be pressed; the page shows:\nx\nabove"):
+        page.click("button")
+    assert page.title == "A page"
+
+
 def test_browser_without_javascript(page, plain_api_server):
     """With scripts disabled a page is what its HTML says."""
     plain_api_server.answers["/"] = html("<p>before<script>document.body.textContent = 'after'</script>")
