@@ -10,9 +10,11 @@ from authsome.errors import (
     CredentialUnavailable,
     DaemonUnavailable,
 )
+from authsome.message import clean_line
 from authsome.proxy.rules import Target
 
 _JSON: Final = b"application/problem+json"
+_LONGEST_REASON: Final = 300  # characters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,16 +22,19 @@ class Answer:
     """A whole response."""
 
     status: int
+    reason: bytes
+    """What went wrong, where HTTP/1.1 has a place for it: all that most programs show of an answer to CONNECT."""
     fields: tuple[tuple[bytes, bytes], ...]
     body: bytes
 
 
-def problem(
+def problem(  # noqa: PLR0913  # each another thing
     error: AuthsomeError,
     *,
     target: Target | None = None,
     provider: str | None = None,
     status: int | None = None,
+    was_sent: bool = False,
     is_closing: bool = False,
 ) -> Answer:
     """The answer that tells a child's program, and whoever reads its output, what went wrong and what to do.
@@ -39,17 +44,19 @@ def problem(
         target: where the child wanted to go.
         provider: the provider whose route it took.
         status: the status, where it is not the error's own.
+        was_sent: the request may have arrived, all of it or a part.
         is_closing: the connection ends after this.
     """
     status = status or _status(error)
     detail: dict[str, object] = {
         "type": "about:blank",
-        "title": "authsome did not send this request",
+        "title": "authsome has no answer to this request" if was_sent else "authsome did not send this request",
         "status": status,
         "detail": error.message,
         "code": error.code,
     }
-    if hint := _hint(error, provider):
+    hint = _hint(error, provider)
+    if hint:
         detail["hint"] = hint
     if target is not None:
         detail["host"] = target.authority
@@ -65,7 +72,13 @@ def problem(
         fields.append((b"Proxy-Authenticate", b'Basic realm="authsome run"'))
     if is_closing:
         fields.append((b"Connection", b"close"))
-    return Answer(status=status, fields=tuple(fields), body=body)
+    return Answer(status=status, reason=_reason(error.message, hint), fields=tuple(fields), body=body)
+
+
+def _reason(message: str, hint: str | None) -> bytes:
+    """Both as a status line has them (RFC 9112 §4): a program that shows no body shows that."""
+    line = clean_line(f"{message} ({hint})" if hint else message, _LONGEST_REASON)
+    return line.encode("ascii", "replace")
 
 
 def _hint(error: AuthsomeError, provider: str | None) -> str | None:

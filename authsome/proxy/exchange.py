@@ -203,9 +203,18 @@ class Exchange:
         """What the server's bytes go through once both sides have left HTTP."""
         return scrub.upgraded(self._upgrade, self._needles) if self._needles else None
 
-    def refusal(self, error: AuthsomeError, *, status: int | None = None, is_closing: bool = False) -> Answer:
+    def refusal(
+        self, error: AuthsomeError, *, status: int | None = None, was_sent: bool = False, is_closing: bool = False
+    ) -> Answer:
         """The answer to a request that was not sent, or that has no response."""
-        return answers.problem(error, target=self.target, provider=self._provider, status=status, is_closing=is_closing)
+        return answers.problem(
+            error,
+            target=self.target,
+            provider=self._provider,
+            status=status,
+            was_sent=was_sent,
+            is_closing=is_closing,
+        )
 
 
 class Intercepted(Exchange):
@@ -216,18 +225,21 @@ class Intercepted(Exchange):
         self._credential: Credential | None = None
         self._question: Question | None = None
         """What was asked to get the credential."""
+        self._unsettled: str | None = None
+        """Its path, until it is known whose the request is."""
         self._came: tuple[str, Head, bool] | None = None
         """The request as it came."""
         self._fresh_until = 0.0
         self._replaced: tuple[bytes, bytes] | None = None
         """A body as it came, and as it is sent, where placeholders in it were replaced."""
 
-    def check(self, authorities: Sequence[str], now: datetime) -> None:
-        """Check that the request may go to the connection's target at all.
+    def check(self, line: bytes, authorities: Sequence[str], now: datetime) -> None:
+        """Check that the request may go to the connection's target at all; `line`: its path and query.
 
         Raises:
             AuthsomeError: the run's time is over, or the request names another host.
         """
+        self._unsettled = _path(line)
         self._tenancy.lease.check_time(now)
         rules.check_authorities(self.target, authorities)
 
@@ -241,8 +253,7 @@ class Intercepted(Exchange):
         fields, wanted = inject.chosen_connection(head.fields)
         fields = inject.forwardable(fields, keep_trailers_option=keep_trailers_option)
         self._note(fields)
-        path = head.target.partition(b"?")[0].decode("latin-1")
-        self._credential = self._resolved(method, path, wanted)
+        self._credential = self._resolved(method, _path(head.target), wanted)
         self._fresh_until = clock.steady() + _FRESH_SECONDS
         head = Head(target=head.target, fields=self._watched(fields, self._credential))
         return head if self._credential is None else inject.injected(head, self._credential)
@@ -279,9 +290,9 @@ class Intercepted(Exchange):
         """What goes on it: as it is known, or as the daemon says; None: it belongs to no route."""
         kept = self._tenancy.source.kept(method, self.target, path, wanted)
         provider = kept.provider if kept is not None else self._tenancy.provider(self.target, path, wanted=wanted)
+        self._unsettled, self._provider = None, provider
         if provider is None:
             return None
-        self._provider = provider
         self._question = Question(method=method, target=self.target, path=path, provider=provider, connection=wanted)
         return kept if kept is not None else self._tenancy.source.resolve(self._question)
 
@@ -299,3 +310,15 @@ class Intercepted(Exchange):
         if status == _UNAUTHORIZED and self._question is not None and self._credential is not None:
             self._tenancy.rejected(self._question, self._credential)
         return self._passed(status, reason, self._checked(status, fields, inject.response_fields), has_body=has_body)
+
+    def refusal(
+        self, error: AuthsomeError, *, status: int | None = None, was_sent: bool = False, is_closing: bool = False
+    ) -> Answer:
+        """See `Exchange`; names whose the request would have been, if it came to nothing before that was settled."""
+        if self._unsettled is not None:
+            self._provider = self._tenancy.claimant(self.target, self._unsettled)
+        return super().refusal(error, status=status, was_sent=was_sent, is_closing=is_closing)
+
+
+def _path(target: bytes) -> str:
+    return target.partition(b"?")[0].decode("latin-1")

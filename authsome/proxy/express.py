@@ -13,6 +13,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -40,17 +41,6 @@ log = logging.getLogger(__name__)
 _FIRST_SECONDS: Final = 60.0  # how long a stranger may take to show a run's credential
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _OPENED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
-_REASONS: Final = {
-    400: b"Bad Request",
-    403: b"Forbidden",
-    407: b"Proxy Authentication Required",
-    409: b"Conflict",
-    421: b"Misdirected Request",
-    424: b"Failed Dependency",
-    431: b"Request Header Fields Too Large",
-    502: b"Bad Gateway",
-    503: b"Service Unavailable",
-}
 _STATUS_END: Final = len("HTTP/1.1 200")
 _SERVERS: Final = 256  # that are remembered
 _REPEATABLE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
@@ -211,9 +201,8 @@ class Child:
         self._send_answer(answers.problem(error, target=self._target, status=refused.status, is_closing=True))
 
     def _send_answer(self, answer: Answer, method: bytes = b"") -> None:
-        reason = _REASONS.get(answer.status, b"Refused")
         body = b"" if method == b"HEAD" else answer.body
-        self._side.send(http1.response_bytes(answer.status, reason, answer.fields) + body)
+        self._side.send(http1.response_bytes(answer.status, answer.reason, answer.fields) + body)
 
     def _refuse(self, answer: Answer, request: Request, body: Body | None) -> bool:
         """Answer a request that is not sent, and read over its body; whether the connection can go on."""
@@ -222,7 +211,7 @@ class Child:
         # A child that waits to be asked for its body may send it or not after this: that cannot be told.
         is_last = body is None or request.is_last or (not body.is_complete and bool(request.values(b"expect")))
         if is_last and all(name != b"Connection" for name, _ in answer.fields):
-            answer = Answer(status=answer.status, fields=(*answer.fields, (b"Connection", b"close")), body=answer.body)
+            answer = replace(answer, fields=(*answer.fields, (b"Connection", b"close")))
         self._send_answer(answer, request.method)
         if is_last or body is None:
             return False
@@ -512,7 +501,7 @@ class Child:
             if self._misdirected is not None:
                 raise self._misdirected
             path, authorities = targets.named(request)
-            exchange.check(authorities, self._engine.clock())
+            exchange.check(path, authorities, self._engine.clock())
             if self._failure is not None:
                 failure, self._failure = self._failure, None
                 raise failure
@@ -578,10 +567,11 @@ class Child:
             outcome = carry()
         except Unanswered as unanswered:
             self._drop_server()
-            return self._refuse(exchange.refusal(unanswered.error), request, None)
+            return self._refuse(exchange.refusal(unanswered.error, was_sent=True), request, None)
         except http1.Refused as refused:
             self._drop_server()
-            answer = exchange.refusal(RequestInvalid(refused.message), status=refused.status, is_closing=True)
+            error = RequestInvalid(refused.message)
+            answer = exchange.refusal(error, status=refused.status, was_sent=True, is_closing=True)
             return self._refuse(answer, request, None)
         if outcome is not Outcome.KEPT:
             self._drop_server()

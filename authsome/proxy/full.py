@@ -46,7 +46,6 @@ from authsome.proxy.tenancy import Tenancy
 log = logging.getLogger(__name__)
 
 _REFUSED: Final = "authsome.refused"
-_EXCHANGE: Final = "authsome.exchange"
 _WITHOUT_BODY: Final = frozenset({101, 204, 304})
 _QUESTIONS: Final = 32  # that wait for the worker at the same time
 _SHARE: Final = 16  # of them for one run, so that there are some for the others
@@ -311,12 +310,12 @@ class Child(LiveConnectionHandler):
             self._refuse(flow, AuthsomeError("the proxy failed", hint="see `authsome doctor`"))
 
     def _refuse(self, flow: http.HTTPFlow, error: AuthsomeError, *, is_closing: bool = False) -> None:
-        exchange = flow.metadata.get(_EXCHANGE)
+        exchange = flow.metadata.get(layers.EXCHANGE)
         target = self.target or rules.target_of(flow.request.host, flow.request.port)
         refusal = exchange.refusal if isinstance(exchange, Exchange) else partial(answers.problem, target=target)
-        answer = refusal(error, is_closing=is_closing)
-        flow.metadata[_REFUSED] = True
         is_late = flow.response is not None
+        answer = refusal(error, was_sent=is_late, is_closing=is_closing)
+        flow.metadata[_REFUSED] = True
         flow.response = layers.response_of(answer)
         if is_late:
             flow.metadata[layers.INSTEAD] = answer.body
@@ -348,7 +347,7 @@ class Child(LiveConnectionHandler):
             return  # malformed; mitmproxy is answering it already
         request = flow.request
         exchange = await self._plain(request) if self.target is None else self._intercepted(flow, self.target)
-        flow.metadata[_EXCHANGE] = exchange
+        flow.metadata[layers.EXCHANGE] = exchange
         if flow.server_conn.error is not None:  # the server cannot be had: no credential is asked for
             self._refuse(flow, layers.error_of(flow.server_conn.error, exchange.target), is_closing=True)
             return
@@ -387,7 +386,7 @@ class Child(LiveConnectionHandler):
             raise RequestInvalid("not one Host header")
         if request.authority:
             authorities.append(request.authority)
-        exchange.check(authorities, self.engine.clock())
+        exchange.check(request.data.path, authorities, self.engine.clock())
         return exchange
 
     async def _request_end(self, flow: http.HTTPFlow) -> None:
@@ -399,7 +398,7 @@ class Child(LiveConnectionHandler):
 
     async def _whole_body(self, flow: http.HTTPFlow) -> None:
         """A body that was waited for, and what stands behind it."""
-        exchange = flow.metadata.get(_EXCHANGE)
+        exchange = flow.metadata.get(layers.EXCHANGE)
         request, content = flow.request, flow.request.raw_content
         if content is not None and isinstance(exchange, Exchange) and exchange.takes_body(request.headers.fields):
             assert self.tenancy is not None
@@ -412,13 +411,13 @@ class Child(LiveConnectionHandler):
         self._request_trailers(flow)
 
     def _request_trailers(self, flow: http.HTTPFlow) -> None:
-        exchange = flow.metadata.get(_EXCHANGE)
+        exchange = flow.metadata.get(layers.EXCHANGE)
         if flow.request.trailers is not None and isinstance(exchange, Exchange):
             flow.request.trailers = http.Headers(exchange.request_trailers(flow.request.trailers.fields))
 
     async def _response(self, flow: http.HTTPFlow) -> None:
         """A response's head; its body is streamed, through whatever looks for secrets in it."""
-        exchange, response = flow.metadata.get(_EXCHANGE), flow.response
+        exchange, response = flow.metadata.get(layers.EXCHANGE), flow.response
         if flow.metadata.get(_REFUSED) or response is None or not isinstance(exchange, Exchange):
             return
         has_body = flow.request.method != "HEAD" and response.status_code not in _WITHOUT_BODY
@@ -436,7 +435,7 @@ class Child(LiveConnectionHandler):
         flow.metadata[layers.FILTER] = exchange.upgraded()
 
     def _response_trailers(self, flow: http.HTTPFlow) -> None:
-        exchange = flow.metadata.get(_EXCHANGE)
+        exchange = flow.metadata.get(layers.EXCHANGE)
         if flow.response is not None and flow.response.trailers is not None and isinstance(exchange, Exchange):
             flow.response.trailers = http.Headers(exchange.response_trailers(flow.response.trailers.fields))
 

@@ -43,11 +43,14 @@ from OpenSSL import SSL
 
 from authsome.errors import AuthsomeError, EndpointUnreachable, RequestInvalid
 from authsome.message import clean_line
-from authsome.proxy import answers
+from authsome.proxy import answers, secure
 from authsome.proxy.answers import Answer
+from authsome.proxy.exchange import Exchange
 from authsome.proxy.rules import Opening, Target
 from authsome.proxy.scrub import Filter
 
+EXCHANGE: Final = "authsome.exchange"
+"""Where a flow keeps what is decided about its request."""
 OPENING: Final = "authsome.opening"
 """Where a CONNECT's flow keeps the decision."""
 FILTER: Final = "authsome.filter"
@@ -57,6 +60,8 @@ INSTEAD: Final = "authsome.instead"
 _HEAD_LIMIT: Final = 256 * 1024  # nginx, the most generous of the usual servers when tuned, takes 64 KiB by default
 _QUOTING: Final = ("Cannot parse HTTP response", "HTTP/1 protocol error", "HTTP/2 protocol error", "Received ")
 """How mitmproxy begins what goes on with the server's own words, in which there may be a secret."""
+_DISTRUSTED: Final = "Certificate verify failed: "
+"""How mitmproxy begins what OpenSSL says of a certificate."""
 _INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r\n]")
 _SWITCHING: Final = 101
 _FIRST_SILENT_STATUS: Final = 440  # mitmproxy 11 says "answer nothing" by 444 and 499
@@ -66,13 +71,15 @@ _IDLE_SECONDS: Final = 24 * 3600  # a tunnel or a WebSocket may be silent for lo
 class Failure(str):
     """A text that mitmproxy carries from where a connection failed to where that is answered, with the error itself."""
 
-    __slots__ = ("error",)
+    __slots__ = ("error", "exchange")
     error: AuthsomeError
+    exchange: Exchange | None
+    """The one that has no response for it."""
 
-    def __new__(cls, error: AuthsomeError) -> Self:
+    def __new__(cls, error: AuthsomeError, exchange: Exchange | None = None) -> Self:
         """The error's message, and the error."""
         self = super().__new__(cls, error.message)
-        self.error = error
+        self.error, self.exchange = error, exchange
         return self
 
 
@@ -129,7 +136,9 @@ class Options:
 
 def response_of(answer: Answer) -> http.Response:
     """One of our own answers as mitmproxy has responses."""
-    return http.Response.make(answer.status, answer.body, http.Headers(answer.fields))
+    response = http.Response.make(answer.status, answer.body, http.Headers(answer.fields))
+    response.data.reason = answer.reason
+    return response
 
 
 def bytes_of(answer: Answer) -> bytes:
@@ -151,13 +160,18 @@ def answer_to(code: object, message: str, address: Sequence[object] | None) -> A
     target = Target(host=str(address[0]), port=int(str(address[1]))) if address else None
     if status < 500 and not isinstance(message, Failure):
         return answers.problem(RequestInvalid(clean_line(message)), target=target, status=status, is_closing=True)
-    return answers.problem(error_of(message, target), target=target, is_closing=True)
+    error = error_of(message, target)
+    if isinstance(message, Failure) and message.exchange is not None:
+        return message.exchange.refusal(error, was_sent=True, is_closing=True)
+    return answers.problem(error, target=target, is_closing=True)
 
 
 def error_of(message: str, target: Target | None) -> AuthsomeError:
     """Why a server could not be had, or its answer not be read; `message` as in `answer_to`."""
     if isinstance(message, Failure):
         return message.error
+    if target is not None and message.startswith(_DISTRUSTED):
+        return secure.distrusted(target, clean_line(message.removeprefix(_DISTRUSTED)))
     cause = "the server's answer is malformed" if message.startswith(_QUOTING) else clean_line(message)
     return EndpointUnreachable(f"{target.authority}: {cause}" if target else cause)
 
@@ -243,8 +257,13 @@ class Stream(http_layers.HttpStream):
             yield from self.send_response(already_streamed=True)
 
     def handle_protocol_error(self, event: RequestProtocolError | ResponseProtocolError) -> CommandGenerator[None]:
-        """Before a response breaks off, pass on what was held back of it; one to HEAD that never began has no body."""
+        """Before a response breaks off, pass on what was held back of it; of one that never began, say whose it was.
+
+        To HEAD the latter has no body.
+        """
         response = self.flow.response
+        if isinstance(event, ResponseProtocolError) and response is None:
+            event.message = self._failure(event.message)
         if isinstance(event, ResponseProtocolError) and response is None and self.flow.request.method == "HEAD":
             answer = answer_to(event.code, event.message, self.context.server.address)
             if answer is not None and self.client_state != self.state_errored:
@@ -257,6 +276,24 @@ class Stream(http_layers.HttpStream):
                 for chunk in cast("Iterable[bytes]", response.stream(b"")) if callable(response.stream) else ():
                     yield http_layers.SendHttp(ResponseData(self.stream_id, chunk), self.context.client)
         yield from super().handle_protocol_error(event)
+
+    def check_invalid(self, request: bool) -> CommandGenerator[bool]:  # noqa: FBT001
+        """Refuse what cannot be read; of a response, say whose it was."""
+        checking = super().check_invalid(request)
+        while True:
+            try:
+                command = next(checking)
+            except StopIteration as end:
+                return bool(end.value)
+            event = getattr(command, "event", None)
+            if not request and isinstance(event, ResponseProtocolError):
+                event.message = self._failure(event.message)
+            yield command
+
+    def _failure(self, message: str) -> str:
+        """Why there is no response, as it is told to who asked."""
+        exchange = self.flow.metadata.get(EXCHANGE)
+        return Failure(error_of(message, exchange.target), exchange) if isinstance(exchange, Exchange) else message
 
     def flow_done(self) -> CommandGenerator[None]:
         """End, or leave HTTP."""

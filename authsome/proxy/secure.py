@@ -83,15 +83,20 @@ def connect(context: ssl.SSLContext, connection: socket.socket, target: Target) 
         return context.wrap_socket(connection, server_hostname=target.host, suppress_ragged_eofs=False)
     except ssl.SSLCertVerificationError as error:
         connection.close()
-        raise EndpointUnreachable(
-            f"{target.authority}: certificate verify failed: {error.verify_message}",
-            hint="a company's own authority goes into AUTHSOME_CA_BUNDLE",
-        ) from error
+        raise distrusted(target, error.verify_message) from error
     except (OSError, ValueError) as error:
         connection.close()
         if _NO_PROTOCOL in str(error).lower().replace("_", " "):
             raise NoSharedProtocol from error
         raise EndpointUnreachable(f"{target.authority}: the TLS handshake failed") from error
+
+
+def distrusted(target: Target, cause: str) -> EndpointUnreachable:
+    """What a server is told by whose certificate is not good for the host; `cause` in OpenSSL's words."""
+    return EndpointUnreachable(
+        f"{target.authority}: certificate verify failed: {cause}",
+        hint="a company's own authority goes into AUTHSOME_CA_BUNDLE",
+    )
 
 
 def child_context(leaf: Leaf) -> ssl.SSLContext:

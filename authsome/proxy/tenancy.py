@@ -168,15 +168,28 @@ class Tenancy:
         if not isinstance(route, Route):
             route = self.table().decide(target.host, target.port, path)
         if route == "ambiguous":
-            raise RouteAmbiguous(f"more than one connection claims {target.authority}")
+            raise _tie(f"more than one connection claims {target.authority}", self._table, target)
         if route != "none":
             return route
         before = self._first.decide(target.host, target.port, path)
         if before == "none":
             return None
-        provider = "its provider" if before == "ambiguous" else before.provider
-        hint = "log in again" if before == "ambiguous" else f"log in again: authsome login {provider}"
-        raise CredentialUnavailable(f"{provider} is no longer connected", hint=hint)
+        if before == "ambiguous":
+            # Nothing was sent then, as nobody knew whose placeholder it held; nor is it known now.
+            message = f"more than one connection claimed {target.authority} as the run began"
+            raise _tie(message, self._first, target, hint="start a new one; `authsome run --explain URL` says more")
+        provider = before.provider
+        raise CredentialUnavailable(
+            f"{provider} is no longer connected", hint=f"log in again: authsome login {provider}"
+        )
+
+    def claimant(self, target: Target, path: str) -> str | None:
+        """Whose a request is, by the routes as they are known: to be named where it came to nothing."""
+        for table in (self._table, self._first):
+            found = table.decide(target.host, target.port, path)
+            if isinstance(found, Route):
+                return found.provider
+        return None
 
     def provider(self, target: Target, path: str, *, wanted: str | None) -> str | None:
         """The provider whose credential a request is to get; None: it belongs to no route and goes as it is.
@@ -204,6 +217,13 @@ class Tenancy:
             self.source.resolve(question, is_rejected=True)
         except AuthsomeError as error:
             log.warning("%s: refused, and not refreshed: %s", credential.provider, error.message)
+
+
+def _tie(message: str, table: RouteTable, target: Target, *, hint: str | None = None) -> RouteAmbiguous:
+    """The error that names those with a claim to a host."""
+    routes = (route for route in table.routes if route.pattern.matches_address(target.host, target.port))
+    names = ", ".join(sorted({f"{route.provider} ({route.connection})" for route in routes}))
+    return RouteAmbiguous(f"{message}: {names}", hint=hint)
 
 
 class Strangers:

@@ -104,6 +104,7 @@ def test_a_response_that_can_be_read_in_two_ways_is_refused(runner: Runner, auth
     ):
         answer = wire_.request("GET", "/", f"Host: {HOST}:{server.port}")
     assert (answer.status, answer.json()["code"]) == (502, "endpoint_unreachable")
+    assert (answer.json()["title"], answer.json()["provider"]) == ("authsome has no answer to this request", "example")
     assert b"evil" not in answer.body
 
 
@@ -152,7 +153,9 @@ def test_what_is_no_answer_ends_one_request_over_http2(runner: Runner, authority
         client.wire.close()
     assert [dict(each.headers)[":status"] for each in events if isinstance(each, h2.events.ResponseReceived)] == ["502"]
     body = b"".join(each.data for each in events if isinstance(each, h2.events.DataReceived))
-    assert (json.loads(body)["code"] if method == "GET" else body) == ("endpoint_unreachable" if body else b"")
+    assert bool(body) is (method == "GET")
+    told = json.loads(body) if body else {"code": "endpoint_unreachable", "provider": "example"}
+    assert (told["code"], told["provider"]) == ("endpoint_unreachable", "example")
     assert [dict(each.headers)[":status"] for each in after if isinstance(each, h2.events.ResponseReceived)] == ["200"]
 
 

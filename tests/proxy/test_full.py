@@ -362,6 +362,19 @@ def test_another_port_of_a_routed_host_is_a_tunnel(proxy: Proxy, plain_api_serve
     assert plain_api_server.requests[0].all("authorization") == ()
 
 
+def test_a_refused_connect_says_why_in_its_status_line(runner: Runner):
+    """Programs show that line, or its text, and no body."""
+    runner.unmatched = "deny"
+    code = (
+        "import urllib.request\n"
+        f"try: urllib.request.urlopen('https://{OTHER_HOST}/')\n"
+        "except OSError as error: print(error)"
+    )
+    told = runner.output(sys.executable, "-c", code).decode()
+    assert f"403 {OTHER_HOST} belongs to no connected provider" in told
+    assert "--unmatched deny" in told
+
+
 def test_denied_hosts(runner: Runner, plain_api_server: ApiServer):
     """With `--unmatched deny` only hosts of routes are reached."""
     runner.unmatched = "deny"
@@ -513,8 +526,9 @@ def test_an_untrusted_server_gets_no_byte_of_http(runner: Runner, authority: Aut
             with runner.proxy() as proxy, proxy.open(HOST, server.port) as wire:
                 answer = wire.request("GET", ECHO, f"Host: {HOST}:{server.port}")
             assert (answer.status, answer.json()["code"]) == (502, "endpoint_unreachable"), name
-            assert HOST in str(answer.json()["detail"])
-            assert "ertificate" in str(answer.json()["detail"])
+            assert str(answer.json()["detail"]).startswith(f"{HOST}:{server.port}: certificate verify failed: "), name
+            assert "AUTHSOME_CA_BUNDLE" in str(answer.json()["hint"])
+            assert answer.json()["provider"] == "example"
             assert server.requests == []
     assert runner.daemon.resolved == []
 
@@ -535,6 +549,8 @@ def test_an_unreachable_server_is_named_with_its_cause(runner: Runner, free_port
         with proxy.open(HOST, free_port) as wire:
             answer = wire.request("GET", ECHO, f"Host: {HOST}:{free_port}")
         assert (answer.status, answer.json()["detail"]) == (502, f"{HOST}:{free_port}: connection refused")
+        assert answer.json()["title"] == "authsome did not send this request"
+        assert (answer.json()["provider"], str(answer.json()["hint"])[-15:]) == ("example", "authsome doctor")
         with proxy.connect() as wire:
             authority = f"{OTHER_HOST}:{free_port}"
             answer = wire.request("CONNECT", authority, f"Host: {authority}", proxy.authorization)

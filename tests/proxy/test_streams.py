@@ -315,11 +315,13 @@ def test_a_body_without_a_length_ends_with_the_goodbye(runner: Runner, authority
 
 
 def test_a_server_that_ends_without_an_answer_is_a_502(runner: Runner, authority: Authority):
-    """No answer at all is told as an error, with the host."""
+    """No answer at all is told as an error, with host, provider and what to do; but not that nothing was sent."""
     with scripted(runner, authority, b"", received=[]) as port:
         runner.daemon.routes = [daemon_api.route(HOST, port=port)]
         answer = json.loads(runner.output("curl", "-sS", f"https://{HOST}:{port}/"))
-    assert (answer["status"], answer["code"]) == (502, "endpoint_unreachable")
+    assert (answer["status"], answer["code"], answer["host"]) == (502, "endpoint_unreachable", f"{HOST}:{port}")
+    assert (answer["provider"], answer["hint"]) == ("example", "check the network and try again: authsome doctor")
+    assert answer["title"] == "authsome has no answer to this request"
 
 
 def test_messages_pass_unchanged(runner: Runner, authority: Authority):

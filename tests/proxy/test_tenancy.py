@@ -178,6 +178,20 @@ def test_a_route_that_is_gone_is_no_reason_to_send_a_placeholder():
     with pytest.raises(CredentialUnavailable, match="p is no longer connected") as told:
         run.route(API, "/")
     assert told.value.hint == "log in again: authsome login p"
+    assert run.claimant(API, "/") == "p"
+
+
+def test_a_tie_names_those_that_have_a_claim():
+    """Those of now; or those as the run began, where what is left has no claim to the path."""
+    # SEC-171
+    tied = RouteTable(routes=(route("p", "work"), route("q")))
+    run = tenancy(Daemon(table=tied), first=tied)
+    with pytest.raises(RouteAmbiguous, match=r"more than one connection claims .*: p \(work\), q \(c\)"):
+        run.route(API, "/")
+    assert run.claimant(API, "/") is None
+    gone = tenancy(Daemon(), first=tied)
+    with pytest.raises(RouteAmbiguous, match=r"claimed .* as the run began: p \(work\), q \(c\)"):
+        gone.route(API, "/")
 
 
 def test_a_daemon_that_cannot_be_asked_leaves_the_last_routes():
