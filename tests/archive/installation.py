@@ -34,8 +34,8 @@ class Installation:
         return self.place / name
 
     def argv(self, code: str, *flags: str) -> list[str]:
-        """The command that runs `code` inside the archive."""
-        return [sys.executable, *flags, str(self.archive), code]
+        """The command that runs `code` inside the archive; signals act on it whatever the tests were started with."""
+        return ["env", "--default-signal", sys.executable, *flags, str(self.archive), code]
 
     def environment(self, variables: Mapping[str, str | None]) -> dict[str, str]:
         """HOME and PATH and what the test says; None takes a variable away."""
