@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from authsome.errors import (
+    AddressRefused,
     AuthenticationFailed,
     AuthsomeError,
     CredentialUnavailable,
     DaemonUnavailable,
+    NotAllowed,
+    RequestInvalid,
 )
 from authsome.message import clean_line
 from authsome.proxy.rules import Target
@@ -82,11 +85,16 @@ def _reason(message: str, hint: str | None) -> bytes:
 
 
 def _hint(error: AuthsomeError, provider: str | None) -> str | None:
-    """What to do: where a request had a route, always with the command that mends it or says more."""
-    if provider is None or (error.hint is not None and "authsome " in error.hint):
+    """What to do: where a request had a route, with the command that mends it or says more, if there is one."""
+    is_childs_own = isinstance(error, RequestInvalid)  # which the child alone can mend
+    if provider is None or is_childs_own or (error.hint is not None and "authsome " in error.hint):
         return error.hint
-    command = f"authsome login {provider}" if isinstance(error, CredentialUnavailable) else "authsome doctor"
-    return command if error.hint is None else f"{error.hint}: {command}"
+    if isinstance(error, CredentialUnavailable):
+        command = f"authsome login {provider}"
+        return command if error.hint is None else f"{error.hint}: {command}"
+    is_rule = isinstance(error, NotAllowed | AddressRefused)
+    more = f"`{'authsome run --explain URL' if is_rule else 'authsome doctor'}` says more"
+    return more if error.hint is None else f"{error.hint}; {more}"
 
 
 def _status(error: AuthsomeError) -> int:

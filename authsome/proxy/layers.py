@@ -58,8 +58,16 @@ FILTER: Final = "authsome.filter"
 INSTEAD: Final = "authsome.instead"
 """Where a flow keeps the body of our own answer, when the server's head had come already."""
 _HEAD_LIMIT: Final = 256 * 1024  # nginx, the most generous of the usual servers when tuned, takes 64 KiB by default
-_QUOTING: Final = ("Cannot parse HTTP response", "HTTP/1 protocol error", "HTTP/2 protocol error", "Received ")
-"""How mitmproxy begins what goes on with the server's own words, in which there may be a secret."""
+_WORDS: Final = re.compile(
+    r"server closed connection|peer closed connection|EOF|stream reset by client \([A-Z0-9_]+\)"
+    r"|the server's connection was cut|the response's headers are too large"
+)
+"""Why there is no response, in words that quote nothing. Most of mitmproxy's go on with the server's own, in which
+there may be a secret."""
+_OF_TLS: Final = re.compile(
+    r"(?:Certificate verify failed: |The remote server |OpenSSL |connection closed|(?:ssl/tls|sslv3|tlsv1) alert ).*"
+)
+"""Why there is no TLS with a server, in OpenSSL's words: it has been sent nothing that it could give back."""
 _DISTRUSTED: Final = "Certificate verify failed: "
 """How mitmproxy begins what OpenSSL says of a certificate."""
 _INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r\n]")
@@ -71,15 +79,15 @@ _IDLE_SECONDS: Final = 24 * 3600  # a tunnel or a WebSocket may be silent for lo
 class Failure(str):
     """A text that mitmproxy carries from where a connection failed to where that is answered, with the error itself."""
 
-    __slots__ = ("error", "exchange")
+    __slots__ = ("answer", "error")
     error: AuthsomeError
-    exchange: Exchange | None
-    """The one that has no response for it."""
+    answer: Answer | None
+    """What the child is told, where more is known than the error."""
 
-    def __new__(cls, error: AuthsomeError, exchange: Exchange | None = None) -> Self:
+    def __new__(cls, error: AuthsomeError, answer: Answer | None = None) -> Self:
         """The error's message, and the error."""
         self = super().__new__(cls, error.message)
-        self.error, self.exchange = error, exchange
+        self.error, self.answer = error, answer
         return self
 
 
@@ -160,10 +168,9 @@ def answer_to(code: object, message: str, address: Sequence[object] | None) -> A
     target = Target(host=str(address[0]), port=int(str(address[1]))) if address else None
     if status < 500 and not isinstance(message, Failure):
         return answers.problem(RequestInvalid(clean_line(message)), target=target, status=status, is_closing=True)
-    error = error_of(message, target)
-    if isinstance(message, Failure) and message.exchange is not None:
-        return message.exchange.refusal(error, was_sent=True, is_closing=True)
-    return answers.problem(error, target=target, is_closing=True)
+    if isinstance(message, Failure) and message.answer is not None:
+        return message.answer
+    return answers.problem(error_of(message, target), target=target, is_closing=True)
 
 
 def error_of(message: str, target: Target | None) -> AuthsomeError:
@@ -172,8 +179,14 @@ def error_of(message: str, target: Target | None) -> AuthsomeError:
         return message.error
     if target is not None and message.startswith(_DISTRUSTED):
         return secure.distrusted(target, clean_line(message.removeprefix(_DISTRUSTED)))
-    cause = "the server's answer is malformed" if message.startswith(_QUOTING) else clean_line(message)
-    return EndpointUnreachable(f"{target.authority}: {cause}" if target else cause)
+    return EndpointUnreachable(f"{target.authority}: {clean_line(message)}" if target else clean_line(message))
+
+
+def _cause(message: str) -> str:
+    """Why a server's answer could not be had or read, without its words."""
+    if not _WORDS.fullmatch(message):
+        return "the server's answer is malformed or incomplete"
+    return message.replace("by client", "by the server")
 
 
 @dataclass
@@ -293,7 +306,11 @@ class Stream(http_layers.HttpStream):
     def _failure(self, message: str) -> str:
         """Why there is no response, as it is told to who asked."""
         exchange = self.flow.metadata.get(EXCHANGE)
-        return Failure(error_of(message, exchange.target), exchange) if isinstance(exchange, Exchange) else message
+        if not isinstance(exchange, Exchange):
+            return message
+        was_sent = not isinstance(message, Failure) and not _OF_TLS.fullmatch(message)
+        error = error_of(_cause(message) if was_sent else message, exchange.target)
+        return Failure(error, exchange.refusal(error, was_sent=was_sent, is_closing=True))
 
     def flow_done(self) -> CommandGenerator[None]:
         """End, or leave HTTP."""

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from authsome.errors import CredentialUnavailable, EndpointUnreachable, NotAllowed
+from authsome.errors import CredentialUnavailable, EndpointUnreachable, NotAllowed, RequestInvalid
 from authsome.proxy import answers
 from authsome.proxy.rules import Target
 
@@ -16,7 +16,9 @@ API = Target(host="api.example.com", port=443)
     [
         (CredentialUnavailable("it has expired"), "authsome login p"),
         (CredentialUnavailable("it has expired", hint="log in: authsome login q"), "log in: authsome login q"),
-        (EndpointUnreachable("cut", hint="try again"), "try again: authsome doctor"),
+        (EndpointUnreachable("cut", hint="try again"), "try again; `authsome doctor` says more"),
+        (NotAllowed("pinned"), "`authsome run --explain URL` says more"),
+        (RequestInvalid("two names", hint="name one"), "name one"),
     ],
 )
 def test_names_provider_cause_and_command(error, hint):

@@ -108,6 +108,28 @@ def test_a_response_that_can_be_read_in_two_ways_is_refused(runner: Runner, auth
     assert b"evil" not in answer.body
 
 
+@pytest.mark.parametrize("is_ended", [True, False])
+def test_an_answer_that_breaks_off_in_its_head_is_not_quoted(runner: Runner, authority: Authority, *, is_ended: bool):
+    """What a server sent back of a request is not in what we say of it."""
+    # SEC-163
+
+    def answer(connection: wire.Connection, head: bytes) -> None:
+        send(connection, b"HTTP/1.1 200 OK\r\nX-Echo: " + head.partition(b"Bearer ")[2].strip() + b"\r\n")
+        if not is_ended:
+            send(connection, b"no field\r\n\r\n")
+        raise OSError  # which ends it
+
+    with (
+        scripted(runner, authority, answer) as server,
+        runner.proxy() as proxy,
+        proxy.open(HOST, server.port) as wire_,
+    ):
+        answered = wire_.request("GET", "/", f"Host: {HOST}:{server.port}")
+    assert (answered.status, answered.json()["provider"]) == (502, "example")
+    assert TOKEN.encode() in b"".join(server.heads)
+    assert TOKEN not in f"{answered.body!r} {answered.headers}"
+
+
 def test_an_upgrade_that_nobody_asked_for_is_no_answer(runner: Runner, authority: Authority):
     """A server cannot turn a connection into another protocol by itself."""
     # SEC-155

@@ -422,6 +422,7 @@ def test_this_machine_and_metadata_are_not_reached_through_us(runner: Runner, ho
         answer = wire.request(method, target, f"Host: {authority}", proxy.authorization)
     assert answer.status in {400, 403, 502}
     assert answer.json()["code"] in {"address_refused", "endpoint_unreachable", "request_invalid"}
+    assert answer.json()["title"] == "authsome did not send this request"
     assert [request.path for request in runner.daemon.requests[asked:] if request.path == "/health"] == []
 
 
@@ -550,7 +551,7 @@ def test_an_unreachable_server_is_named_with_its_cause(runner: Runner, free_port
             answer = wire.request("GET", ECHO, f"Host: {HOST}:{free_port}")
         assert (answer.status, answer.json()["detail"]) == (502, f"{HOST}:{free_port}: connection refused")
         assert answer.json()["title"] == "authsome did not send this request"
-        assert (answer.json()["provider"], str(answer.json()["hint"])[-15:]) == ("example", "authsome doctor")
+        assert (answer.json()["provider"], "`authsome doctor`" in str(answer.json()["hint"])) == ("example", True)
         with proxy.connect() as wire:
             authority = f"{OTHER_HOST}:{free_port}"
             answer = wire.request("CONNECT", authority, f"Host: {authority}", proxy.authorization)

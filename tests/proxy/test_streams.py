@@ -320,7 +320,10 @@ def test_a_server_that_ends_without_an_answer_is_a_502(runner: Runner, authority
         runner.daemon.routes = [daemon_api.route(HOST, port=port)]
         answer = json.loads(runner.output("curl", "-sS", f"https://{HOST}:{port}/"))
     assert (answer["status"], answer["code"], answer["host"]) == (502, "endpoint_unreachable", f"{HOST}:{port}")
-    assert (answer["provider"], answer["hint"]) == ("example", "check the network and try again: authsome doctor")
+    assert (answer["provider"], answer["hint"]) == (
+        "example",
+        "check the network and try again; `authsome doctor` says more",
+    )
     assert answer["title"] == "authsome has no answer to this request"
 
 
