@@ -207,8 +207,8 @@ def check_tests(options: Options) -> tuple[int, int]:
     """Pytest passes; what it counted is counted here."""
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.unlink(missing_ok=True)
-    # A file's tests share servers and stay with one worker; in the order of the files, as those of few and long tests
-    # would come last otherwise. Chosen tests run in one process: -s and --pdb work there.
+    # A file's tests share servers and stay with one worker; in the order of the files (conftest.py), as those of few
+    # and long tests would come last otherwise. Chosen tests run in one process: -s and --pdb work there.
     spread = () if options.pytest else (f"--numprocesses={WORKERS}", "--dist=loadfile", "--no-loadscope-reorder")
     ours = (f"--timeout={LONGEST_TEST}", f"--junitxml={REPORT}", *spread)
     command = [str(PYTHON), "-m", "pytest", *ours, *options.pytest]

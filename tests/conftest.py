@@ -22,6 +22,34 @@ from fakes.definitions import Define
 from fakes.ports import free_port as find_free_port
 from fakes.visitor import Visitor, link_of
 
+LONGEST: Final = (
+    "crash/test_rekeying.py",
+    "proxy/test_streams.py",
+    "dashboard/test_places.py",
+    "dashboard/test_live.py",
+    "proxy/test_clients.py",
+    "proxy/test_conformance.py",
+    "dashboard/test_entrance.py",
+    "cli/test_log.py",
+    "cli/test_login.py",
+    "cli/test_backup.py",
+    "proxy/test_full.py",
+    "cli/test_keys.py",
+    "crash/test_vault.py",
+    "security/test_processes.py",
+    "proxy/test_worker.py",
+    "journeys/test_refresh.py",
+    "journeys/test_quick.py",
+    "vault/test_rekeying.py",
+    "security/test_records.py",
+    "security/test_crashes.py",
+    "dashboard/test_weight.py",
+    "journeys/test_login_in_browser.py",
+    "crash/test_refresh.py",
+    "broker/test_entrance.py",
+)
+"""The files that take longest, longest first, as far as the end of a run depends on it."""
+
 _KEPT: Final = frozenset({"CI", "COLUMNS", "LANG", "LC_ALL", "PATH", "TERM", "TMPDIR", "USER"})
 _SET_UP: Final = pytest.StashKey[Mapping[str, str]]()
 
@@ -40,6 +68,12 @@ def pytest_configure(config: pytest.Config) -> None:
     home = tempfile.TemporaryDirectory(prefix="home-of-tests-")
     config.add_cleanup(home.cleanup)
     os.environ["HOME"] = home.name
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest: begun last, one would keep its worker busy when the others have ended."""
+    place = {Path(__file__).parent / name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 def pytest_collection_finish() -> None:

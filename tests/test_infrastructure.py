@@ -22,6 +22,7 @@ import pytest
 
 from authsome.models.provider import parse_definition
 from browser import chromium
+from conftest import LONGEST
 from fakes import api, endpoint, network, nginx, oidc, ports, terminal
 from fakes import program as programs
 from fakes.patience import eventually, is_running
@@ -96,6 +97,22 @@ def test_environment_is_scrubbed():
     ]
     assert leaks == []
     assert Path.home().name.startswith("home-of-tests-")
+
+
+def test_what_takes_longest_begins_first():
+    """A run ends when its last file does; the others stay in the order of their names."""
+    assert all((ROOT / "tests" / name).is_file() for name in LONGEST)
+    files = ("crash/test_refresh.py", "crash/test_registering.py", "crash/test_rekeying.py", "identity/test_did.py")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "no:cacheprovider", *files],
+        cwd=ROOT / "tests",
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    collected = dict.fromkeys(line.partition("::")[0] for line in done.stdout.splitlines() if "::" in line)
+    order = (2, 0, 1, 3)
+    assert list(collected) == [f"tests/{files[number]}" for number in order]
 
 
 LEAVES_OPEN: Final = """
