@@ -146,13 +146,18 @@ class Credentials:
         with self._context.database.read() as reader:
             return connections.list_recent(reader, caller.vault_id, limit=limit)
 
+    def count(self, caller: Caller) -> int:
+        """How many connections the caller has, honeytokens among them."""
+        with self._context.database.read() as reader:
+            return connections.count(reader, caller.vault_id, Search(soon=self._context.clock()))
+
     def names_of(self, caller: Caller, provider: str) -> frozenset[str]:
         """What the caller's connections of one provider are called."""
         with self._context.database.read() as reader:
             return connections.names_of(reader, caller.vault_id, provider)
 
     def count_by_provider(self, caller: Caller) -> Mapping[str, int]:
-        """How many connections the caller has of each provider."""
+        """How many connections the caller has of each provider, honeytokens not counted."""
         with self._context.database.read() as reader:
             return connections.count_by_provider(reader, caller.vault_id)
 

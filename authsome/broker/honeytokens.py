@@ -8,7 +8,7 @@ Rules:
 
 import secrets
 import string
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Final
 
@@ -74,11 +74,11 @@ class Honeytokens:
                 audit.append(tx, record.about(Event.HONEYTOKEN, caller, connection, context.clock(), "get"))
             context.notify(used(connection, caller))
 
-    def last_uses(self, stored: list[Connection]) -> Mapping[tuple[str, str], datetime]:
-        """The last use of each honeytoken among some connections, by provider and name."""
+    def last_uses(self, caller: Caller, stored: Collection[Connection]) -> Mapping[tuple[str, str], datetime]:
+        """The last use of each honeytoken among some connections of the caller's, by provider and name."""
+        providers = {each.provider for each in stored if each.is_honeytoken}
         with self._context.database.read() as reader:
-            found = {(each.provider, each.name): audit.last_use(reader, each) for each in stored if each.is_honeytoken}
-        return {key: at for key, at in found.items() if at is not None}
+            return audit.last_uses_of_honeytokens(reader, caller.vault_id, providers)
 
 
 def used(connection: Connection, caller: Caller) -> Notice:

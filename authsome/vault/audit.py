@@ -5,7 +5,7 @@ Rules:
 2. An entry follows the last one that the table has, whoever wrote it, and carries its hash (models/chain.py).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -13,7 +13,7 @@ from typing import Final
 from authsome.models import chain
 from authsome.models.audit import Entry, Event, Recorded
 from authsome.models.chain import Flaw, Line, Place, Reason, Walk
-from authsome.models.connection import Connection
+from authsome.models.connection import HONEYTOKEN
 from authsome.vault import checkpoints
 from authsome.vault.columns import from_moment, readable, to_moment
 from authsome.vault.database import Reader, Transaction
@@ -260,20 +260,19 @@ def page(
     return [_recorded(row) for row in rows]
 
 
-def last_use(reader: Reader, honeytoken: Connection) -> datetime | None:
-    """When a honeytoken was used last, since it was planted."""
-    row = reader.execute(
-        "SELECT at FROM audit WHERE event = ? AND event <> 'resolve' AND (vault_id || '') = ? AND (provider || '') = ?"
-        " AND connection = ? AND at >= ? ORDER BY id DESC LIMIT 1",
-        (
-            Event.HONEYTOKEN.value,
-            honeytoken.vault_id,
-            honeytoken.provider,
-            honeytoken.name,
-            from_moment(honeytoken.created_at),
-        ),
-    ).fetchone()
-    return None if row is None else to_moment(row[0])
+def last_uses_of_honeytokens(
+    reader: Reader, vault_id: str, providers: Collection[str]
+) -> dict[tuple[str, str], datetime]:
+    """When these providers' honeytokens were used last since they were planted, by provider and name."""
+    marks = ", ".join("?" * len(providers))
+    rows = reader.execute(
+        "SELECT c.provider, c.name, (SELECT a.at FROM audit a WHERE a.event = ? AND a.event <> 'resolve'"
+        " AND (a.vault_id || '') = c.vault_id AND (a.provider || '') = c.provider AND a.connection = c.name"
+        " AND a.at >= c.created_at ORDER BY a.id DESC LIMIT 1)"
+        f" FROM connections c WHERE c.vault_id = ? AND c.flow = ? AND c.provider IN ({marks})",
+        (Event.HONEYTOKEN.value, vault_id, HONEYTOKEN, *providers),
+    )
+    return {(provider, name): to_moment(at) for provider, name, at in rows if at is not None}
 
 
 def _rarest(reader: Reader, chosen: Mapping[str, str]) -> str:

@@ -13,7 +13,8 @@ from datetime import datetime
 from typing import Final
 
 from authsome.errors import ConnectionNotFound, VaultDamaged
-from authsome.models.connection import CLIENT_SECRET, REFRESH_TOKEN, Connection, Kind, Secrets, Status
+from authsome.models.audit import Event
+from authsome.models.connection import CLIENT_SECRET, HONEYTOKEN, REFRESH_TOKEN, Connection, Kind, Secrets, Status
 from authsome.vault.columns import (
     from_moment,
     from_names,
@@ -33,6 +34,17 @@ _COLUMNS: Final = (
     " revision, created_at, updated_at, problem, flow"
 )
 _KEY: Final = "vault_id = ? AND provider = ? AND name = ?"
+_ENDED: Final = (
+    "(status <> 'connected' OR problem IS NOT NULL OR (has_refresh_token = 0 AND coalesce(expires_at, ?) <= ?))"
+)
+"""Nobody can use it, or nobody before long; the values are a moment later than the last that is soon, and that."""
+_IS_DECOY: Final = f"coalesce(flow, '') = '{HONEYTOKEN}'"
+_WAS_USED: Final = (
+    f"EXISTS (SELECT 1 FROM audit a WHERE a.event = '{Event.HONEYTOKEN}' AND a.event <> 'resolve'"
+    " AND (a.vault_id || '') = connections.vault_id AND (a.provider || '') = connections.provider"
+    " AND a.connection = connections.name AND a.at >= connections.created_at)"
+)
+"""As a honeytoken, since it was planted."""
 
 _Row = tuple[str, str, str, str, str, int, str, str | None, int | None, int, str, int, int, int, str | None, str | None]
 
@@ -117,7 +129,9 @@ class Search:
     """Of this one alone."""
     providers: Collection[str] = ()
     wanting: bool | None = None
-    """Whether somebody should do something about them; None: all."""
+    """Whether somebody should do something about them, as about a decoy that was used; False: they work; None: all."""
+    decoys: bool | None = None
+    """Whether they are honeytokens; None: all."""
     soon: datetime
     """What ends by then, and nothing renews, wants somebody."""
 
@@ -145,9 +159,10 @@ def names_of(reader: Reader, vault_id: str, provider: str) -> frozenset[str]:
 
 
 def count_by_provider(reader: Reader, vault_id: str) -> dict[str, int]:
-    """How many connections each provider has that has any."""
+    """How many connections each provider has that has any; nothing is connected by a decoy."""
     rows = reader.execute(
-        "SELECT provider, count(*) FROM connections WHERE vault_id = ? GROUP BY provider", (vault_id,)
+        f"SELECT provider, count(*) FROM connections WHERE vault_id = ? AND NOT {_IS_DECOY} GROUP BY provider",
+        (vault_id,),
     )
     return {str(provider): int(number) for provider, number in rows}
 
@@ -322,10 +337,11 @@ def _fitting(vault_id: str, wanted: Search) -> tuple[str, tuple[str | int, ...]]
         )
         conditions.append(f"({columns} OR provider IN ({marks}))")
         values += [wanted.words.lower()] * 3 + list(wanted.providers)
+    if wanted.decoys is not None:
+        conditions.append(_IS_DECOY if wanted.decoys else f"NOT {_IS_DECOY}")
     if wanted.wanting is None:
         return " AND ".join(conditions), tuple(values)
-    wants = "(status <> 'connected' OR problem IS NOT NULL OR (has_refresh_token = 0 AND coalesce(expires_at, ?) <= ?))"
-    conditions.append(wants if wanted.wanting else f"NOT {wants}")
+    conditions.append(f"({_ENDED} OR {_IS_DECOY} AND {_WAS_USED})" if wanted.wanting else f"NOT {_ENDED}")
     soon = from_moment(wanted.soon)
     return " AND ".join(conditions), (*values, soon + 1, soon)
 

@@ -108,6 +108,64 @@ def test_use_is_counted_from_the_log(daemon, page, open_dashboard, keyed, progra
     assert re.search(rf"(just now|minutes? ago) by {handle}", page.text(".facts"))
 
 
+@pytest.mark.usefixtures("keyed")
+def test_a_honeytoken_is_told_as_one(daemon, page, open_dashboard, presentable):
+    """Nothing is connected by it; and once it was used it needs somebody, who is led to who it was."""
+    assert daemon("honeytoken", "keyed", "--connection", "backup").returncode == 0
+    open_dashboard(page)
+    assert page.texts("[data-live='connections uses'] .tag") == ["honeytoken"]
+    assert not page.has(".attention")
+    page.open(f"{daemon.url}/ui/apps?q=keyed")
+    assert page.texts(".card .tag") == ["your own"]
+    page.open(f"{daemon.url}/ui/apps?state=connected")
+    assert "No app fits" in page.text()
+    page.open(f"{daemon.url}/ui/connections?state=good")
+    assert "No connection fits" in page.text()
+    page.open(f"{daemon.url}/ui/connections?state=honeytoken")
+    assert "1 connection" in page.text()
+    page.click(".rows a")
+    page.wait_for("h1")
+    assert page.texts(".facts .tag") == ["honeytoken"]
+    assert "is a decoy" in page.text(".facts")
+    page.click(".acts summary")
+    assert "keyed has never known it" in page.text(".acts")
+    assert not page.has('form[action$="/revoke"]')
+    presentable(page)
+    page.open(f"{daemon.url}/ui/")
+    assert daemon("export", "keyed").returncode == 0, "which no run has to do with"
+    page.wait_for(".attention")
+    assert page.texts(".attention .tag") == ["honeytoken, used"]
+    presentable(page)
+    page.click(".attention .button")
+    page.wait_for_url(f"{daemon.url}/audit?event=honeytoken&provider=keyed")
+    assert daemon.json("whoami")["identity"]["handle"] in page.text(".entries")
+    assert daemon("logout", "keyed").returncode == 0
+    page.open(f"{daemon.url}/ui/")
+    assert not page.has(".attention")
+
+
+@pytest.mark.usefixtures("acme")
+def test_a_used_honeytoken_of_oauth(daemon, page, open_dashboard, presentable):
+    """A real login takes its place, and nothing is revoked that nobody granted."""
+    assert daemon("honeytoken", "acme").returncode == 0
+    assert daemon("export", "acme").returncode == 0
+    open_dashboard(page, "/ui/connections/acme/default")
+    assert page.texts(".facts .tag") == ["honeytoken, used"]
+    assert "see by whom" in page.text(".facts")
+    assert not page.has('form[action$="/revoke"]')
+    presentable(page)
+    page.click('form[action$="/reconnect"] button')
+    page.wait_for("[name=client_id]")
+    page.fill("[name=client_id]", oidc.PUBLIC.id)
+    page.press("Enter")
+    page.wait_for("#login")
+    page.fill("#login", "octocat")
+    page.click("#allow")
+    page.wait_for_text("is connected")
+    page.open(f"{daemon.url}/ui/connections/acme/default")
+    assert page.texts(".facts .tag") == ["connected"]
+
+
 # ---- connecting ----------------------------------------------------------------------------------------
 
 

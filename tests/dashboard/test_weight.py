@@ -27,7 +27,7 @@ from authsome.daemon.messages import Request
 from authsome.home import Home, settings_from
 from authsome.message import HttpResponse
 from authsome.models.audit import Entry, Event
-from authsome.models.connection import ACCESS_TOKEN, Kind
+from authsome.models.connection import ACCESS_TOKEN, HONEYTOKEN, Kind
 from authsome.models.principal import Principal
 from authsome.models.visit import Browser, Way
 from authsome.secret import Secret
@@ -50,6 +50,7 @@ PAGES = (
     "/ui/connections?q=o&page=2",
     f"/ui/connections?q={'%22' * 1300}",
     "/ui/connections?state=attention",
+    "/ui/connections?state=honeytoken",
     "/ui/connections/ahrefs/default",
     f"/ui/connections/{crowd.name(0)}/default",
     "/ui/apps",
@@ -248,6 +249,7 @@ def connect(broker: Broker, owner: Principal, number: int) -> None:
                 tx, sealer, provider=provider.name, name=name, kind=Kind.OAUTH2, secrets={ACCESS_TOKEN: Secret("a")},
                 scopes=tuple(f"scope-{each}-{WORST}" for each in range(200 if place < 3 else 1)), account=WORST * 2,
                 now=now, expires_at=now + timedelta(days=3), variables={f"v{each}": WORST for each in range(64)},
+                flow=HONEYTOKEN if place % 4 == 3 else None,
             )  # fmt: skip
             if place % 3 == 0:
                 connections.mark_invalid(tx, made, problem=WORST * 10, now=now)
@@ -256,7 +258,7 @@ def connect(broker: Broker, owner: Principal, number: int) -> None:
 def use(owner: Principal, place: int, entries: int) -> Entry:
     """An entry of the log, with the longest of everything."""
     return Entry(
-        event=Event.LOGIN_FAILED if place % 10 == 0 else Event.RESOLVE,
+        event={0: Event.LOGIN_FAILED, 5: Event.HONEYTOKEN}.get(place % 10, Event.RESOLVE),
         at=clock.now() - timedelta(seconds=entries - place),
         vault_id=owner.vault_id, principal=owner.id, identity=crowd.handle(place % 3),
         provider="ahrefs" if place % 2 else crowd.name(0), connection=f"work-{place}-".ljust(crowd.LONG, "n"),

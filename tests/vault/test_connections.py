@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from authsome.errors import ConnectionNotFound, VaultDamaged
-from authsome.models.connection import Kind, Status
+from authsome.models.connection import HONEYTOKEN, Kind, Status
 from authsome.secret import Secret
 from authsome.vault import connections
 
@@ -309,6 +309,7 @@ def test_searching(store, put, now):
     put(name="ends", secrets=token, expires_at=soon)
     put(name="later", secrets=token, expires_at=soon + timedelta(seconds=1))
     broken = put(provider="gitlab", name="broken")
+    put(name="zz-decoy", secrets=token, flow=HONEYTOKEN)
     with store.database.transaction() as transaction:
         connections.mark_invalid(transaction, broken, problem="revoked", now=now)
 
@@ -320,10 +321,12 @@ def test_searching(store, put, now):
             assert connections.search(reader, "vault_other", search, limit=limit) == []
         return [each.name for each in rows]
 
-    assert found() == ["ends", "good", "later", "renewed", "broken"]
-    assert found(limit=2, offset=3) == ["renewed", "broken"]
+    assert found() == ["ends", "good", "later", "renewed", "zz-decoy", "broken"]
+    assert found(decoys=True) == ["zz-decoy"]
+    assert found(decoys=False, wanting=False) == ["good", "later", "renewed"]
+    assert found(limit=3, offset=3) == ["renewed", "zz-decoy", "broken"]
     assert found(wanting=True) == ["ends", "broken"]
-    assert found(wanting=False) == ["good", "later", "renewed"]
+    assert found(wanting=False) == ["good", "later", "renewed", "zz-decoy"]
     assert found(words="ADA_%") == ["good"]
     assert found(words="a_a") == []
     assert found(words="lab") == ["broken"]

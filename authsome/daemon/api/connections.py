@@ -106,7 +106,7 @@ class Connections(Endpoints):
         """GET /connections."""
         now = self._broker.context.clock()
         stored = self._broker.credentials.list_all(call.caller)
-        uses, tells = self._broker.honeytokens.last_uses(stored), _tells_decoys(call)
+        uses, tells = self._broker.honeytokens.last_uses(call.caller, stored), _tells_decoys(call)
         return json_response(
             {
                 "connections": [

@@ -17,7 +17,7 @@ PAGE: Final = 50  # entries
 MOST_EXPORTED: Final = 20_000  # entries in one file from here: some 10 MB
 
 _BAD: Final = frozenset(
-    {Event.DENIED, Event.LOG_DAMAGED, Event.LOGIN_FAILED, Event.REFRESH_FAILED, Event.REVOKE_FAILED}
+    {Event.DENIED, Event.HONEYTOKEN, Event.LOG_DAMAGED, Event.LOGIN_FAILED, Event.REFRESH_FAILED, Event.REVOKE_FAILED}
 )
 
 

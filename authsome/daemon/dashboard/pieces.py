@@ -34,8 +34,10 @@ def tag(text: str, kind: str = "") -> Html:
     return html.render("tag", kind=kind, text=text)
 
 
-def health(connection: Connection, now: datetime) -> Html:
-    """How a connection is, in a word."""
+def health(connection: Connection, now: datetime, *, caught: bool = False) -> Html:
+    """How a connection is, in a word; whether a honeytoken was `caught` in use."""
+    if connection.is_honeytoken:
+        return tag("honeytoken, used", "bad") if caught else tag("honeytoken")
     status = connection.status_at(now)
     if status is not Status.CONNECTED:
         return tag(_WORDS[status], "bad")

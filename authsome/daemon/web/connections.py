@@ -43,6 +43,7 @@ class ConnectionPages(Pages):
     def shown(self, visitor: Visitor, found: Collection[Connection]) -> list[Shown]:
         """Connections with their providers' display names and their last uses."""
         last = self._broker.usage.last(visitor.caller, {each.provider for each in found})
+        caught = self._broker.honeytokens.last_uses(visitor.caller, found)
         titles = self._broker.context.catalog.titles({each.provider for each in found})
         rows = []
         for each in found:
@@ -52,6 +53,7 @@ class ConnectionPages(Pages):
                     connection=each,
                     provider=titles[each.provider],
                     last=use if use and use.at >= each.created_at else None,
+                    caught_at=caught.get((each.provider, each.name)) if each.is_honeytoken else None,
                 )
             )
         return rows
@@ -69,6 +71,7 @@ class ConnectionPages(Pages):
             words=words,
             providers=self._titled(words) if words else (),
             wanting={"attention": True, "good": False}.get(query["state"]),
+            decoys={"good": False, "honeytoken": True}.get(query["state"]),
             soon=visitor.now + pieces.SOON,
         )
         found, total = self._broker.credentials.search(
@@ -93,7 +96,7 @@ class ConnectionPages(Pages):
                 for pattern in (provider.patterns(connection.variables) if provider else ())
             ),
             days=self._broker.usage.days(visitor.caller, _DAYS, connection),
-            can_revoke=connection.kind is Kind.OAUTH2,
+            can_revoke=connection.kind is Kind.OAUTH2 and not connection.is_honeytoken,
             now=visitor.now,
         )
         content = connections.one(view, visitor.token_for)

@@ -40,7 +40,7 @@ class OverviewPage(Pages):
             wanting=rows[: len(urgent)],
             number_wanting=number,
             recent=rows[len(urgent) :],
-            number=sum(broker.credentials.count_by_provider(caller).values()),
+            number=broker.credentials.count(caller),
             days=broker.usage.days(caller, _DAYS),
             runs=broker.runs.list_live(caller, limit=overview.SHOWN),
             identities=broker.identities.page(caller, limit=overview.SHOWN)[0],
