@@ -146,7 +146,7 @@ class Runs:
             raise AuthenticationFailed(reason="the run's identity may no longer act")
         return run, caller
 
-    def list_live(self, caller: Caller, *, limit: int) -> list[Run]:
+    def list_live(self, caller: Caller, *, limit: int, offset: int = 0) -> list[Run]:
         """Some of the caller's runs that may still get credentials, newest first.
 
         Raises:
@@ -154,7 +154,7 @@ class Runs:
         """
         caller.require_unlimited()
         with self._context.database.read() as reader:
-            return runs.list_live(reader, caller.vault_id, now=self._context.clock(), limit=limit)
+            return runs.list_live(reader, caller.vault_id, now=self._context.clock(), limit=limit, offset=offset)
 
     def count_live(self, caller: Caller) -> int:
         """How many runs of the caller's vault may still get credentials.

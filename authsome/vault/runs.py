@@ -80,13 +80,13 @@ def count_live(reader: Reader, vault_id: str, *, now: datetime) -> int:
     return int(row[0])
 
 
-def list_live(reader: Reader, vault_id: str, *, now: datetime, limit: int) -> list[Run]:
-    """A vault's runs that may still get credentials, newest first."""
+def list_live(reader: Reader, vault_id: str, *, now: datetime, limit: int, offset: int = 0) -> list[Run]:
+    """Some of a vault's runs that may still get credentials, newest first."""
     rows = reader.execute(
         f"SELECT {_COLUMNS} FROM runs"
         " WHERE vault_id = ? AND ended_at IS NULL AND (expires_at IS NULL OR expires_at > ?)"
-        " ORDER BY created_at DESC, id LIMIT ?",
-        (vault_id, from_moment(now), limit),
+        " ORDER BY created_at DESC, id LIMIT ? OFFSET ?",
+        (vault_id, from_moment(now), limit, offset),
     )
     return [_run(row) for row in rows]
 

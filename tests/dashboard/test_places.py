@@ -96,6 +96,26 @@ def test_finding_a_connection(seeded, daemon, page, open_without_script):
     assert Visitor.of(daemon).enter(daemon).get("/ui/connections?state=x").status == 400
 
 
+@pytest.mark.usefixtures("seeded")
+def test_a_page_beyond_the_last(daemon):
+    """Says that it is one, in place of what is said where there is nothing, and leads to the last."""
+    owner = Visitor.of(daemon).enter(daemon)
+    for place, last in (
+        ("/ui/connections", "/ui/connections?page=2"),
+        ("/ui/apps", "/ui/apps?page=3"),
+        ("/ui/runs", "/ui/runs?page=1"),
+        ("/ui/identities", "/ui/identities?page=1"),
+        ("/ui/settings", "/ui/settings?page=1"),
+        ("/ui/settings/principals", "/ui/settings/principals?page=1"),
+        ("/ui/settings/providers", "/ui/settings/providers?page=1"),
+    ):
+        answer = owner.get(f"{place}?page=9")
+        assert (answer.status, "There are not so many pages." in answer.body) == (200, True), place
+        assert f'<a href="{last}">Previous</a>' in answer.body
+        assert "Next" not in answer.body
+        assert "There are not so many pages." not in owner.get(place).body
+
+
 def test_use_is_counted_from_the_log(daemon, page, open_dashboard, keyed, program):
     """A request of a run shows at once, with whose it was."""
     assert program("login", "keyed", "--stdin", input=KEY).returncode == 0

@@ -106,6 +106,32 @@ def test_anothers_runs(daemon):
     assert "0 live runs" in owner.get("/ui/runs").body
 
 
+def test_many_runs(daemon, page, open_dashboard, presentable):
+    """Page by page, each of them live; a page whose runs have all ended leads to the last that there is."""
+    assert daemon("whoami").returncode == 0
+    caller = adversary.owner(daemon)
+    begun = [caller.ask("POST", "/proxy/runs", {"command": f"agent-{place}"}).json()["run"] for place in range(41)]
+    open_dashboard(page, "/ui/runs")
+    assert "41 live runs" in page.text()
+    assert "agent-40 by" in page.text(".rows")
+    assert "Page 1 of 3" in page.text(".pager")
+    presentable(page)
+    page.click(".pager a")
+    page.wait_for_url(f"{daemon.url}/ui/runs?page=2")
+    assert len(page.texts(".rows > li")) == 20
+    page.click(".pager a:last-child")
+    page.wait_for_url(f"{daemon.url}/ui/runs?page=3")
+    assert "agent-0 by" in page.text(".rows")
+    owner = Visitor.of(daemon).enter(daemon)
+    assert owner.submit("/ui/runs?page=3", f"/ui/runs/{begun[0]}/stop").status == 303
+    page.wait_for_text("There are not so many pages")
+    presentable(page)
+    page.click(".pager a")
+    page.wait_for_url(f"{daemon.url}/ui/runs?page=2")
+    assert "Page 2 of 2" in page.text(".pager")
+    assert owner.get("/ui/runs?page=0").status == 400
+
+
 @pytest.mark.parametrize(
     "rude",
     [

@@ -59,6 +59,7 @@ PAGES = (
     "/ui/apps/ahrefs",
     f"/ui/apps/{crowd.name(0)}",
     "/ui/runs",
+    "/ui/runs?page=2",
     "/ui/identities",
     "/ui/identities?page=2",
     "/ui/identities?whose=all",

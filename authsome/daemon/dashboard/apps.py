@@ -106,8 +106,10 @@ def listing(view: Listing, token_for: TokenFor) -> Html:
         kind=shell.select("kind", "Kind", KINDS, view.query.get("kind", "")),
         state=shell.select("state", "State", STATES, view.query.get("state", "")),
         count=html.counted(view.total, "app"),
-        cards=html.render("cards", cards=cards) if cards else html.render("nothing", text="No app fits."),
-        pager=pieces.pager(PATH, view.query, page=view.page, more=view.page * PAGE < view.total),
+        cards=html.render("cards", cards=cards)
+        if cards
+        else pieces.rows(cards, page=view.page, otherwise=html.render("nothing", text="No app fits.")),
+        pager=pieces.pager(PATH, view.query, page=view.page, size=PAGE, total=view.total),
         by_url=by_url,
     )
 

@@ -89,19 +89,17 @@ def listing(view: Listing) -> Html:
     """The list, with its search."""
     rows = html.join(row(each, view.now) for each in view.rows)
     asked = any(view.query.values())
-    if rows:
-        shown: Html = html.render("rows", rows=rows)
-    elif asked:
-        shown = html.render("nothing", text="No connection fits.")
-    else:
-        shown = nothing()
     return html.render(
         "connections",
         q=view.query.get("q"),
         state=shell.select("state", "State", STATES, view.query.get("state", "")),
         count=html.counted(view.total, "connection"),
-        list=shown,
-        pager=pieces.pager(PATH, view.query, page=view.page, more=view.page * PAGE < view.total),
+        list=pieces.rows(
+            rows,
+            page=view.page,
+            otherwise=html.render("nothing", text="No connection fits.") if asked else nothing(),
+        ),
+        pager=pieces.pager(PATH, view.query, page=view.page, size=PAGE, total=view.total),
     )
 
 

@@ -96,12 +96,12 @@ def listing(view: Listing) -> Html:
         if view.whose is not None
         else None,
         count=html.counted(number, "identity", "identities"),
-        list=html.render(
-            "rows", rows=html.join(row(each, now, whole=True, whose=view.whose == "all") for each in view.identities)
-        )
-        if view.identities
-        else html.render("nothing", text="No identity may act for you yet."),
-        pager=pieces.pager(PATH, query, page=view.page, more=view.page * PAGE < number),
+        list=pieces.rows(
+            html.join(row(each, now, whole=True, whose=view.whose == "all") for each in view.identities),
+            page=view.page,
+            otherwise=html.render("nothing", text="No identity may act for you yet."),
+        ),
+        pager=pieces.pager(PATH, query, page=view.page, size=PAGE, total=number),
         waiting=None if view.waiting is None else _waiting(view.waiting, now),
     )
 

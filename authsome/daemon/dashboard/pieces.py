@@ -111,12 +111,22 @@ def empty(text: str, command: str) -> Html:
     return html.render("empty", text=text, command=command)
 
 
-def pager(path: str, query: dict[str, str], *, page: int, more: bool) -> Html | None:
-    """The way to the page before and after, the filters kept."""
+def rows(shown: Html, *, page: int, otherwise: Html | None = None) -> Html | None:
+    """Rows as a list; where there are none, what is said instead, of a page beyond the last that it is one."""
+    if shown:
+        return html.render("rows", rows=shown)
+    return html.render("nothing", text="There are not so many pages.") if page > 1 else otherwise
+
+
+def pager(path: str, query: dict[str, str], *, page: int, size: int, total: int) -> Html | None:
+    """The way to the page before and after, the filters kept; from beyond the last page it leads to that one."""
+    last = max(1, -(-total // size))
     links = []
     if page > 1:
-        links.append(link(address(path, {**query, "page": str(page - 1)}), "Previous"))
-    if more:
+        links.append(link(address(path, {**query, "page": str(min(page - 1, last))}), "Previous"))
+    if page <= last > 1:
+        links.append(html.render("page_of", page=page, last=f"{last:,}"))
+    if page < last:
         links.append(link(address(path, {**query, "page": str(page + 1)}), "Next"))
     return html.render("pager", links=html.join(links)) if links else None
 

@@ -81,8 +81,8 @@ def content(group: Group, token_for: TokenFor, given: Given = NOTHING) -> Html:
     return html.render(
         "principals",
         count=html.counted(number, "principal"),
-        list=html.render("rows", rows=html.join(_principal(each, group, token_for) for each in group.principals)),
-        pager=pieces.pager(PATH, {}, page=group.page, more=group.page * PAGE < number),
+        list=pieces.rows(html.join(_principal(each, group, token_for) for each in group.principals), page=group.page),
+        pager=pieces.pager(PATH, {}, page=group.page, size=PAGE, total=number),
         invitations=html.render("rows", rows=html.join(waiting))
         if waiting
         else html.render("nothing", text="Nobody is invited who has not come yet."),

@@ -89,8 +89,8 @@ def listing(view: Listing, token_for: TokenFor, given: Given = NOTHING) -> Html:
     return html.render(
         "providers",
         count=html.counted(view.total, "definition"),
-        list=html.render("rows", rows=rows) if rows else html.render("nothing", text="There is none."),
-        pager=pieces.pager(PATH, {}, page=view.page, more=view.page * PAGE < view.total),
+        list=pieces.rows(rows, page=view.page, otherwise=html.render("nothing", text="There is none.")),
+        pager=pieces.pager(PATH, {}, page=view.page, size=PAGE, total=view.total),
         key_problem=shell.problem(given.problems.get("")),
         by_key=shell.post(token_for, BY_KEY, _by_key(given), kind="narrow"),
         definition=shell.post(token_for, REVIEW, _definition(given), kind="wide"),

@@ -14,7 +14,7 @@ from authsome.models.run import Run
 
 PATH: Final = "/ui/runs"
 STOP: Final = PATH + "/{run}/stop"
-SHOWN: Final = 20  # runs; a page that renews itself has no further ones
+PAGE: Final = 20  # runs, with a form each
 _MOST_NAMED: Final = 3  # connections of a run
 
 Uses = Mapping[tuple[str, str], int]
@@ -26,8 +26,10 @@ class Live:
     """What the page shows."""
 
     runs: Sequence[Run]
-    """The newest."""
+    """Those of the page, the newest first."""
     total: int
+    """How many there are."""
+    page: int
     uses: Mapping[str, Uses]
     """By run's id."""
     now: datetime
@@ -48,16 +50,13 @@ def brief(run: Run, now: datetime) -> Html:
 
 def content(view: Live, token_for: TokenFor) -> Html:
     """Each run with whose it is, what it has used, and a way to stop it."""
-    count = html.counted(view.total, "live run")
-    if view.total > len(view.runs):
-        count += f", the newest {len(view.runs)} of which are shown"
     rows = html.join(_row(each, view, token_for) for each in view.runs)
+    nothing = pieces.empty("No command is running. Start one:", "authsome run -- COMMAND")
     return html.render(
         "runs",
-        count=count,
-        list=html.render("rows", rows=rows)
-        if rows
-        else pieces.empty("No command is running. Start one:", "authsome run -- COMMAND"),
+        count=html.counted(view.total, "live run"),
+        list=pieces.rows(rows, page=view.page, otherwise=nothing),
+        pager=pieces.pager(PATH, {}, page=view.page, size=PAGE, total=view.total),
     )
 
 

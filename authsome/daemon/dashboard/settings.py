@@ -71,8 +71,8 @@ def content(settings: Settings, token_for: TokenFor, *, email: str | None = None
             if settings.has_password
             else "with a password you can sign in where the link of `authsome ui` cannot be opened"
         ),
-        sessions=html.join(rows),
-        pager=pieces.pager(PATH, {}, page=settings.page, more=settings.page * SESSIONS < settings.total),
+        sessions=pieces.rows(html.join(rows), page=settings.page),
+        pager=pieces.pager(PATH, {}, page=settings.page, size=SESSIONS, total=settings.total),
         admin=_administered(settings.administered, settings.now) if settings.administered else None,
     )
 

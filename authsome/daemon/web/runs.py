@@ -6,6 +6,8 @@ from authsome.daemon.messages import Response
 from authsome.daemon.router import Endpoint
 from authsome.daemon.web.visits import Pages, Visitor
 
+_MOST_PAGES = 10_000
+
 
 class RunPages(Pages):
     """What gets credentials now."""
@@ -20,13 +22,16 @@ class RunPages(Pages):
 
     def show(self, visitor: Visitor) -> Response:
         """GET /ui/runs."""
-        visitor.query().done()
+        asked = visitor.query()
+        page = asked.integer("page", minimum=1, maximum=_MOST_PAGES) or 1
+        asked.done()
         broker, caller = self._broker, visitor.caller
         broker.spools.take_all()
-        live = broker.runs.list_live(caller, limit=runs.SHOWN)
+        live = broker.runs.list_live(caller, limit=runs.PAGE, offset=(page - 1) * runs.PAGE)
         view = runs.Live(
             runs=live,
             total=broker.runs.count_live(caller),
+            page=page,
             uses=broker.usage.of_runs(caller, live),
             now=visitor.now,
         )
