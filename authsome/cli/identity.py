@@ -271,7 +271,7 @@ def _listed(known: JsonObject | None, local: keys.ActiveIdentity | None, *, is_c
     row: dict[str, object] = {"status": None, "limits": None, "last_used_at": None, "principal": None}
     row |= _described(local) if local is not None else {}
     row |= known or {}
-    return {**row, "here": local is not None, "current": is_current}
+    return {**row, "here": local is not None and local.path is not None, "current": is_current}
 
 
 def _row(each: JsonObject, *, everybody: bool) -> tuple[str, ...]:
@@ -280,7 +280,7 @@ def _row(each: JsonObject, *, everybody: bool) -> tuple[str, ...]:
     row = (
         "*" if each["current"] else "",
         str(each["handle"]),
-        "here" if each["here"] else "elsewhere",
+        "here" if each["here"] else "environment" if each["current"] else "elsewhere",
         str(each["status"] or _UNKNOWN),
         times.until(used, now) if used else _UNKNOWN,
         limits.words(member(each, "limits")) or _UNKNOWN,

@@ -185,7 +185,7 @@ class Sealers:
         with self._database.read() as reader:
             row = reader.execute("SELECT wrapped_key, retired_key FROM vaults WHERE id = ?", (vault_id,)).fetchone()
         if row is None:
-            raise VaultUnusable("there is no such vault")
+            raise VaultUnusable("this vault is gone", hint="its principal was removed")
         retired = None if row[1] is None else envelope.unwrap(self._kek, row[1], vault_id)
         return Sealer(vault_id, envelope.unwrap(self._kek, row[0], vault_id), retired)
 
@@ -300,7 +300,7 @@ def next_revision(transaction: Transaction, vault_id: str) -> int:
     query = "SELECT revision, revision - renewed_revision FROM vaults WHERE id = ?"
     row = transaction.execute(query, (vault_id,)).fetchone()
     if row is None:
-        raise VaultUnusable("there is no such vault")
+        raise VaultUnusable("this vault is gone", hint="its principal was removed")
     revision, used = int(row[0]), int(row[1])
     if used > _MOST_REVISIONS:
         raise VaultUnusable("this vault's key was used too often", hint="renew it: authsome admin rekey")

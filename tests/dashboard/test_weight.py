@@ -19,6 +19,7 @@ from authsome import clock
 from authsome.broker.broker import Broker
 from authsome.broker.catalog import Catalog, bundled_directory
 from authsome.broker.context import Context
+from authsome.clock import Clock
 from authsome.daemon.api import Api
 from authsome.daemon.api.system import Nameplate
 from authsome.daemon.authentication import Audiences
@@ -207,13 +208,20 @@ def houses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, Ho
 
 
 def furnished(
-    home: Home, database: Database, statements: list[str], *, number: int, entries: int, people: crowd.Crowd
+    home: Home,
+    database: Database,
+    statements: list[str],
+    *,
+    number: int,
+    entries: int,
+    people: crowd.Crowd,
+    time: Clock = clock.now,
 ) -> House:
     """A daemon's insides above a new vault with so much in it."""
     crowd.define(home.providers, people)
     sealers = vaults.unlock(database, settings_from({"AUTHSOME_HOME": str(home.root)}), clock=clock.now)
     catalog = Catalog(bundled=bundled_directory(), custom=home.providers)
-    context = Context(database=database, sealers=sealers, catalog=catalog, clock=clock.now, send=nowhere)
+    context = Context(database=database, sealers=sealers, catalog=catalog, clock=time, send=nowhere)
     broker = Broker(context, home, base_url=URL)
     with database.transaction() as tx:
         owner = principals.create_owner(tx, sealers, now=clock.now())

@@ -91,7 +91,12 @@ class Api:
         told: AuthsomeError
         try:
             match = self._match(request)
-            return match.endpoint.handler(self._call(request, match))
+            call = self._call(request, match)
+            try:
+                return match.endpoint.handler(call)
+            except Exception:
+                self._still(call)
+                raise
         except AuthenticationFailed as error:
             told = self._refused(request, error)
         except AuthsomeError as error:
@@ -130,6 +135,18 @@ class Api:
         """Raises NotFound or MethodNotAllowed."""
         # A path without names fits no other template better, so it may be looked up in a part of the table.
         return self._first.plain(request.method, request.path) or self.router().match(request.method, request.path)
+
+    def _still(self, call: Call) -> None:
+        """See that a call that failed did not do so because its caller is no more.
+
+        Raises:
+            AuthenticationFailed: its identity was revoked, or its principal removed, after it was admitted.
+        """
+        if call.admitted is None or (handle := call.admitted.caller.handle) is None:
+            return
+        with self._broker.context.database.read() as reader:
+            if self._broker.identities.caller(reader, handle) is None:
+                raise AuthenticationFailed(reason="the identity may no longer act")
 
     def _late(self, joint: Joint, outcome: Outcome | Exception, request: Request) -> Response:
         try:

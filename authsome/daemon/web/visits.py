@@ -4,6 +4,7 @@ Rule: a handler of the dashboard is reached by a session alone, and its POST onl
 no page can forget either.
 """
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,8 @@ from authsome.errors import AuthenticationFailed, AuthsomeError, TooManyAttempts
 from authsome.models.principal import Caller
 from authsome.models.visit import Browser, DashboardSession
 from authsome.secret import Secret
+
+_log = logging.getLogger("authsome.daemon")
 
 HOME: Final = "/ui/"
 SIGN_IN: Final = "/ui/sign-in"
@@ -148,9 +151,14 @@ class Visits:
             form = request.form()
             self._forms.check(request, key=key, purpose=request.path, token=form.optional_text(FORM_TOKEN))
             return handler(replace(visitor, form=form))
-        except AuthsomeError as error:
-            content = bridge.error_content(error.http_status, error.message, error.hint)
-            return visitor.page("This did not work", content, status=error.http_status)
+        except Exception as error:  # noqa: BLE001  # a handler's last line: who looks gets a page, and no account of it
+            if self._broker.dashboard_sessions.visit(key, is_used=False) is None:  # not any more, and so it failed
+                return _sign_in_first(request)
+            told = error if isinstance(error, AuthsomeError) else AuthsomeError()
+            if told is not error:
+                _log.exception("unexpected error")
+            content = bridge.error_content(told.http_status, told.message, told.hint)
+            return visitor.page("This did not work", content, status=told.http_status)
 
 
 class Pages(Endpoints):
