@@ -159,6 +159,14 @@ class KeyRejected(CredentialUnavailable):
     http_status = 422
 
 
+class LimitsChanged(AuthsomeError):
+    """the limits of this identity were changed meanwhile, and nothing was set."""
+
+    code = "limits_changed"
+    http_status = 409
+    default_hint = "look at them as they are now, then set them again"
+
+
 class ConnectionExists(AuthsomeError):
     """this connection exists already."""
 

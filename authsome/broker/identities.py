@@ -11,7 +11,7 @@ from typing import Final
 from authsome.broker import bootstrap, record, throttle
 from authsome.broker.context import Context
 from authsome.broker.throttle import Bucket
-from authsome.errors import NotAllowed, NotFound, RequestInvalid
+from authsome.errors import LimitsChanged, NotAllowed, NotFound, RequestInvalid
 from authsome.home import Home
 from authsome.identity import did
 from authsome.identity.handle import is_handle
@@ -167,21 +167,25 @@ class Identities:
                 last_used_at=identities.last_uses(reader, owner.id).get(name),
             )
 
-    def limit(self, caller: Caller, name: str, limits: Limits) -> Identity:
+    def limit(self, caller: Caller, name: str, limits: Limits, *, seen: Limits | None = None) -> Identity:
         """Limit an identity anew, from its next request on.
 
         Args:
             caller: its principal or an admin, by an identity without limits.
             name: its handle.
             limits: what takes the place of the present limits.
+            seen: what the caller takes for the present limits; None: whatever they are.
 
         Raises:
+            LimitsChanged: they are others than those that were `seen`.
             NotAllowed: the caller is limited itself.
             NotFound: there is no such identity, or it is somebody else's.
         """
         caller.require_unlimited()
         with self.context.database.transaction() as tx:
             identity, owner = self._owned(tx, caller, name)
+            if seen is not None and seen != identity.limits:
+                raise LimitsChanged
             identities.limit(tx, handle=name, limits=limits)
             audit.append(tx, self._entry(Event.IDENTITY_LIMITED, caller, identity, owner, describe(limits)))
             limited = identities.by_handle(tx, name)

@@ -46,10 +46,10 @@ class Fields:
             raise RequestInvalid(f'field "{name}" is missing')
         return value
 
-    def optional_text(self, name: str) -> str | None:
-        """A string of one line, or None when absent (or null)."""
+    def optional_text(self, name: str, *, most: int = TEXT_LIMIT) -> str | None:
+        """A string of one line and of `most` characters, or None when absent (or null)."""
         value = self._take(name)
-        return None if value is None else _line(name, value)
+        return None if value is None else _line(name, value, most)
 
     def document(self, name: str) -> str:
         """A text of several lines that must be there and not be empty: a file's content."""
@@ -267,8 +267,8 @@ def _string(name: str, value: object, limit: int) -> str:
     return value
 
 
-def _line(name: str, value: object) -> str:
-    text = _string(name, value, TEXT_LIMIT)
+def _line(name: str, value: object, most: int = TEXT_LIMIT) -> str:
+    text = _string(name, value, most)
     if _CONTROL.search(text):
         raise RequestInvalid(f'field "{_shown(name)}" has control characters')
     return text

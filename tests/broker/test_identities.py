@@ -7,7 +7,7 @@ import pytest
 
 from authsome.broker import routing
 from authsome.broker.identities import OF_ADDRESS, UNCLAIMED_LIMIT, describe
-from authsome.errors import AuthenticationFailed, NotAllowed, NotFound, TooManyAttempts
+from authsome.errors import AuthenticationFailed, LimitsChanged, NotAllowed, NotFound, TooManyAttempts
 from authsome.identity.key import generate
 from authsome.models import limits
 from authsome.models.audit import Event
@@ -113,6 +113,18 @@ def test_limits_cannot_be_shed(house):
                 act(agent)
         assert caller(house, "agent").limits == given
     assert house.broker.identities.revoke(agent, "agent").revoked_at
+
+
+def test_limits_that_somebody_else_has_set(house):
+    """Take the place of no others than those that were seen."""
+    claimed(house, "agent")
+    seen = house.broker.identities.get(house.owner, "agent").identity.limits
+    first, second = limits.parse(connections=["github"]), limits.parse(connections=["gitlab"])
+    house.broker.identities.limit(house.owner, "agent", first, seen=seen)
+    with pytest.raises(LimitsChanged):
+        house.broker.identities.limit(house.owner, "agent", second, seen=seen)
+    assert caller(house, "agent").limits == first
+    assert len(house.events(Event.IDENTITY_LIMITED)) == 1
 
 
 def test_the_principal_itself_may(house):

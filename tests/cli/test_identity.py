@@ -81,6 +81,9 @@ def test_a_printed_key_lies_nowhere(daemon: Program):
     listed = handles(daemon)
     assert (listed["ci"]["here"], listed["ci"]["status"]) == (False, "active")
     assert listed["ci"]["last_used_at"] is not None
+    (own,) = [each for each in daemon.json("identity", "list", env=env)["identities"] if each["handle"] == "ci"]
+    assert (own["here"], own["current"]) == (False, True), "it came from the environment"
+    assert re.search(r"^\* +ci +environment ", daemon("identity", "list", env=env).stdout, re.MULTILINE)
 
 
 def test_a_claim_waits_for_its_answer(daemon: Program):

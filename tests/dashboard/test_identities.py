@@ -67,6 +67,49 @@ def test_limiting_and_revoking(daemon, claimed, page, open_dashboard, presentabl
     assert not page.has('form[action$="/revoke"]')
 
 
+def limits_of(daemon, handle):
+    (found,) = [each for each in daemon.json("identity", "list")["identities"] if each["handle"] == handle]
+    return found["limits"]
+
+
+@pytest.mark.usefixtures("claimed")
+def test_limits_that_were_changed_elsewhere(daemon, page, open_dashboard, presentable):
+    """While the form is open, also after a mistake in it: nothing is overwritten unseen; what there is is shown."""
+    open_dashboard(page, "/ui/identities/agent")
+    assert daemon("identity", "limit", "agent", "--connections", "gitlab", "--for", "2h").returncode == 0
+    page.wait_for_text("Connections gitlab")
+    page.fill("[name=connections]", "git hub!!")
+    page.click('form[action$="/limits"] button')
+    page.wait_for_text("is no pattern of connections")
+    page.fill("[name=connections]", "github")
+    page.click('form[action$="/limits"] button')
+    page.wait_for_text("The limits of this identity were changed meanwhile, and nothing was set.")
+    assert (page.value("[name=connections]"), page.value("[name=hours]")) == ("gitlab", "keep")
+    assert limits_of(daemon, "agent")["connections"] == ["gitlab"]
+    presentable(page, expects=["400", "409"])
+    page.fill("[name=connections]", "github")
+    page.click('form[action$="/limits"] button')
+    page.wait_for_text("The limits of agent are set")
+    assert limits_of(daemon, "agent")["connections"] == ["github"]
+
+
+@pytest.mark.usefixtures("claimed")
+def test_as_many_limits_as_there_can_be(daemon, page, open_dashboard):
+    """The form has room for all of them, and says how many they are where they are too many."""
+    most = [f"p{place:02}".ljust(64, "p") + "/" + "n" * 64 for place in range(64)]
+    assert daemon("identity", "limit", "agent", "--connections", ",".join(most)).returncode == 0
+    open_dashboard(page, "/ui/identities/agent")
+    assert page.value("[name=connections]").split() == most
+    page.fill("[name=methods]", "GET")
+    page.click('form[action$="/limits"] button')
+    page.wait_for_text("The limits of agent are set")
+    assert limits_of(daemon, "agent")["connections"] == most
+    page.fill("[name=connections]", " ".join([*most, "another"]))
+    page.click('form[action$="/limits"] button')
+    page.wait_for_text("1 to 64 connections can be named")
+    assert page.value("[name=connections]").split() == [*most, "another"]
+
+
 def test_without_script(daemon, claimed, page, open_without_script):
     """A revocation is two clicks, and says what it does before the second."""
     open_without_script(page, "/ui/identities/agent")

@@ -175,14 +175,7 @@ def test_a_used_honeytoken_of_oauth(daemon, page, open_dashboard, presentable):
     assert not page.has('form[action$="/revoke"]')
     presentable(page)
     page.click('form[action$="/reconnect"] button')
-    page.wait_for("[name=client_id]")
-    page.fill("[name=client_id]", oidc.PUBLIC.id)
-    page.press("Enter")
-    page.wait_for("#login")
-    page.fill("#login", "octocat")
-    page.click("#allow")
-    page.wait_for_text("is connected")
-    page.open(f"{daemon.url}/ui/connections/acme/default")
+    agree(page, daemon)
     assert page.texts(".facts .tag") == ["connected"]
 
 
@@ -221,6 +214,11 @@ def connect_acme(page, program) -> None:
     """From the provider's page here to the provider, and back to the connection's page."""
     page.open(f"{program.url}/ui/apps/acme")
     page.click("main form button")
+    agree(page, program)
+
+
+def agree(page, program) -> None:
+    """Name the client, sign in at the provider, and go on to the connection's page."""
     page.wait_for("[name=client_id]")
     page.fill("[name=client_id]", oidc.PUBLIC.id)
     page.click("button[type=submit]")

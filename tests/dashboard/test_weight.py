@@ -84,8 +84,8 @@ HOSTS = [f"a{place:02}.{'h' * 60}.{'h' * 60}.{'h' * 60}.example" for place in ra
 LARGE = json.dumps({"schema_version": 1, "name": "ahrefs", "api_url": HOSTS, "api_key": {}, "description": "<w>" * 200})
 """A definition that takes the place of one by which much is connected; nearly as long as a page shows."""
 
-TYPED = " ".join(["p" * 62] * 64 + ["!"])
-"""As long as a field may be, and no list of patterns."""
+TYPED = '"' * 20_000
+"""Nearly as long as a form may be, and no list of patterns."""
 
 FORMS = (
     ("/ui/settings/providers", "/review", {"definition": LARGE}, 200),

@@ -4,7 +4,6 @@ from authsome.broker.claims import CLAIM_PATH
 from authsome.broker.identities import describe
 from authsome.daemon.api.call import Handler as CallHandler
 from authsome.daemon.dashboard import claims
-from authsome.daemon.dashboard import limits as fields
 from authsome.daemon.messages import Response
 from authsome.daemon.router import Endpoint
 from authsome.daemon.web import limits
@@ -35,7 +34,7 @@ class ClaimPages(Pages):
 
     def confirm(self, visitor: Visitor) -> Response:
         """POST …/confirm."""
-        given = {name: visitor.form.optional_text(name) or "" for name in (*fields.NAMES, "owner")}
+        given = limits.read(visitor.form, "owner")
         visitor.form.done()
         try:
             allowed = limits.of_form(given, visitor.now)

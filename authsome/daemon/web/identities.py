@@ -10,7 +10,7 @@ from authsome.daemon.messages import Response
 from authsome.daemon.router import Endpoint
 from authsome.daemon.web import limits
 from authsome.daemon.web.visits import Pages, Visitor, refused_status, said_of
-from authsome.errors import RequestInvalid
+from authsome.errors import AuthsomeError, LimitsChanged, RequestInvalid
 
 _MOST_PAGES = 10_000
 
@@ -57,7 +57,7 @@ class IdentityPages(Pages):
 
     def limit(self, visitor: Visitor) -> Response:
         """POST …/limits."""
-        given = {name: visitor.form.optional_text(name) or "" for name in fields.NAMES}
+        given = limits.read(visitor.form, fields.SEEN)
         visitor.form.done()
         handle = visitor.values["handle"]
         present = self._broker.identities.get(visitor.caller, handle).identity.limits
@@ -65,7 +65,12 @@ class IdentityPages(Pages):
             wanted = limits.of_form(given, visitor.now, present)
         except RequestInvalid as error:
             return self._page(visitor, given, error)
-        self._broker.identities.limit(visitor.caller, handle, wanted)
+        if given[fields.SEEN] != fields.mark(present):
+            return self._page(visitor, None, LimitsChanged())  # with the limits as they are now
+        try:
+            self._broker.identities.limit(visitor.caller, handle, wanted, seen=present)
+        except LimitsChanged as error:
+            return self._page(visitor, None, error)
         said = (
             f"the limits of {handle} are set" if not wanted.is_none else f"the identity {handle} is limited in nothing"
         )
@@ -79,7 +84,7 @@ class IdentityPages(Pages):
         return visitor.onward(identities.PATH, f"the identity {handle} is revoked")
 
     def _page(
-        self, visitor: Visitor, given: Mapping[str, str] | None = None, refused: RequestInvalid | None = None
+        self, visitor: Visitor, given: Mapping[str, str] | None = None, refused: AuthsomeError | None = None
     ) -> Response:
         listed = self._broker.identities.get(visitor.caller, visitor.values["handle"])
         view = identities.One(

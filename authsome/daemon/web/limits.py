@@ -3,10 +3,17 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
-from authsome.daemon.dashboard.limits import KEEP, PERIODS
+from authsome.daemon.dashboard.limits import KEEP, NAMES, PERIODS
+from authsome.daemon.fields import FORM_LIMIT, Fields
 from authsome.errors import RequestInvalid
 from authsome.models import limits
 from authsome.models.limits import Limits
+
+
+def read(form: Fields, *more: str) -> dict[str, str]:
+    """What was filled in, however long it is, and `more` fields of the same form."""
+    given = {name: form.optional_text(name, most=FORM_LIMIT) or "" for name in NAMES}
+    return given | {name: form.optional_text(name) or "" for name in more}
 
 
 def of_form(given: Mapping[str, str], now: datetime, present: Limits | None = None) -> Limits:
