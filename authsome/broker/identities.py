@@ -178,12 +178,14 @@ class Identities:
 
         Raises:
             LimitsChanged: they are others than those that were `seen`.
-            NotAllowed: the caller is limited itself.
+            NotAllowed: the caller is limited itself, or the identity revoked.
             NotFound: there is no such identity, or it is somebody else's.
         """
         caller.require_unlimited()
         with self.context.database.transaction() as tx:
             identity, owner = self._owned(tx, caller, name)
+            if identity.revoked_at is not None:
+                raise NotAllowed(f"{name} is revoked, for good", hint="make another: authsome identity create")
             if seen is not None and seen != identity.limits:
                 raise LimitsChanged
             identities.limit(tx, handle=name, limits=limits)

@@ -4,6 +4,7 @@ Rule: a private key is shown by one command alone, `create --print`, which keeps
 """
 
 import time
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from authsome import clock
@@ -162,6 +163,7 @@ def configure_limit(parser: Parser) -> None:
 def run_limit(args: Arguments, context: Context) -> int:
     """Put new limits in the place of those that an identity has."""
     context.refuse_inside_run("change what may act")
+    handle = args.text("handle")
     given = {name: args.optional(name) for name in ("connections", "methods", "for")}
     if args.flag("none") == any(value is not None for value in given.values()):
         raise UsageError("say what the limits are, or --none", hint="see `authsome identity limit --help`")
@@ -171,21 +173,33 @@ def run_limit(args: Arguments, context: Context) -> int:
             body[name] = [word for word in value.replace(",", " ").split() if word]
     if (end := given["for"]) is not None:
         body["expires_at"] = _end(end, clock.now()).isoformat(timespec="seconds")
-    answer = context.daemon.call("POST", f"/identities/{segments.named(args.text('handle'))}/limits", body)
+    own = _own(context)
+    answer = context.daemon.call("POST", f"/identities/{segments.named(handle)}/limits", body)
+    if body:
+        _warn(handle, body, own, context)
     if context.output.as_json:
         context.output.result(answer)
         return 0
     limited = limits.words(member(answer, "limits"))
-    context.output.line(
-        good=f"{args.text('handle')} is limited to {limited}" if limited else f"{args.text('handle')} has no limits"
-    )
+    verb = "may act" if limited.startswith("until") else "is limited to"
+    context.output.line(good=f"{handle} {verb} {limited}" if limited else f"{handle} has no limits")
     return 0
+
+
+def _warn(handle: str, body: JsonObject, own: Sequence[JsonObject], context: Context) -> None:
+    """Say what a new limit does beside limiting."""
+    before = next((member(each, "limits") for each in own if each.get("handle") == handle), {})
+    if lifted := limits.words({name: value for name, value in before.items() if name not in body}):
+        context.output.note(f"authsome: warning: no longer limited to {lifted}: name together all that is to hold")
+    if _acting(own) == {handle}:
+        context.output.note("authsome: warning: no other acts for you without limits: only the dashboard lifts these")
 
 
 def configure_revoke(parser: Parser) -> None:
     """The arguments of `identity revoke`."""
     parser.argument("handle", "the identity, as `authsome identity list` shows it")
     parser.flag("--yes", help="do not ask")
+    parser.flag("--last", help="also where no other acts for you without limits, which --yes alone refuses")
 
 
 def run_revoke(args: Arguments, context: Context) -> int:
@@ -193,8 +207,12 @@ def run_revoke(args: Arguments, context: Context) -> int:
     context.refuse_inside_run("change what may act")
     handle = args.text("handle")
     if not args.flag("yes"):
-        prompt.agree(
-            context.output, f"{handle} will never act again, and its runs end.{_last(handle, context)} Revoke it?"
+        known = _last(handle, context) if prompt.possible() and not context.output.as_json else ""
+        prompt.agree(context.output, f"{handle} will never act again, and its runs end.{known} Revoke it?")
+    elif not args.flag("last") and _is_last(handle, context):
+        raise NotAllowed(
+            f"{handle} is the last identity that acts for you without limits",
+            hint="then another is let in only by who signs in with a password: set one (authsome ui), or add --last",
         )
     answer = context.daemon.call("POST", f"/identities/{segments.named(handle)}/revoke", {})
     if context.output.as_json:
@@ -209,15 +227,25 @@ def run_revoke(args: Arguments, context: Context) -> int:
 
 def _last(handle: str, context: Context) -> str:
     """What else is to be known before the last identity is revoked that could make another one act."""
-    if context.output.as_json or not prompt.possible():  # nobody is there to be told
-        return ""
-    listed = objects(context.daemon.call("GET", "/identities"), "identities")
-    acting = {each.get("handle") for each in listed if each.get("status") == "active" and not _is_limited(each)}
-    if acting != {handle}:
+    if not _is_last(handle, context):
         return ""
     return (
         " No other acts for you without limits: unless you sign in to the dashboard by a password, nobody can any more."
     )
+
+
+def _is_last(handle: str, context: Context) -> bool:
+    """Whether no other identity of the caller's could make another one act."""
+    return _acting(_own(context)) == {handle}
+
+
+def _acting(own: Sequence[JsonObject]) -> set[object]:
+    """The handles of those that act without limits."""
+    return {each.get("handle") for each in own if each.get("status") == "active" and not _is_limited(each)}
+
+
+def _own(context: Context) -> Sequence[JsonObject]:
+    return objects(context.daemon.call("GET", "/identities"), "identities")
 
 
 def _is_limited(listed: JsonObject) -> bool:

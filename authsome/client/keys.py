@@ -36,10 +36,12 @@ class ActiveIdentity(NamedTuple):
 
 
 def active(settings: Settings) -> ActiveIdentity | None:
-    """The identity to act as: from the environment, else the one that config.json names; None when there is none yet.
+    """The identity to act as: from the environment, else the one that config.json names, else the only one here.
+
+    None when there is none yet.
 
     Raises:
-        UsageError: the environment or config.json names an identity that cannot be used.
+        UsageError: the environment or config.json names an identity that cannot be used, or there are several here.
         UnsafeFile: the key file or its directory is not private.
     """
     if settings.identity_key is not None:
@@ -48,7 +50,7 @@ def active(settings: Settings) -> ActiveIdentity | None:
                 "AUTHSOME_IDENTITY_KEY is set, but not whose key it is", hint="set AUTHSOME_IDENTITY to its handle"
             )
         return ActiveIdentity(handle=_checked(settings.identity), key=from_seed(settings.identity_key), path=None)
-    chosen = settings.identity or read_config(settings.home).get("identity")
+    chosen = settings.identity or read_config(settings.home).get("identity") or _only(settings.home)
     if chosen is None:
         return None
     if not isinstance(chosen, str):
@@ -93,6 +95,17 @@ def here(home: Home) -> list[str]:
         return []
     found = (name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX))
     return sorted(name for name in found if handles.is_handle(name))
+
+
+def _only(home: Home) -> str | None:
+    """The handle of the only key in a home whose config.json names none, for instance as somebody wrote it anew."""
+    found = here(home)
+    if len(found) > 1:
+        raise UsageError(
+            f"{home.config} does not say which identity acts: {', '.join(found)}",
+            hint="choose one: authsome identity use HANDLE",
+        )
+    return found[0] if found else None
 
 
 def draw(handle: str | None) -> ActiveIdentity:

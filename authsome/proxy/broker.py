@@ -220,7 +220,10 @@ def _answer(response: HttpResponse) -> dict[str, object]:
         return data
     problem = _problem(data)
     if isinstance(problem, AuthenticationFailed):  # to the child a 401 would mean that the API refused it
-        raise NotAllowed("the daemon no longer knows this run", hint="start a new one with `authsome run`") from problem
+        raise NotAllowed(
+            "this run is over, or its identity may no longer act",
+            hint="see `authsome whoami`, then start a new one with `authsome run`",
+        ) from problem
     raise problem
 
 

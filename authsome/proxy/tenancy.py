@@ -180,7 +180,8 @@ class Tenancy:
             raise _tie(message, self._first, target, hint="start a new one; `authsome run --explain URL` says more")
         provider = before.provider
         raise CredentialUnavailable(
-            f"{provider} is no longer connected", hint=f"log in again: authsome login {provider}"
+            f"{provider} is no longer connected, or this identity may no longer use it",
+            hint=f"log in again: authsome login {provider}; its limits: authsome whoami",
         )
 
     def claimant(self, target: Target, path: str) -> str | None:

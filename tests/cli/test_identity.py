@@ -148,7 +148,12 @@ def test_limits_are_set_and_shown(daemon: Program):
     assert (limited["connections"], limited["methods"]) == (["github", "*/ci"], ["GET", "HEAD"])
     refused = daemon("identity", "limit", "ci", "--none", env=env)
     assert (refused.returncode, "is limited" in refused.stderr) == (4, True)
-    assert daemon("identity", "limit", "ci", "--none").stdout == "ci has no limits\n"
+    lifting = daemon("identity", "limit", "ci", "--for", "1d")
+    assert lifting.stdout.startswith("ci may act until ")
+    assert "warning: no longer limited to github, */ci; GET, HEAD: name together" in lifting.stderr
+    assert daemon("identity", "limit", "ci", "--for", "2d").stderr == ""
+    lifted = daemon("identity", "limit", "ci", "--none")
+    assert (lifted.stdout, lifted.stderr) == ("ci has no limits\n", "")
     assert daemon.json("whoami", env=env)["limits"] == {"connections": None, "methods": None, "expires_at": None}
 
 
@@ -160,6 +165,8 @@ def test_a_revoked_identity_is_done(daemon: Program):
     assert daemon("whoami", env=env).returncode == 0
     assert daemon("identity", "revoke", "ci", "--yes").stdout == "revoked ci\n"
     assert daemon("whoami", env=env).returncode == 10
+    late = daemon("identity", "limit", "ci", "--none")
+    assert (late.returncode, "ci is revoked, for good" in late.stderr) == (4, True)
     assert {each: row["status"] for each, row in handles(daemon).items()} == {mine: "active", "ci": "revoked"}
     with daemon.on_terminal("identity", "revoke", mine) as terminal:
         terminal.expect("will never act again, and its runs end. No other acts for you without limits")
@@ -179,6 +186,21 @@ def test_the_last_identity_is_not_revoked_by_mistake(daemon: Program):
             terminal.expect(said)
             terminal.send_line("n")
             assert terminal.wait() == 11
+    for words in (["--yes"], ["--yes", "--json"]):
+        refused = daemon("identity", "revoke", mine, *words)
+        assert refused.returncode == 4, refused
+        assert f"{mine} is the last identity that acts for you without limits" in refused.stdout + refused.stderr
+        assert "add --last" in refused.stdout + refused.stderr
+    said = daemon("identity", "limit", mine, "--for", "1d").stderr
+    assert "no other acts for you without limits: only the dashboard lifts these" in said
+
+
+def test_the_last_identity_is_revoked_by_a_word_of_its_own(daemon: Program):
+    mine = daemon.json("whoami")["identity"]["handle"]
+    assert daemon("identity", "revoke", mine, "--yes").returncode == 4
+    assert daemon("whoami").returncode == 0
+    assert daemon("identity", "revoke", mine, "--yes", "--last").stdout == f"revoked {mine}\n"
+    assert daemon("whoami").returncode == 10
 
 
 def test_a_runs_child_changes_nothing(daemon: Program):

@@ -24,6 +24,23 @@ def test_what_was_made_is_found_again(settings: Settings):
     assert read_config(settings.home)["identity"] == made.handle
 
 
+def test_the_only_key_acts_where_no_settings_say_otherwise(settings: Settings):
+    """Whoever writes config.json anew goes on as who he was; among several nobody is chosen for him."""
+    made = keys.create(settings)
+    write_config(settings.home, {"users": ["www-data"]})
+    found = keys.active(settings)
+    assert found is not None
+    assert (found.handle, found.key.did) == (made.handle, made.key.did)
+    keys.create(settings, "second", use=False)
+    with pytest.raises(UsageError, match=f"which identity acts: {made.handle}, second") as refused:
+        keys.active(settings)
+    assert refused.value.hint == "choose one: authsome identity use HANDLE"
+    keys.choose(settings.home, "second")
+    chosen = keys.active(settings)
+    assert chosen is not None
+    assert chosen.handle == "second"
+
+
 def test_files_are_private_whatever_the_umask(settings: Settings):
     # SEC-26, SEC-118
     before = os.umask(0)

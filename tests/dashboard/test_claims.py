@@ -15,7 +15,7 @@ def test_claiming_in_a_browser(daemon, agent, page, open_dashboard, presentable)
     page.click('form[action$="/confirm"] button')
     page.wait_for("#problem")
     assert page.value("[name=connections]") == "git hub!!"
-    page.fill("[name=connections]", "github open*")
+    page.fill("[name=connections]", "github, open*")
     page.fill("[name=methods]", "get, head")
     page.click('form[action$="/confirm"] button')
     page.wait_for_text("may act for you from now on")

@@ -175,9 +175,11 @@ def test_a_route_that_is_gone_is_no_reason_to_send_a_placeholder():
     run = tenancy(Daemon(), first=RouteTable(routes=(route(),)))
     assert run.route(API, "/") is not None  # the daemon decides when it is asked for the credential
     run.table()
-    with pytest.raises(CredentialUnavailable, match="p is no longer connected") as told:
+    with pytest.raises(
+        CredentialUnavailable, match="p is no longer connected, or this identity may no longer use it"
+    ) as told:
         run.route(API, "/")
-    assert told.value.hint == "log in again: authsome login p"
+    assert told.value.hint == "log in again: authsome login p; its limits: authsome whoami"
     assert run.claimant(API, "/") == "p"
 
 

@@ -30,7 +30,7 @@ def of_form(given: Mapping[str, str], now: datetime, present: Limits | None = No
     else:
         raise RequestInvalid("there is no such period")
     return limits.parse(
-        connections=given["connections"].split() or None,
+        connections=given["connections"].replace(",", " ").split() or None,
         methods=given["methods"].replace(",", " ").split() or None,
         expires_at=end,
     )
