@@ -5,10 +5,16 @@ status, and a default hint; its docstring is the user's text when none is given.
 problem details; the client rebuilds the class from `code`.
 """
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     from datetime import timedelta  # 4 ms that most commands have no use for
+
+
+def reason_of(error: OSError) -> str:
+    """What the system says of an error, to stand in the middle of a sentence."""
+    return (error.strerror or str(error)).lower()
 
 
 class AuthsomeError(Exception):
@@ -354,9 +360,16 @@ class TooManyAttempts(AuthenticationFailed):
     def __init__(
         self, message: str | None = None, *, hint: str | None = None, retry_after: "timedelta | None" = None
     ) -> None:
-        super().__init__(message, hint=hint, reason="tried too often")
         self.retry_after = retry_after
         """How long to wait."""
+        if hint is None and retry_after is not None:
+            hint = f"wait {self.seconds} s, then try again"
+        super().__init__(message, hint=hint, reason="tried too often")
+
+    @property
+    def seconds(self) -> int:
+        """How long to wait, in whole seconds, at least one."""
+        return 1 if self.retry_after is None else max(1, math.ceil(self.retry_after.total_seconds()))
 
 
 class IdentityUnclaimed(AuthenticationFailed):

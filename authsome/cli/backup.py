@@ -67,19 +67,20 @@ def run_restore(args: Arguments, context: Context) -> int:
     context.refuse_inside_run("restore a backup")
     if not supervisor.may_start(context.settings):
         raise UsageError("AUTHSOME_DAEMON_URL names a daemon elsewhere", hint="restore its home there, or unset it")
-    key_file = args.optional("identity")
+    from authsome.daemon import restoring  # noqa: PLC0415  # the server tower, for this alone
+
+    path, key_file, force = Path(args.text("file")).absolute(), args.optional("identity"), args.flag("force")
+    restoring.check_place(context.settings, path, force=force)
     given = None
     if key_file is None:
         given = passphrase.given(context.output, from_stdin=args.flag("stdin"), is_new=False, what=_WHAT)
     context.output.progress("reading the backup …")
-    from authsome.daemon.restoring import restore  # noqa: PLC0415  # the server tower, for this alone
-
-    restored = restore(
+    restored = restoring.restore(
         context.settings,
-        Path(args.text("file")).absolute(),
+        path,
         identity_file=None if key_file is None else Path(key_file).absolute(),
         passphrase=given,
-        force=args.flag("force"),
+        force=force,
     )
     manifest, aside = restored.manifest, restored.set_aside
     powerful = [name for name in _POWERFUL if name in read_config(context.settings.home)]

@@ -199,6 +199,15 @@ class Decryptor(io.RawIOBase):
         return plain
 
 
+def check_header(read: Callable[[int], bytes]) -> None:
+    """See whether this is a file of age, before anybody is asked for what opens it.
+
+    Raises:
+        RequestInvalid: it is none.
+    """
+    _read_header(read)
+
+
 def _for_recipient(file_key: bytes, key: bytes) -> bytes:
     ephemeral = X25519PrivateKey.generate()
     share = ephemeral.public_key().public_bytes_raw()

@@ -19,7 +19,7 @@ from datetime import timedelta
 from typing import Final
 
 from authsome.clock import Clock, Steady
-from authsome.errors import AuthsomeError
+from authsome.errors import AuthsomeError, reason_of
 from authsome.home import SECRET_VARIABLES, Home, read_config
 from authsome.models.notice import Notice, commands
 
@@ -90,7 +90,7 @@ class Notifier:
         except AuthsomeError as error:
             _log.warning("%s is not told: %s", _of(notice), error.message)
         except OSError as error:
-            _log.warning("%s is not told: %s", _of(notice), error.strerror)
+            _log.warning("%s is not told: %s", _of(notice), reason_of(error))
         finally:
             self._end()
 
@@ -118,7 +118,7 @@ class Notifier:
     def _details(self, notice: Notice) -> bytes:
         details = {
             "event": notice.occasion,
-            "at": self._clock().isoformat(timespec="seconds"),
+            "at": self._clock().isoformat(timespec="seconds").replace("+00:00", "Z"),
             "provider": notice.provider,
             "connection": notice.connection,
             "message": notice.message,

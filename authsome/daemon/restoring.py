@@ -10,6 +10,11 @@ from authsome.vault import backup
 from authsome.vault.backup import Restored, Unlock
 
 
+def check_place(settings: Settings, path: Path, *, force: bool) -> None:
+    """See `backup.check_place`."""
+    backup.check_place(settings, path, force=force)
+
+
 def restore(
     settings: Settings, path: Path, *, identity_file: Path | None, passphrase: Secret[str] | None, force: bool
 ) -> Restored:

@@ -28,7 +28,7 @@ from typing import Final, cast
 
 from authsome.clock import Clock
 from authsome.crypto import age
-from authsome.errors import NotAllowed, RequestInvalid, StorageFailed, VaultDamaged
+from authsome.errors import NotAllowed, RequestInvalid, StorageFailed, VaultDamaged, reason_of
 from authsome.home import (
     Home,
     Settings,
@@ -150,7 +150,7 @@ def write(  # noqa: PLR0913  # what a backup is of
             raise
         sync_directory(path.parent)
     except OSError as error:
-        raise StorageFailed(f"{path} could not be written: {error.strerror}") from error
+        raise StorageFailed(f"{path} could not be written: {reason_of(error)}") from error
     return manifest
 
 
@@ -179,7 +179,7 @@ def _fill(  # noqa: PLR0913  # as above
         files |= _directory(home.providers, "providers", ".json", read_own)  # as the catalogue reads them
         identities = _directory(home.identities, "identities", ".key", read_private) if with_identities else {}
         manifest = Manifest(
-            created_at=now.isoformat(timespec="seconds"),
+            created_at=now.isoformat(timespec="seconds").replace("+00:00", "Z"),
             version=version,
             master_key=record.source,
             has_key=key is not None,
@@ -212,6 +212,23 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes, now: datetime) -> Non
     archive.addfile(_entry(name, len(data), now), io.BytesIO(data))
 
 
+def check_place(settings: Settings, path: Path, *, force: bool) -> None:
+    """Look for what `restore` would refuse whatever opens the file, before anybody is asked for a passphrase.
+
+    Raises:
+        NotAllowed: there is a vault.
+        RequestInvalid: the file cannot be read, or is none of age.
+        DaemonUnavailable: a daemon holds the home.
+    """
+    with HomeLock.acquire(settings.home):
+        _check_vault(settings.home, force=force)
+    try:
+        with path.open("rb") as file:
+            age.check_header(file.read)
+    except OSError as error:
+        raise _unreadable(error, path) from error
+
+
 def restore(  # noqa: PLR0913  # what a restore needs
     settings: Settings, path: Path, unlock: Unlock, *, clock: Clock, now: datetime, force: bool
 ) -> Restored:
@@ -234,11 +251,7 @@ def restore(  # noqa: PLR0913  # what a restore needs
     """
     home = settings.home
     with HomeLock.acquire(home):
-        had_vault = home.database.exists()
-        if had_vault and not force:
-            raise NotAllowed(
-                f"there is a vault in {home.root}", hint="--force sets it aside, and puts the backup there"
-            )
+        had_vault = _check_vault(home, force=force)
         draft = Home(home.root.with_name(f".{home.root.name}.restoring"))
         shutil.rmtree(draft.root, ignore_errors=True)  # of one that was killed
         try:
@@ -248,9 +261,21 @@ def restore(  # noqa: PLR0913  # what a restore needs
             _look_through(settings._replace(home=draft), manifest, clock)
             return Restored(manifest=manifest, set_aside=_exchange(home, draft, had_vault=had_vault, now=now))
         except OSError as error:
-            raise StorageFailed(f"the backup could not be laid out: {error.strerror}") from error
+            raise StorageFailed(f"the backup could not be laid out: {reason_of(error)}") from error
         finally:
             shutil.rmtree(draft.root, ignore_errors=True)
+
+
+def _check_vault(home: Home, *, force: bool) -> bool:
+    """Whether there is a vault."""
+    had_vault = home.database.exists()
+    if had_vault and not force:
+        raise NotAllowed(f"there is a vault in {home.root}", hint="--force sets it aside, and puts the backup there")
+    return had_vault
+
+
+def _unreadable(error: OSError, path: Path) -> RequestInvalid:
+    return RequestInvalid(f"{error.filename or path} cannot be read: {reason_of(error)}")
 
 
 def _lay_out(draft: Home, path: Path, unlock: Unlock) -> Manifest:
@@ -270,7 +295,7 @@ def _lay_out(draft: Home, path: Path, unlock: Unlock) -> Manifest:
     except UnicodeDecodeError as error:
         raise RequestInvalid("the identity file is not text") from error
     except OSError as error:
-        raise RequestInvalid(f"{error.filename or path} cannot be read: {error.strerror}") from error
+        raise _unreadable(error, path) from error
     if not {_MANIFEST, _DATABASE} <= names:
         raise RequestInvalid("the file holds no backup of authsome")
     manifest = _from_json((draft.root / _MANIFEST).read_bytes())

@@ -138,6 +138,27 @@ def test_what_a_backup_would_run_is_said(connected, pair):
         assert json.loads(told.stdout)["settings"] == list(powers)
 
 
+def test_nobody_is_asked_for_what_will_not_serve(connected):
+    """A file that is not there or is no backup, and a vault in the way: said before a passphrase is asked for."""
+    there = elsewhere(connected)
+    missing, other, kept = (connected.directory / name for name in ("missing.age", "other.age", "kept.age"))
+    other.write_text("something else\n")
+    assert connected("admin", "backup", str(kept), "--stdin", input=PASSPHRASE).returncode == 0
+    for file, env, status, words in (
+        (missing, there, 2, f"{missing} cannot be read: no such file or directory"),
+        (connected.directory, there, 2, "cannot be read: is a directory"),
+        (other, there, 2, "this is not a file of age"),
+        (kept, None, 9, "is in use by process"),
+    ):
+        done = connected("admin", "restore", str(file), env=env)
+        assert (done.returncode, words in done.stderr) == (status, True), done.stderr
+    assert connected("daemon", "stop").returncode == 0
+    done = connected("admin", "restore", str(kept))
+    assert (done.returncode, "there is a vault in" in done.stderr) == (4, True), done.stderr
+    asked = connected("admin", "restore", str(kept), env=there)
+    assert "nobody can be asked for the passphrase" in asked.stderr
+
+
 def test_without_the_identities_nobody_acts_from_there(connected):
     file = connected.directory / "backup.age"
     assert connected("admin", "backup", str(file), "--stdin", "--server-only", input=PASSPHRASE).returncode == 0

@@ -1,6 +1,7 @@
 """`log`: pages, checks online and of an export, and what is sent to a collector."""
 
 import json
+import re
 import sqlite3
 import stat
 import time
@@ -33,6 +34,12 @@ def bend(program: Program, *statements: str) -> None:
         for statement in statements:
             store.execute(statement)
         store.commit()
+
+
+def test_moments_are_in_one_form(logged: Program):
+    """As everywhere: in UTC, and that by a Z."""
+    (entry,) = logged.json("log", "-n", "1")["events"]  # type: ignore[misc]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", entry["at"])
 
 
 def test_a_log_is_whole_and_says_who_signs_it(logged: Program):

@@ -97,7 +97,7 @@ def test_the_command_is_told_everything_but_secrets(place, notifier, script, tmp
     first, *rest = told.read_text().splitlines()
     assert json.loads(first) == {
         "event": "login_needed",
-        "at": "2026-06-01T12:00:00+00:00",
+        "at": "2026-06-01T12:00:00Z",
         "provider": "acme",
         "connection": "work",
         "message": notice().message,
@@ -180,7 +180,7 @@ def test_few_commands_run_at_a_time(place, notifier, tmp_path, caplog):
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"notify": {"error": ["/no/such program"]}}, "No such file or directory"),
+        ({"notify": {"error": ["/no/such program"]}}, "no such file or directory"),
         ({"notify": {"error": ["false"]}}, "status 1"),
         ({"notify": {"error": ["cat", "-"]}}, None),
         ({"notify": {"error": ["true"]}}, None),  # does not read what it is told

@@ -391,4 +391,5 @@ def event(recorded: Recorded) -> JsonObject:
         "hash": recorded.hash.hex() if recorded.hash is not None else None,
     }
     said = {name: value for name, value in members.items() if value is not None}
-    return {"id": recorded.id, "at": entry.at.isoformat(timespec="milliseconds"), "event": entry.event, **said}
+    at = entry.at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {"id": recorded.id, "at": at, "event": entry.event, **said}
