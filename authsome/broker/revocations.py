@@ -92,8 +92,11 @@ class Revocations:
 
     def _revoke(self, caller: Caller, provider: Provider, claim: Claim) -> None:
         context, connection = self._context, claim.lease.connection
-        if connection.is_honeytoken:  # the provider does not know it
-            raise _unsupported(provider, connection)
+        if connection.is_honeytoken:
+            raise RevocationUnsupported(
+                f"{connection.name} of {provider.name} is a honeytoken: the provider does not know it",
+                hint=f"forget it: authsome logout {provider.name}{_suffix(connection)}",
+            )
         known = discovery.remembered(context, connection, provider.oauth) if provider.oauth else None
         oauth = known.resolved(connection.variables) if known else None
         if connection.kind is not Kind.OAUTH2 or oauth is None or oauth.revocation_url is None:
@@ -155,8 +158,12 @@ class Revocations:
 def _unsupported(provider: Provider, connection: Connection) -> RevocationUnsupported:
     what = "key" if connection.kind is Kind.API_KEY else "login"
     place = f" at {provider.docs_url}" if provider.docs_url else " there"
-    suffix = "" if connection.is_default else f" --connection {connection.name}"
     return RevocationUnsupported(
         f"{provider.name} offers no way to revoke the {what} {connection.name} from here",
-        hint=f"end it{place}, then forget it here: authsome logout {provider.name}{suffix}",
+        hint=f"end it{place}, then forget it here: authsome logout {provider.name}{_suffix(connection)}",
     )
+
+
+def _suffix(connection: Connection) -> str:
+    """What names a connection on the command line, where it has to be named."""
+    return "" if connection.is_default else f" --connection {connection.name}"

@@ -18,7 +18,7 @@ from authsome import archive, clock
 from authsome.cli.context import Context
 from authsome.cli.grades import Grade, Row
 from authsome.client import keys, supervisor, wire
-from authsome.errors import AuthsomeError, DaemonUnavailable, NotAllowed
+from authsome.errors import AuthsomeError, DaemonUnavailable, NotAllowed, reason_of
 from authsome.home import quoted, read_config, read_private
 from authsome.models.notice import commands
 from authsome.models.retention import retention
@@ -48,7 +48,7 @@ def examine(context: Context, *, fix: bool) -> int:
         except AuthsomeError as error:
             findings.append(Finding(check=name, grade=Grade.FAIL, message=error.message, hint=error.hint))
         except OSError as error:
-            reason = f"{error.filename or ''}: {(error.strerror or str(error)).lower()}".lstrip(": ")
+            reason = f"{error.filename or ''}: {reason_of(error)}".lstrip(": ")
             findings.append(Finding(check=name, grade=Grade.FAIL, message=reason, hint="look at its owner and mode"))
     healthy = all(finding.grade is not Grade.FAIL for finding in findings)
     if context.output.as_json:
@@ -209,7 +209,8 @@ def _clock(context: Context, _fix: bool) -> Iterator[Row]:  # noqa: FBT001
     if not _reachable(context):
         yield Grade.OK, f"it says {now:%Y-%m-%d %H:%M:%S} UTC", None
         return
-    date = wire.request(context.daemon.url, "GET", "/health", timeout=5).header("Date")
+    roots = context.settings.ca_bundle
+    date = wire.request(context.daemon.url, "GET", "/health", timeout=5, ca_bundle=roots).header("Date")
     import email.utils  # noqa: PLC0415
 
     theirs = email.utils.parsedate_to_datetime(date) if date else now

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from authsome.errors import DaemonUnavailable
+from authsome.errors import DaemonUnavailable, reason_of
 from authsome.message import Headers, HttpResponse
 
 if TYPE_CHECKING:
@@ -270,12 +270,18 @@ class Channel:
 
 
 def request(  # noqa: PLR0913  # a request has that many parts
-    url: str, method: str, target: str, *, headers: Headers = (), body: bytes = b"", timeout: float = 30.0
+    url: str,
+    method: str,
+    target: str,
+    *,
+    headers: Headers = (),
+    timeout: float = 30.0,
+    ca_bundle: Path | None = None,
 ) -> HttpResponse:
-    """One request on a connection of its own; arguments and errors as `Channel.request`."""
-    channel = Channel(url)
+    """One request on a connection of its own; arguments and errors as `Channel` and its `request`."""
+    channel = Channel(url, ca_bundle=ca_bundle)
     try:
-        return channel.request(method, target, headers=(*headers, ("Connection", "close")), body=body, timeout=timeout)
+        return channel.request(method, target, headers=(*headers, ("Connection", "close")), timeout=timeout)
     finally:
         channel.close()
 
@@ -362,7 +368,7 @@ def _secured(plain: "socket.socket", host: str, ca_bundle: Path | None) -> "sock
 
 
 def _unreachable(url: str, error: OSError) -> DaemonUnavailable:
-    reason, hint = (error.strerror or str(error)).lower(), None
+    reason, hint = reason_of(error), None
     if untrusted := getattr(error, "verify_message", ""):  # of ssl.SSLCertVerificationError
         reason = f"its certificate is not trusted: {untrusted.rstrip('.').lower()}"
         hint = "if a company's own authority has signed it, name its root in AUTHSOME_CA_BUNDLE"

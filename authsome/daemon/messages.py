@@ -5,7 +5,6 @@ nothing that tells Python, a version, a path or a secret.
 """
 
 import json
-import math
 import re
 import socket
 from collections.abc import Callable, Mapping
@@ -224,8 +223,7 @@ def problem(error: AuthsomeError, *, status: int | None = None, headers: Headers
 
 def retry_after(error: TooManyAttempts) -> tuple[str, str]:
     """The header that says how long to wait (RFC 9110 §10.2.3)."""
-    seconds = 1 if error.retry_after is None else max(1, math.ceil(error.retry_after.total_seconds()))
-    return "Retry-After", str(seconds)
+    return "Retry-After", str(error.seconds)
 
 
 def _headers_of(error: AuthsomeError, status: int) -> Headers:

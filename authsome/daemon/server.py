@@ -33,7 +33,15 @@ from authsome.daemon.messages import Request, Response, Taker
 from authsome.daemon.peers import Peers
 from authsome.daemon.readiness import MOST, Readiness
 from authsome.daemon.workers import Workers
-from authsome.errors import AuthsomeError, DaemonBusy, DaemonUnavailable, NotAllowed, RequestInvalid, RequestTooLarge
+from authsome.errors import (
+    AuthsomeError,
+    DaemonBusy,
+    DaemonUnavailable,
+    NotAllowed,
+    RequestInvalid,
+    RequestTooLarge,
+    reason_of,
+)
 
 Handle = Callable[[Request], Response]
 
@@ -364,10 +372,21 @@ class Server(ThreadingMixIn, TCPServer):
         try:
             theirs, ours = connection.getpeername()[0], connection.getsockname()[0]
         except OSError:
-            return _turned_away()  # gone already
+            return self._turned_away()  # gone already
         if not self.forwarding.admits(theirs, ours):
             return NotAllowed("this daemon is reached by its public URL", hint="set AUTHSOME_DAEMON_URL to it")
-        return _turned_away() if self._peers is not None and not self._peers.admits(connection) else None
+        return self._turned_away() if self._peers is not None and not self._peers.admits(connection) else None
+
+    def _turned_away(self) -> NotAllowed:
+        if self.is_secure:  # asked by the proxy that ends TLS, most likely, for somebody who knows nothing of it
+            return NotAllowed(
+                "this daemon does not serve that user of its machine who asked, such as its proxy's",
+                hint='its admin lets in whom the proxy runs as: "users" in config.json there, and daemon restart',
+            )
+        return NotAllowed(
+            "this daemon serves another user of this machine",
+            hint="use a daemon of your own: AUTHSOME_PORT; its owner can let you in with users in config.json",
+        )
 
     def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
         """Close a connection and give its place free."""
@@ -732,7 +751,7 @@ def _cannot_listen(host: str, port: int, error: OSError) -> DaemonUnavailable:
             f"port {port} on {host} is taken by another program", hint="stop it, or set AUTHSOME_PORT to another port"
         )
     return DaemonUnavailable(
-        f"cannot listen on {host} port {port}: {error.strerror}", hint="check AUTHSOME_HOST and AUTHSOME_PORT"
+        f"cannot listen on {host} port {port}: {reason_of(error)}", hint="check AUTHSOME_HOST and AUTHSOME_PORT"
     )
 
 
@@ -746,13 +765,6 @@ def _own_address(connection: socket.socket) -> str:
         return str(connection.getsockname()[0])
     except OSError:
         return ""
-
-
-def _turned_away() -> NotAllowed:
-    return NotAllowed(
-        "this daemon serves another user of this machine",
-        hint="use a daemon of your own: AUTHSOME_PORT; its owner can let you in with users in config.json",
-    )
 
 
 def _not_ready(_: Request) -> Response:

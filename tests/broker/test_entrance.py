@@ -280,6 +280,7 @@ def test_guessing_gets_slow(house):
     with pytest.raises(TooManyAttempts) as refused:
         sign_in(house)
     assert timedelta(0) < refused.value.retry_after <= timedelta(seconds=1)
+    assert refused.value.hint == "wait 1 s, then try again"
     house.clock.advance(timedelta(seconds=1))
     assert outcome(house, WRONG) == "no"
     house.clock.advance(timedelta(seconds=1))

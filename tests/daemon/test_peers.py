@@ -1,5 +1,6 @@
 """Other users of this machine: told no before anything that they send is looked at."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -72,6 +73,18 @@ def test_a_user_who_is_named_may_connect(program):
     assert curl(f"{program.url}/health")[0] == 200
     status, problem = curl(f"{program.url}/whoami")
     assert (status, problem["code"]) == (401, "authentication_failed")
+
+
+def test_a_proxy_that_is_not_let_in_is_told_who_can_do_it(program):
+    """What somebody on another machine is told is not that he should have a daemon of his own there."""
+    shared = dataclasses.replace(
+        program, variables={**program.variables, "AUTHSOME_SERVER_BASE_URL": "https://vault.example.test"}
+    )
+    assert shared("daemon", "start").returncode == 0
+    status, problem = curl(f"{program.url}/health")
+    assert (status, problem["code"]) == (403, "not_allowed")
+    assert "its proxy's" in problem["detail"]
+    assert '"users" in config.json there' in problem["hint"]
 
 
 @pytest.mark.parametrize("users", ["nobody", {"nobody": 1}, [1.5], [True], ["nobody-of-that-name"], [-1]])

@@ -105,7 +105,8 @@ def test_a_decoy_replaces_nothing_and_is_forgotten_like_any_other(program):
     assert program("honeytoken", "keyed", "--connection", "backup").returncode == 0
     done = program("revoke", "keyed", "--connection", "backup")
     assert done.returncode == 5
-    assert "logout" in done.stderr
+    assert "is a honeytoken: the provider does not know it" in done.stderr
+    assert "forget it: authsome logout keyed --connection backup" in done.stderr
     forgotten = program("logout", "keyed", "--connection", "backup")
     assert forgotten.returncode == 0
     assert "lives on" not in forgotten.stderr  # of a decoy there is nothing to be deleted at the provider

@@ -114,6 +114,9 @@ def test_a_client_on_another_machine(shared: Shared):
     assert shared.credential() == f"Bearer {KEY}"
     assert "keyed" in shared.host("list", "--connected").stdout
     assert "resolve" in shared.client("log").stdout
+    checks = shared.client("doctor", "--json").stdout
+    clock = next(each for each in json.loads(checks)["checks"] if each["check"] == "clock")
+    assert clock["result"] == "ok", clock
     assert not (shared.client.home / "server" / "store.db").exists()
     assert not (shared.client.home / "server" / "daemon.json").exists()
     for words in (["daemon", "start"], ["daemon", "restart"]):
