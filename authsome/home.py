@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from authsome.errors import StorageFailed, UnsafeFile, UsageError
+from authsome.errors import StorageFailed, UnsafeFile, UsageError, reason_of
 from authsome.secret import Secret
 
 DEFAULT_HOST: Final = "127.0.0.1"
@@ -241,7 +241,7 @@ def make_private_directory(path: Path) -> None:
     except OSError as error:
         if os.path.lexists(path):  # which, unlike Path.exists, answers for a name that is too long
             raise UnsafeFile(f"{path} is not a directory of ours", hint="remove it, or set AUTHSOME_HOME") from error
-        raise StorageFailed(f"{path} cannot be made: {error.strerror}") from error
+        raise StorageFailed(f"{path} cannot be made: {reason_of(error)}") from error
     try:
         status = os.fstat(descriptor)
         if status.st_uid != os.geteuid():
@@ -391,7 +391,7 @@ def replacing_private(path: Path, data: bytes) -> Iterator[None]:
             raise
         sync_directory(path.parent)
     except OSError as error:
-        raise StorageFailed(f"{path} could not be written: {error.strerror}") from error
+        raise StorageFailed(f"{path} could not be written: {reason_of(error)}") from error
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from authsome.errors import ProviderInvalid, ProviderNotFound
+from authsome.errors import ProviderInvalid, ProviderNotFound, reason_of
 from authsome.home import authorship_problem
 from authsome.message import clean_line, json_object
 from authsome.models import provider as definition
@@ -390,7 +390,7 @@ def _read_file(path: Path) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        what = "is a symbolic link" if path.is_symlink() else f"cannot be read: {error.strerror}"
+        what = "is a symbolic link" if path.is_symlink() else f"cannot be read: {reason_of(error)}"
         raise ProviderInvalid(f"{shown}: {what}", hint=f"put a file of your own there: {place}") from error
     try:
         if problem := authorship_problem(os.fstat(descriptor)):  # others may read it: it holds no secret

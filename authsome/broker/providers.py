@@ -21,6 +21,7 @@ from authsome.errors import (
     ProviderExists,
     StorageFailed,
     VaultDamaged,
+    reason_of,
 )
 from authsome.home import Home, make_private_directory, replacing_private, sync_directory
 from authsome.models.audit import Event
@@ -264,4 +265,4 @@ def _unlink(entry: Entry) -> None:
         entry.path.unlink(missing_ok=True)
         sync_directory(entry.path.parent)
     except OSError as error:
-        raise StorageFailed(f"{entry.path} could not be removed: {error.strerror}") from error
+        raise StorageFailed(f"{entry.path} could not be removed: {reason_of(error)}") from error

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from authsome.broker.context import Context
-from authsome.errors import StorageFailed
+from authsome.errors import StorageFailed, reason_of
 from authsome.home import Home
 from authsome.models.audit import Entry, Event
 from authsome.models.run import Run
@@ -115,7 +115,7 @@ class Spools:
             names = []
         except OSError as error:
             raise StorageFailed(
-                f"{self._directory} cannot be read: {error.strerror}", hint="look what it is, then: authsome doctor"
+                f"{self._directory} cannot be read: {reason_of(error)}", hint="look what it is, then: authsome doctor"
             ) from error
         for name in names:
             if match := _NAME.fullmatch(name):
@@ -163,7 +163,7 @@ class Spools:
                 _log.warning("%s cannot be read: %s", path, error)
                 return place, True
             place = replace(place, segment=number + 1, position=0, is_open=False)
-            doubt = f"in the place of what its proxy writes is something that cannot be read: {error.strerror}"
+            doubt = f"in the place of what its proxy writes is something that cannot be read: {reason_of(error)}"
             self._commit(owner, [], [doubt], place)
             _remove(path)
             return place, False

@@ -12,7 +12,7 @@ from authsome import clock
 from authsome.cli import times
 from authsome.cli.arguments import Arguments, Parser
 from authsome.cli.context import Context
-from authsome.errors import StorageFailed, UsageError
+from authsome.errors import StorageFailed, UsageError, reason_of
 from authsome.models import log_export
 
 _PAGE = 1000  # entries of one request
@@ -131,7 +131,7 @@ def _opened(file: str | None, context: Context) -> Iterator[Callable[[str], obje
                 target.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise StorageFailed(f"{file} could not be written: {(error.strerror or str(error)).lower()}") from error
+        raise StorageFailed(f"{file} could not be written: {reason_of(error)}") from error
 
 
 def _tell(context: Context, begun: Begun, count: int, place: str) -> None:

@@ -9,7 +9,7 @@ from authsome.cli.arguments import Arguments, Parser
 from authsome.cli.context import Context
 from authsome.client import seen_logs
 from authsome.client.seen_logs import Seen
-from authsome.errors import LogDamaged, StorageFailed, UsageError
+from authsome.errors import LogDamaged, StorageFailed, UsageError, reason_of
 from authsome.identity import did, proof
 from authsome.models import log_export
 from authsome.models.chain import Flaw
@@ -87,7 +87,7 @@ def _verify_file(path: Path, wanted: str | None, context: Context) -> int:
     except UnicodeDecodeError:
         raise UsageError(f"{path} is no export of the log", hint="make one with `authsome log export`") from None
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        raise UsageError(f"{path} cannot be read: {reason_of(error)}") from error
     if verdict.flaw is not None:
         return _damaged(context, verdict.flaw, verdict.entries)
     first, key = verdict.header.begins.id + 1, verdict.header.key

@@ -10,7 +10,7 @@ from authsome.cli import prompt, segments
 from authsome.cli.arguments import Arguments, Parser
 from authsome.cli.context import Context
 from authsome.client.api import JsonObject
-from authsome.errors import ConnectionExists, NotAllowed, ProviderInvalid, UsageError
+from authsome.errors import ConnectionExists, NotAllowed, ProviderInvalid, UsageError, reason_of
 
 _PATIENCE = 60.0  # seconds: a provider may have to be told, and takes its time
 _LARGEST = 256 * 1024  # bytes: as much as the daemon takes
@@ -55,7 +55,7 @@ def _read(path: Path) -> str:
             data = file.read(_LARGEST + 1)
     except OSError as error:
         raise UsageError(
-            f"{path} cannot be read: {(error.strerror or '').lower()}", hint="name a file that holds a definition"
+            f"{path} cannot be read: {reason_of(error)}", hint="name a file that holds a definition"
         ) from None
     if len(data) > _LARGEST:
         raise ProviderInvalid(f"{path.name}: is larger than {_LARGEST // 1024} KiB")

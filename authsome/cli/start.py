@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from authsome.cli.arguments import Arguments, Parser
 from authsome.cli.main import COMMANDS, GLOBAL_FLAGS, Command, OutputLost, complain
 from authsome.cli.output import Output
-from authsome.errors import AuthsomeError, Cancelled, UsageError
+from authsome.errors import AuthsomeError, Cancelled, UsageError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,7 +163,7 @@ def _unexpected(error: Exception) -> AuthsomeError:
 
     if isinstance(error, OSError) and error.filename and error.strerror:
         return AuthsomeError(
-            f"{os.fsdecode(error.filename)}: {error.strerror.lower()}",
+            f"{os.fsdecode(error.filename)}: {reason_of(error)}",
             hint="look at its owner and mode, and at the disk; `authsome doctor` checks what is ours",
         )
     frames = traceback.extract_tb(error.__traceback__)

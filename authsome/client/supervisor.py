@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from authsome import __version__, archive
 from authsome.client import detach, wire
-from authsome.errors import DaemonUnavailable, StorageFailed, UnsafeFile, UsageError, from_code
+from authsome.errors import DaemonUnavailable, StorageFailed, UnsafeFile, UsageError, from_code, reason_of
 from authsome.home import (
     SECRET_VARIABLES,
     Home,
@@ -196,7 +196,7 @@ def start_lock(home: Home, notice: Notice | None = None) -> Iterator[None]:
     try:
         descriptor = open_private(home.start_lock, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        raise StorageFailed(f"{home.start_lock} cannot be opened: {error.strerror}") from error
+        raise StorageFailed(f"{home.start_lock} cannot be opened: {reason_of(error)}") from error
     try:
         waiting = _Waiting("waiting for another authsome to start the daemon", notice)
         while not _take(descriptor, fcntl.LOCK_EX):
@@ -320,7 +320,7 @@ def _open_log(home: Home) -> int:
     try:
         return open_private(home.daemon_log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     except OSError as error:
-        raise StorageFailed(f"{home.daemon_log} cannot be written: {error.strerror}") from error
+        raise StorageFailed(f"{home.daemon_log} cannot be written: {reason_of(error)}") from error
 
 
 def _read_report(descriptor: int, waiting: "_Waiting") -> bytes:

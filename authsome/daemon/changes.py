@@ -14,6 +14,7 @@ import time
 from contextlib import suppress
 from typing import Final
 
+from authsome.errors import reason_of
 from authsome.home import Home, make_private_directory, socket_address
 
 MOST: Final = 64
@@ -47,7 +48,7 @@ class Changes:
             path.chmod(0o600)
             listener.listen(MOST)
         except OSError as error:
-            _log.warning("%s cannot be made: %s", path, error.strerror)
+            _log.warning("%s cannot be made: %s", path, reason_of(error))
             listener.close()
             return
         self._listener = listener

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from authsome.errors import StorageFailed, UsageError
+from authsome.errors import StorageFailed, UsageError, reason_of
 from authsome.home import Home, make_private_directory, open_private, read_private, write_private
 from authsome.proxy import environment, trust
 from authsome.proxy.trust import Record, Sources, Trust
@@ -118,7 +118,7 @@ def _bundle(home: Home, sources: Iterable[str], own: tuple[str, ...], extra: str
         write_private(bundle, b"\n".join(blocks) + b"\n")
         _sweep(home, now)
     except OSError as error:
-        raise StorageFailed(f"{bundle} cannot be used: {error.strerror}") from error
+        raise StorageFailed(f"{bundle} cannot be used: {reason_of(error)}") from error
     return str(bundle)
 
 

@@ -24,6 +24,7 @@ from authsome.errors import (
     RequestInvalid,
     StorageFailed,
     from_code,
+    reason_of,
 )
 from authsome.home import Home, Settings, make_private_directory, open_private, read_config, write_private
 from authsome.proxy import bundles, environment, launch
@@ -259,7 +260,7 @@ def _start_lock(station: Station, notice: Notice | None) -> Iterator[None]:
     try:
         descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
-        raise StorageFailed(f"{path} cannot be opened: {error.strerror}") from error
+        raise StorageFailed(f"{path} cannot be opened: {reason_of(error)}") from error
     try:
         waiting = _Waiting("waiting for another authsome to start the proxy", notice)
         while True:

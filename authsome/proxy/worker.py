@@ -27,7 +27,7 @@ from authsome import archive, clock
 from authsome.address import AddressPolicy
 from authsome.client import supervisor
 from authsome.client.wire import origin_of
-from authsome.errors import AuthsomeError, StorageFailed, UsageError
+from authsome.errors import AuthsomeError, StorageFailed, UsageError, reason_of
 from authsome.home import Home, open_private, read_config, read_private
 from authsome.outbound import outbound_from
 from authsome.proxy import bundles, engines, hardening, log, peer, watch
@@ -152,7 +152,7 @@ class Worker:
             path.chmod(0o600)
             status = path.lstat()
         except OSError as error:
-            raise StorageFailed(f"{path} cannot be made: {error.strerror}") from error
+            raise StorageFailed(f"{path} cannot be made: {reason_of(error)}") from error
         control.listen(BACKLOG)
         control.settimeout(0)
         self._place = (status.st_dev, status.st_ino)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from authsome.clock import Clock
-from authsome.errors import DaemonUnavailable, StorageFailed, UnsafeFile, VaultUnusable
+from authsome.errors import DaemonUnavailable, StorageFailed, UnsafeFile, VaultUnusable, reason_of
 from authsome.home import open_private, privacy_problem, sync_directory
 from authsome.vault import faults, schema
 from authsome.vault.columns import from_moment
@@ -297,7 +297,7 @@ def _is_there(path: Path) -> bool:
         _refuse_orphan(path)
         return False
     except OSError as error:
-        raise StorageFailed(f"{path} cannot be opened: {error.strerror}") from error
+        raise StorageFailed(f"{path} cannot be opened: {reason_of(error)}") from error
     # Closing a descriptor of the file drops SQLite's own locks on it: this is before the first connection is made.
     try:
         empty = os.fstat(descriptor).st_size == 0
@@ -422,4 +422,6 @@ def _sync(path: Path) -> None:
 def _unwritable(path: Path, error: OSError) -> StorageFailed:
     if error.errno == errno.ENOSPC:
         return StorageFailed(f"{path} could not be written: the disk is full")
-    return StorageFailed(f"{path} could not be written: {error.strerror}", hint="check its directory's owner and mode")
+    return StorageFailed(
+        f"{path} could not be written: {reason_of(error)}", hint="check its directory's owner and mode"
+    )

@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import timedelta
 from typing import Final, Self
 
-from authsome.errors import DaemonUnavailable, StorageFailed
+from authsome.errors import DaemonUnavailable, StorageFailed, reason_of
 from authsome.home import Home, make_private_directory, open_private
 
 _PATIENCE: Final = timedelta(seconds=1)
@@ -43,7 +43,7 @@ class HomeLock:
         except OSError as error:
             if error.errno in {errno.EROFS, errno.EACCES}:
                 return cls._on_read_only_storage(home)
-            raise StorageFailed(f"{home.daemon_lock} cannot be made: {error.strerror}") from error
+            raise StorageFailed(f"{home.daemon_lock} cannot be made: {reason_of(error)}") from error
         try:
             _lock(descriptor, patience, home)
             with suppress(OSError):  # a full disk: the lock holds without its note
@@ -97,7 +97,7 @@ def _lock(descriptor: int, patience: timedelta, home: Home) -> None:
             time.sleep(_PAUSE.total_seconds())
         except OSError as error:
             raise StorageFailed(
-                f"{home.root} lies on storage that knows no locks: {error.strerror}",
+                f"{home.root} lies on storage that knows no locks: {reason_of(error)}",
                 hint="set AUTHSOME_HOME to a directory on a local disk",
             ) from error
         else:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final
 
 from authsome.crypto.signing import ServerKey
-from authsome.errors import StorageFailed, VaultDamaged
+from authsome.errors import StorageFailed, VaultDamaged, reason_of
 from authsome.home import Home, open_private, read_private
 from authsome.models.chain import Checkpoint, Place
 
@@ -78,7 +78,7 @@ class Notary:
         try:
             self._file = open_private(self._path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
-            raise StorageFailed(f"{self._path} could not be written: {error.strerror}") from error
+            raise StorageFailed(f"{self._path} could not be written: {reason_of(error)}") from error
         if place is not None:
             self.note(place)
 

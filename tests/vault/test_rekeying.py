@@ -244,7 +244,7 @@ def test_a_second_change_does_not_write_over_the_key_that_the_first_could_not_pu
     path, aside = house.settings.home.master_key, house.settings.home.root / "aside"
     path.rename(aside)
     path.mkdir()
-    with pytest.raises(StorageFailed, match="could not be written: Is a directory") as failed:
+    with pytest.raises(StorageFailed, match="could not be written: is a directory") as failed:
         house.change(TARGETS["file"])
     assert "the new key is the one from now on" in failed.value.hint
     path.rmdir()

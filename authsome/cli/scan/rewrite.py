@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from authsome.errors import NotAllowed, StorageFailed
+from authsome.errors import NotAllowed, StorageFailed, reason_of
 from authsome.home import sync_directory
 from authsome.secret import Secret
 
@@ -45,7 +45,7 @@ def replace(path: Path, changes: Sequence[Change]) -> None:
     except OSError as error:
         if path.is_symlink():
             raise _left_alone(path, "is a symbolic link") from None
-        raise StorageFailed(f"{path} could not be written: {(error.strerror or '').lower()}") from error
+        raise StorageFailed(f"{path} could not be written: {reason_of(error)}") from error
 
 
 def _read(path: Path) -> tuple[bytes, os.stat_result]:

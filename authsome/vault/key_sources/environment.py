@@ -1,6 +1,6 @@
 """A master key that the environment gives."""
 
-from authsome.errors import VaultUnusable
+from authsome.errors import VaultUnusable, reason_of
 from authsome.home import Settings, read_private
 from authsome.secret import Secret
 from authsome.vault.key_sources.source import Source, parse
@@ -25,7 +25,7 @@ class EnvironmentKey:
             return parse(read_private(path), what=str(path))
         except OSError as error:
             raise VaultUnusable(
-                f"AUTHSOME_MASTER_KEY_FILE cannot be read: {error.strerror}: {path}", hint="put the key there"
+                f"AUTHSOME_MASTER_KEY_FILE cannot be read: {reason_of(error)}: {path}", hint="put the key there"
             ) from error
 
     def create(self) -> Secret[bytes]:

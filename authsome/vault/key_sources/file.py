@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from authsome.crypto import aead
-from authsome.errors import StorageFailed, VaultUnusable
+from authsome.errors import StorageFailed, VaultUnusable, reason_of
 from authsome.home import Home, read_private, sync_directory, write_private
 from authsome.secret import Secret
 from authsome.vault.key_sources.source import Source, as_text, parse
@@ -35,7 +35,7 @@ class FileKey:
             return None
         except OSError as error:
             raise VaultUnusable(
-                f"{self._path} cannot be read: {error.strerror}", hint="mend its owner and mode, or restore it"
+                f"{self._path} cannot be read: {reason_of(error)}", hint="mend its owner and mode, or restore it"
             ) from error
 
     def create(self) -> Secret[bytes]:
@@ -74,4 +74,4 @@ def _storing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise StorageFailed(f"{path} could not be written: {error.strerror}") from error
+        raise StorageFailed(f"{path} could not be written: {reason_of(error)}") from error
