@@ -133,6 +133,11 @@ class Exchange:
         fields = self._watched(fields, None)
         return Head(target=head.target, fields=((b"Host", host), *inject.without(fields, ("Host",))))
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether what is on the request was asked for just now."""
+        return True
+
     def takes_body(self, fields: Fields) -> bool:  # noqa: ARG002
         """Whether the body of a request with these fields is to be had whole and given to `body` before it is sent."""
         return False
@@ -258,6 +263,11 @@ class Intercepted(Exchange):
         head = Head(target=head.target, fields=self._watched(fields, self._credential))
         return head if self._credential is None else inject.injected(head, self._credential)
 
+    @property
+    def is_fresh(self) -> bool:
+        """See `Exchange`."""
+        return clock.steady() < self._fresh_until
+
     def takes_body(self, fields: Fields) -> bool:
         """See `Exchange`."""
         credential = self._credential
@@ -265,7 +275,7 @@ class Intercepted(Exchange):
 
     def body(self, head: Head, content: bytes, now: datetime) -> tuple[Head, bytes]:
         """See `Exchange`; placeholders in it are replaced. Where it was long in coming, the daemon is asked anew."""
-        if clock.steady() >= self._fresh_until:
+        if not self.is_fresh:
             assert self._came is not None
             method, came, keep_trailers_option = self._came
             self._tenancy.lease.check_time(now)

@@ -2,7 +2,8 @@
 
 What is different: the proxy's own answers are problem details, not HTML; a request can be refused before its body is
 read; CONNECT either tunnels or intercepts and never guesses; trailers pass over HTTP/1.1; interim responses are not
-taken for final ones; heads have a limit; what waits for an HTTP/2 window can be counted.
+taken for final ones; heads have a limit; what waits for an HTTP/2 window can be counted; a server that announces the
+end of an HTTP/2 connection still answers what it has begun with.
 
 Rule: this is the one file that knows mitmproxy's inside. The layers find one another by names in mitmproxy's modules,
 so `install()` puts ours there; the functional tests fail when a new mitmproxy has moved them.
@@ -14,9 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final, Self, cast
 
+import h2.events
 import h11
+from h2.connection import ConnectionInputs, ConnectionState
 from h11._readers import ChunkedReader, Http10Reader
 from mitmproxy import http
+from mitmproxy.connection import Connection
 from mitmproxy.net.http import http1, status_codes
 from mitmproxy.options import Options as MitmproxyOptions
 from mitmproxy.proxy import commands, events
@@ -28,6 +32,7 @@ from mitmproxy.proxy.layers.http import _http1, _http2
 from mitmproxy.proxy.layers.http._base import HttpEvent, ReceiveHttp
 from mitmproxy.proxy.layers.http._events import (
     RequestData,
+    RequestEndOfMessage,
     RequestHeaders,
     RequestProtocolError,
     RequestTrailers,
@@ -41,6 +46,7 @@ from mitmproxy.proxy.layers.tcp import TCPLayer
 from mitmproxy.proxy.layers.tls import ClientTLSLayer, ServerTLSLayer
 from OpenSSL import SSL
 
+from authsome import clock
 from authsome.errors import AuthsomeError, EndpointUnreachable, RequestInvalid
 from authsome.message import clean_line
 from authsome.proxy import answers, secure
@@ -55,6 +61,8 @@ OPENING: Final = "authsome.opening"
 """Where a CONNECT's flow keeps the decision."""
 FILTER: Final = "authsome.filter"
 """Where a flow keeps what the server's bytes go through after a 101."""
+REPEATED: Final = "authsome.repeated"
+"""In a flow whose request has been sent a second time."""
 INSTEAD: Final = "authsome.instead"
 """Where a flow keeps the body of our own answer, when the server's head had come already."""
 _HEAD_LIMIT: Final = 256 * 1024  # nginx, the most generous of the usual servers when tuned, takes 64 KiB by default
@@ -68,6 +76,8 @@ _OF_TLS: Final = re.compile(
     r"(?:Certificate verify failed: |The remote server |OpenSSL |connection closed|(?:ssl/tls|sslv3|tlsv1) alert ).*"
 )
 """Why there is no TLS with a server, in OpenSSL's words: it has been sent nothing that it could give back."""
+_UNPROCESSED: Final = "the server took no more requests on a connection"
+"""Of a request, which it has done nothing about (RFC 9113 §6.8)."""
 _DISTRUSTED: Final = "Certificate verify failed: "
 """How mitmproxy begins what OpenSSL says of a certificate."""
 _INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r\n]")
@@ -189,6 +199,14 @@ def _cause(message: str) -> str:
     return message.replace("by client", "by the server")
 
 
+class GetConnection(http_layers.GetHttpConnection):
+    """A request's wish for a connection to its server."""
+
+    def connection_spec_matches(self, connection: Connection) -> bool:
+        """Whether this one will do; not one whose end the server has announced."""
+        return connection.timestamp_end is None and super().connection_spec_matches(connection)
+
+
 @dataclass
 class Room(commands.StartHook):  # type: ignore[no-untyped-call]  # what registers its name
     """Wait until the child has room."""
@@ -276,6 +294,9 @@ class Stream(http_layers.HttpStream):
         """
         response = self.flow.response
         if isinstance(event, ResponseProtocolError) and response is None:
+            if event.message == _UNPROCESSED and self._can_repeat:
+                yield from self._repeat()
+                return
             event.message = self._failure(event.message)
         if isinstance(event, ResponseProtocolError) and response is None and self.flow.request.method == "HEAD":
             answer = answer_to(event.code, event.message, self.context.server.address)
@@ -303,12 +324,34 @@ class Stream(http_layers.HttpStream):
                 event.message = self._failure(event.message)
             yield command
 
+    @property
+    def _can_repeat(self) -> bool:
+        """Whether the request is there as it was sent, and its credential was asked for just now."""
+        exchange = self.flow.metadata.get(EXCHANGE)
+        is_whole = self.client_state == self.state_done and self.flow.request.raw_content is not None
+        return is_whole and REPEATED not in self.flow.metadata and isinstance(exchange, Exchange) and exchange.is_fresh
+
+    def _repeat(self) -> CommandGenerator[None]:
+        """Send the request once more, by another connection."""
+        self.flow.metadata[REPEATED] = True
+        if not (yield from self.make_server_connection()):
+            return
+        request = self.flow.request
+        content, trailers = request.raw_content, request.trailers
+        parts: list[HttpEvent] = [RequestHeaders(self.stream_id, request, not (content or trailers))]
+        if content:
+            parts.append(RequestData(self.stream_id, content))
+        if trailers:
+            parts.append(RequestTrailers(self.stream_id, trailers))
+        for part in (*parts, RequestEndOfMessage(self.stream_id)):
+            yield http_layers.SendHttp(part, self.context.server)
+
     def _failure(self, message: str) -> str:
         """Why there is no response, as it is told to who asked."""
         exchange = self.flow.metadata.get(EXCHANGE)
         if not isinstance(exchange, Exchange):
             return message
-        was_sent = not isinstance(message, Failure) and not _OF_TLS.fullmatch(message)
+        was_sent = not isinstance(message, Failure) and not _OF_TLS.fullmatch(message) and message != _UNPROCESSED
         error = error_of(_cause(message) if was_sent else message, exchange.target)
         return Failure(error, exchange.refusal(error, was_sent=was_sent, is_closing=True))
 
@@ -551,7 +594,46 @@ class Http2Server(_Http2, _http2.Http2Server):
 
 
 class Http2Client(_Http2, _http2.Http2Client):
-    """HTTP/2 with the server."""
+    """HTTP/2 with the server.
+
+    One that announces the connection's end, as all do some day, still answers what it has begun with.
+    """
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        machine = cast("Any", self.h2_conn.state_machine)
+        # h2 takes that announcement for the end itself.
+        goes_on = {(ConnectionState.CLIENT_OPEN, ConnectionInputs.RECV_GOAWAY): (None, ConnectionState.CLIENT_OPEN)}
+        machine._transitions = {**machine._transitions, **goes_on}  # noqa: SLF001
+        self._unprocessed: list[int] = []
+        """Requests that it will not begin with any more, by the child's numbers."""
+
+    def _handle_event(self, event: events.Event) -> CommandGenerator[None]:
+        """Go on; behind an announced end nothing is begun, and who asked is told."""
+        is_late = isinstance(event, HttpEvent) and event.stream_id not in self.our_stream_id and self._is_ending
+        if not is_late:
+            yield from super()._handle_event(event)
+        elif isinstance(event, RequestHeaders):
+            self._unprocessed.append(event.stream_id)
+        unprocessed, self._unprocessed = self._unprocessed, []
+        for number in unprocessed:
+            yield ReceiveHttp(ResponseProtocolError(number, _UNPROCESSED, ResponseProtocolError.code))
+
+    @property
+    def _is_ending(self) -> bool:
+        return self.conn.timestamp_end is not None
+
+    def handle_h2_event(self, event: h2.events.Event) -> CommandGenerator[bool]:
+        """Take note of an announced end: no request comes here any more, and those too many have to go elsewhere."""
+        if not isinstance(event, h2.events.ConnectionTerminated):
+            return (yield from super().handle_h2_event(event))
+        self.conn.timestamp_end = clock.steady()  # any time: it is but a mark
+        self._unprocessed += self.stream_queue
+        self.stream_queue.clear()
+        for ours in [each for each in self.streams if each > (event.last_stream_id or 0)]:
+            del self.streams[ours]
+            self._unprocessed.append(self.their_stream_id[ours])
+        return False
 
     @property
     def queued_bytes(self) -> int:
@@ -577,6 +659,7 @@ def install() -> None:
 
 
 _REPLACED: Final[Mapping[str, type]] = {
+    "GetHttpConnection": GetConnection,
     "Http1Client": Http1Client,
     "Http1Server": Http1Server,
     "Http2Client": Http2Client,

@@ -6,6 +6,8 @@ import h2.events
 
 from proxy.support import Proxy, Wire
 
+_ENDS = (h2.events.StreamEnded, h2.events.StreamReset)
+
 
 class H2Client:
     """HTTP/2 by hand, over the proxy."""
@@ -44,16 +46,21 @@ class H2Client:
         self.flush()
         return number
 
-    def events(self, number: int) -> list[h2.events.Event]:
-        """What comes on a stream, to its end."""
+    def events(
+        self, *numbers: int, until: type[h2.events.Event] | tuple[type[h2.events.Event], ...] = _ENDS
+    ) -> list[h2.events.Event]:
+        """What comes, until there was such an event on each of these streams, or the connection has ended."""
         found: list[h2.events.Event] = []
-        while True:
+        left = set(numbers)
+        while left:
             data = self.wire.socket.recv(65536)
             for event in self.protocol.receive_data(data) if data else []:
                 if isinstance(event, h2.events.DataReceived):
                     self.protocol.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+                if isinstance(event, until):
+                    left.discard(event.stream_id)
                 found.append(event)
             self.flush()
-            ends = (h2.events.StreamEnded, h2.events.StreamReset, h2.events.ConnectionTerminated)
-            if not data or any(isinstance(e, ends) and getattr(e, "stream_id", number) == number for e in found):
-                return found
+            if not data or any(isinstance(each, h2.events.ConnectionTerminated) for each in found):
+                break
+        return found

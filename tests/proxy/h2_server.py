@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 import h2.config
 import h2.connection
 import h2.events
+from hyperframe.frame import GoAwayFrame
 
 from fakes import wire
 from fakes.authority import Leaf
@@ -54,6 +55,8 @@ class H2Server:
     """Seconds to wait before each read: a server that takes an upload slowly."""
     requests: list[dict[str, object]] = field(default_factory=list)
     answers: dict[str, "Answer"] = field(default_factory=dict)
+    most: int | None = None
+    """Requests that one connection serves; at the next it announces its end (RFC 9113 §6.8), and answers those."""
     connections: int = 0
     """How many are open."""
     opened: int = 0
@@ -83,13 +86,20 @@ class H2Server:
                 for event in protocol.receive_data(data):
                     self._handle(protocol, streams, event)
                 self._send_downloads(protocol, streams)
+                last = max(streams, default=0)
+                if self.most is not None and protocol.highest_inbound_stream_id > last:
+                    connection.sendall(GoAwayFrame(0, last_stream_id=last).serialize())
                 connection.sendall(protocol.data_to_send())
 
     def _handle(
         self, protocol: h2.connection.H2Connection, streams: dict[int, _Stream], event: h2.events.Event
     ) -> None:
         if isinstance(event, h2.events.RequestReceived):
+            if len(streams) == self.most:
+                return
             streams[event.stream_id] = _Stream([(str(name), str(value)) for name, value in event.headers])
+        elif getattr(event, "stream_id", None) not in streams:
+            return
         elif isinstance(event, h2.events.DataReceived):
             streams[event.stream_id].length += len(event.data)
             protocol.acknowledge_received_data(event.flow_controlled_length, event.stream_id)

@@ -463,6 +463,41 @@ def test_http2_on_both_sides(runner: Runner, server2: h2_server.H2Server):
         assert [value for name, value in headers if name == "x-api-key"] == []
 
 
+def test_a_server_that_announces_a_connections_end(runner: Runner, server2: h2_server.H2Server):
+    """What it has begun with it answers; what it has not is sent by another connection, and the child sees no error."""
+    # SEC-177
+    server2.most = 1
+    where = f"{HOST}:{server2.port}"
+    with runner.proxy() as proxy:
+        client = H2Client(proxy, HOST, server2.port)
+        begun = client.headers(authority=where, method="GET", path="/download?bytes=300000")
+        found = client.events(begun, until=h2.events.DataReceived)
+        late = client.headers(authority=where, method="GET", path="/late")
+        found += client.events(begun, late)
+        client.wire.close()
+    statuses = [dict(each.headers)[":status"] for each in found if isinstance(each, h2.events.ResponseReceived)]
+    sizes = [len(each.data) for each in found if isinstance(each, h2.events.DataReceived) and each.stream_id == begun]
+    assert (statuses, sum(sizes), server2.opened) == (["200", "200"], 300000, 2)
+
+
+def test_a_request_that_cannot_be_repeated_is_told_to_be_unsent(runner: Runner, server2: h2_server.H2Server):
+    """Of a body that has passed nothing is kept, so the child has to send it again, and may."""
+    # SEC-177
+    server2.most = 1
+    where = f"{HOST}:{server2.port}"
+    with runner.proxy() as proxy:
+        client = H2Client(proxy, HOST, server2.port)
+        client.events(client.headers(authority=where, method="GET"))
+        late = client.headers(authority=where, end_stream=False)
+        client.protocol.send_data(late, b"body", end_stream=True)
+        client.flush()
+        found = client.events(late)
+        client.wire.close()
+    told = json.loads(b"".join(each.data for each in found if isinstance(each, h2.events.DataReceived)))
+    assert (told["status"], told["title"]) == (502, "authsome did not send this request")
+    assert len(server2.requests) == 1
+
+
 def test_grpc_like_calls(runner: Runner, server2: h2_server.H2Server):
     """HTTP/2 alone, `te: trailers`, and trailers after the body: what gRPC needs."""
     # SEC-177
