@@ -4,6 +4,7 @@ import base64
 import gzip
 import itertools
 import json
+import re
 import subprocess
 import sys
 import tracemalloc
@@ -76,6 +77,45 @@ def test_every_spelling_is_replaced(name: str):
         if name.startswith("Base64"):
             decoded = base64.b64decode(whole.split(b'"')[5] + b"==", altchars=b"-_")
             assert piece.encode() not in decoded
+
+
+PHRASE = "it's (a) horse/battery: élan!*"
+"""With a space, and with what some encoders leave as it is and others do not."""
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        json.dumps(PHRASE)[1:-1],
+        json.dumps(PHRASE, ensure_ascii=False)[1:-1],
+        quote(PHRASE, safe=""),
+        quote(PHRASE),
+        quote(PHRASE, safe="!'()*"),
+        quote(PHRASE, safe=":"),
+        quote_plus(PHRASE),
+        re.sub("%..", lambda part: part[0].lower(), quote_plus(PHRASE)),
+    ],
+    ids=["JSON", "JSON in UTF-8", "query", "path", "JavaScript", "path with colons", "form", "small hexadecimals"],
+)
+def test_every_spelling_of_a_phrase_is_replaced(spelling: str):
+    """Also where encoders differ in what they leave as it is."""
+    # SEC-163
+    data = f'"{spelling}"'.encode()
+    found = Needles([Secret(PHRASE)]).replaced(data)
+    assert len(found) == len(data)
+    assert found.startswith(b'"authsome-placeholder-')
+    assert b"horse" not in found
+
+
+def test_fields_are_without_secrets():
+    """In their values and in their names, which a server may make of what it was sent."""
+    # SEC-163
+    secret = "canary0of0an0api0key"
+    fields = ((b"X-One", b"a"), (f"X-{secret}".encode(), b"1"), (b"X-Two", f"it was {secret}".encode()))
+    found = Needles([Secret(secret)]).replaced_fields(fields)
+    assert [len(part) for pair in found for part in pair] == [len(part) for pair in fields for part in pair]
+    assert found[0] == fields[0]
+    assert secret.encode() not in b"".join(part for pair in found for part in pair)
 
 
 @given(TEXT, TEXT)

@@ -156,6 +156,24 @@ def test_an_agent_cannot_answer_its_own_question(daemon, mine):
     assert agent.ask("GET", "/whoami").status == 401
 
 
+def test_whoever_asks_to_be_claimed_proves_it_each_time(daemon, mine):
+    """A proof that asks, or looks, works once; a revoked identity may do neither, and its claim is gone.
+
+    # SEC-8 # SEC-17
+    """
+    agent = adversary.newcomer(daemon, "agent")
+    agent.register()
+    asking, looking = agent.token("POST", "/claim"), agent.token("GET", "/claim")
+    for method, token, status in (("POST", asking, 201), ("GET", looking, 200)):
+        assert [agent.send(token, method, "/claim").status for _ in range(3)] == [status, 401, 401]
+    assert reasons(mine)[:4] == ["replayed"] * 4
+    with database(daemon) as store:
+        store.execute("UPDATE identities SET revoked_at = 1 WHERE handle = 'agent'")
+    for method in ("POST", "GET"):
+        assert agent.ask(method, "/claim").status == 401
+    assert reasons(mine)[:2] == ["revoked identity"] * 2
+
+
 def test_the_private_key_stays(daemon, mine):
     """The key file is private, and its seed reaches neither the daemon's files nor any log. # SEC-26"""
     folder = daemon.home / "identities"
