@@ -100,6 +100,10 @@ def run(  # noqa: PLR0913  # each by name
         child = _served(wish, daemon, settings, environ, starter)
     try:
         launch.become(path, wish.command, child)
+    except FileNotFoundError as error:  # though the command is there
+        raise CommandNotExecutable(
+            f"{wish.command[0]}: what is to run it was not found", hint="a script names that in its first line"
+        ) from error
     except OSError as error:
         raise CommandNotExecutable(f"{wish.command[0]}: {(error.strerror or 'cannot be executed').lower()}") from error
 

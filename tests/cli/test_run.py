@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,17 @@ def test_the_status(daemon: Program, words, status):
     assert done.returncode == status
     if status in {126, 127}:
         assert done.stderr.startswith("authsome: error: ")
+
+
+def test_a_script_without_its_interpreter_is_not_said_to_be_missing(daemon: Program, tmp_path: Path):
+    script = tmp_path / "script"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    done = daemon("run", "--", str(script))
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        126,
+        f"authsome: error: {script}: what is to run it was not found",
+    )
 
 
 def test_a_failure_of_our_own_is_125(daemon: Program):
