@@ -165,6 +165,15 @@ class Parser:
                 raise self._wrong(f"{self.command} has no option {_shown(name)}", suggestion(name, known))
         for option in self.options:
             self._check_option(option, found.options.get(option.key, []))
+        self._check_words(found)
+        if unknown:
+            takes = _count(len(self.positionals))
+            raise self._wrong(f"{self.command} takes {takes}, and was given more", self.too_many)
+
+    def _check_words(self, found: "Found") -> None:
+        for positional in self.positionals:
+            if not all(found.placed[positional.name]):
+                raise self._wrong(f"the {positional.name} is empty", _UNSET)
         for positional in (*self.positionals, *([self.remainder] if self.remainder else [])):
             if positional.required and not found.placed[positional.name]:
                 if positional is self.remainder and self.instead in found.options:
@@ -172,14 +181,13 @@ class Parser:
                 if positional is self.remainder:
                     raise self._wrong(f"no {positional.name} to {self.command} was given")
                 raise self._wrong(f"{self.command} needs {_article(positional.name)} {positional.name}")
-        if unknown:
-            takes = _count(len(self.positionals))
-            raise self._wrong(f"{self.command} takes {takes}, and was given more", self.too_many)
 
     def _check_option(self, option: Option, given: Sequence[tuple[str, str]]) -> None:
         if len(given) > 1 and option.metavar is not None and not option.many:
             raise self._wrong(f"{given[0][0]} is given twice")
         for name, value in given:
+            if option.metavar is not None and not value:
+                raise self._wrong(f"what follows {name} is empty", _UNSET)
             if option.choices and value not in option.choices:
                 hint = suggestion(value, option.choices) or f"one of {', '.join(option.choices)}"
                 raise self._wrong(f"{name} does not know that value", hint)
@@ -204,6 +212,7 @@ class Found:
         self.placed: dict[str, tuple[str, ...]] = {}
 
 
+_UNSET: Final = "a variable of the shell may be unset; to have it the usual way, leave it away"
 _ARTICLES: Final = {False: "a", True: "an"}
 
 
@@ -211,7 +220,8 @@ def suggestion(word: str, known: Sequence[str]) -> str | None:
     """The question `did you mean …?` when a known word is near."""
     import difflib  # noqa: PLC0415  # only for those who mistyped
 
-    near = difflib.get_close_matches(word, known, n=1)
+    begun = [each for each in known if len(word.lstrip("-")) > 1 and each.startswith(word)]
+    near = begun or difflib.get_close_matches(word, known, n=1)
     return f"did you mean {near[0]}?" if near else None
 
 

@@ -87,7 +87,9 @@ def _verify_file(path: Path, wanted: str | None, context: Context) -> int:
     except UnicodeDecodeError:
         raise UsageError(f"{path} is no export of the log", hint="make one with `authsome log export`") from None
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {reason_of(error)}") from error
+        raise UsageError(
+            f"{path} cannot be read: {reason_of(error)}", hint="name a file that `authsome log export` has written"
+        ) from error
     if verdict.flaw is not None:
         return _damaged(context, verdict.flaw, verdict.entries)
     first, key = verdict.header.begins.id + 1, verdict.header.key
@@ -126,7 +128,9 @@ def _wanted_key(text: str | None) -> str | None:
         try:
             text = Path(text).read_text("ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise UsageError("--key takes a did:key, or a file that holds one") from error
+            raise UsageError(
+                "--key takes a did:key, or a file that holds one", hint="as `authsome log verify` prints it"
+            ) from error
     try:
         did.public_key_from_did(text)
     except ValueError as error:
@@ -136,7 +140,7 @@ def _wanted_key(text: str | None) -> str | None:
 
 def _say_whole(context: Context, *, entries: int, first: int, last: int) -> None:
     span = f", {first} to {last}" if entries else ""
-    context.output.line(f"the log is whole: {entries:,} entries{span}")
+    context.output.line(f"the log is whole: {entries:,} {'entry' if entries == 1 else 'entries'}{span}")
 
 
 def _damaged(context: Context, flaw: Flaw, good: int, hint: str | None = None) -> int:

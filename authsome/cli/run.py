@@ -69,7 +69,7 @@ def _explain(url: str, args: Arguments, context: Context) -> int:
     from authsome.cli import explain  # noqa: PLC0415
 
     if args.many("command"):
-        raise UsageError("--explain takes no command")
+        raise UsageError("--explain takes no command", hint="leave one of them out")
     if args.optional("for") is not None:
         raise UsageError("--for says nothing about one request", hint="leave it out")
     question = explain.Question(
@@ -84,7 +84,11 @@ def _explain(url: str, args: Arguments, context: Context) -> int:
 
 
 def _only(args: Arguments) -> tuple[str, ...]:
-    return tuple(name for text in args.many("only") for name in text.split(",") if name)
+    """The names; an empty one is no name, and must not come to mean all of them."""
+    names = tuple(name.strip() for text in args.many("only") for name in text.split(","))
+    if not all(names):
+        raise UsageError("--only names no provider where it should", hint="such as --only openai,github")
+    return names
 
 
 def exit_status(error: AuthsomeError) -> int:

@@ -34,6 +34,8 @@ def start(command: Command | None, words: list[str], flags: set[str]) -> int:
         raise
     except Exception as error:  # noqa: BLE001  # the last place where a fault can be told in a line
         told = _unexpected(error)
+    if command is not None and isinstance(told, UsageError) and told.hint == UsageError.default_hint:
+        told.hint = f"see `authsome {command.name} --help`"
     _output(known).error(told)
     return _status(command, told)
 

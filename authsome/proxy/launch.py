@@ -149,12 +149,12 @@ def _wish(words: "Sequence[str]", *, inside: str) -> Wish:
                 raise Unusual
             connections[provider] = connection
         elif name == "--only":
-            only += [each for each in value.split(",") if each]
+            only += value.split(",")
         elif value in {"tunnel", "deny"} and unmatched == "tunnel":
             unmatched = value
         else:
             raise Unusual
-    if not rest:
+    if not rest or not all(only):  # an empty name must not come to mean all of them
         raise Unusual
     return Wish(rest, connections=connections, only=only, unmatched=unmatched, inside=inside)
 

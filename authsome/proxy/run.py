@@ -90,11 +90,11 @@ def run(  # noqa: PLR0913  # each by name
         CommandNotStarted: there is no such command, or it cannot be executed.
         AuthsomeError: there is no run, or no proxy for it.
     """
-    path = launch.find_command(wish.command[0], environ)
+    path, shown = launch.find_command(wish.command[0], environ), wish.command[0] or "''"
     if path == "":
-        raise CommandNotExecutable(f"{wish.command[0]}: permission denied")
+        raise CommandNotExecutable(f"{shown}: permission denied")
     if path is None:
-        raise CommandNotStarted(f"{wish.command[0]}: command not found")
+        raise CommandNotStarted(f"{shown}: command not found")
     with _Starter(settings.home, worker_command, environ, notice) as starter:
         daemon.while_starting(starter.begin)
         child = _served(wish, daemon, settings, environ, starter)

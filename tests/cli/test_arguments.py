@@ -7,6 +7,8 @@ import pytest
 from authsome.cli.arguments import Found, Parser
 from authsome.errors import UsageError
 
+UNSET = "a variable of the shell may be unset; to have it the usual way, leave it away"
+
 
 @pytest.fixture
 def parser() -> Parser:
@@ -62,6 +64,11 @@ def test_many(parser):
         (["github", "--format", "jsn"], "--format does not know that value", "did you mean json?"),
         (["github", "--format", "qqq"], "--format does not know that value", "one of env, json"),
         (["github", "-c", "a", "-c", "b"], "-c is given twice", None),
+        ([""], "the provider is empty", UNSET),
+        (["a", "b", ""], "the more is empty", UNSET),
+        (["github", "--connection", ""], "what follows --connection is empty", UNSET),
+        (["github", "--connection="], "what follows --connection is empty", None),
+        (["github", "--con", "x"], "login has no option --con", "did you mean --connection?"),
     ],
 )
 def test_what_is_wrong_is_said(parser, words, message, hint):

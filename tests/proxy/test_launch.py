@@ -119,6 +119,16 @@ def test_commands_that_cannot_start(runner: Runner, name: str, status: int):
     assert runner.log() == ""
 
 
+@pytest.mark.parametrize(
+    "words", [["--only", ""], ["--only="], ["--only", ","], ["--only", "a,,b"], ["--only=a", "--only="]]
+)
+def test_the_short_road_takes_no_empty_name(words: list[str]):
+    """`--only "$UNSET"` must not come to mean every provider; the long road says what is wrong."""
+    assert launch._wish(["--only=a,b", "--", "true"], inside="").only == ("a", "b")
+    with pytest.raises(launch.Unusual):
+        launch._wish([*words, "--", "true"], inside="")
+
+
 def test_a_command_is_found_as_execvp_finds_it(tmp_path: Path):
     """The first executable file on PATH; one that is not executable is passed over, and remembered."""
     for place, mode in (("a", 0o644), ("b", 0o755), ("c", 0o755)):
