@@ -100,7 +100,9 @@ class Caller:
         return self.principal.role is Role.ADMIN and self.limits.is_none
 
     def require_admin(self, why: str = "only an admin may do this") -> None:
-        """Raise NotAllowed, with these words, for everybody but an admin."""
+        """Raise NotAllowed, with these words, for everybody but an admin; of one by a limited identity that is why."""
+        if self.principal.role is Role.ADMIN:
+            self.require_unlimited()
         if not self.is_admin:
             raise NotAllowed(why)
 

@@ -50,6 +50,13 @@ def test_a_revoked_identity_and_its_runs_end_at_once(house):
     assert [each.entry.detail for each in house.events(Event.IDENTITY_REVOKED)] == ["agent: runs ended: 1"]
 
 
+def test_why_a_limited_identity_of_an_admin_is_no_admin(house):
+    """It is told of the limits, not of a role that its principal has."""
+    agent = claimed(house, "agent", given=limits.parse(methods=["GET"]))
+    with pytest.raises(NotAllowed, match="the identity agent is limited"):
+        agent.require_admin()
+
+
 def test_who_waits_since_before_the_clock_was_set_back_keeps_nobody_out(house):
     """Else all places would be taken until that time has come. # SEC-19 # SEC-84"""
     house.clock.advance(timedelta(days=900))
