@@ -51,7 +51,10 @@ class Honeytokens:
         sealer = context.sealers.for_vault(caller.vault_id)
         with context.database.transaction(durable=True) as tx:
             if connections.get(tx, caller.vault_id, provider.name, connection) is not None:
-                raise ConnectionExists(f"{provider.name} is connected already as {connection}")
+                raise ConnectionExists(
+                    f"{provider.name} is connected already as {connection}",
+                    hint="a decoy takes no connection's place: --connection NAME gives it a name of its own",
+                )
             planted = connections.put(
                 tx,
                 sealer,

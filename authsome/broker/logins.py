@@ -106,6 +106,10 @@ class Logins:
         if flow not in provider.flows:
             offered = ", ".join(provider.flows)
             raise RequestInvalid(f"{provider.name} does not offer the flow {flow}", hint=f"it offers: {offered}")
+        if wanted.scopes and flow is Flow.API_KEY:
+            raise RequestInvalid(
+                f"a key of {provider.name} takes no scopes: it may do what it was made for", hint="leave --scopes away"
+            )
         now = context.clock()
         request = LoginRequest(
             id=secrets.token_urlsafe(16),

@@ -26,7 +26,7 @@ from authsome.errors import (
 )
 from authsome.message import json_object
 from authsome.models import url
-from authsome.models.connection import DEFAULT_CONNECTION
+from authsome.models.connection import CLIENT_ID, DEFAULT_CONNECTION
 from authsome.secret import Secret
 
 FLOWS = ("pkce", "device_code", "dcr_pkce", "client_credentials", "api_key")
@@ -58,6 +58,8 @@ class Session:
     connection: str
     browser_url: str
     authorization_url: str | None
+    docs_url: str | None
+    redirect_uri: str | None
     flows: tuple[str, ...]
     fields: tuple[Field, ...]
     problem: str | None
@@ -70,6 +72,11 @@ class Session:
     unnamed: str | None
 
     @property
+    def asks_for_client(self) -> bool:
+        """Whether an OAuth client is asked for."""
+        return any(field.name == CLIENT_ID for field in self.fields)
+
+    @property
     def code(self) -> str:
         """What is to be entered at the provider, in a login by device code."""
         return str((self.device or {}).get("user_code"))
@@ -77,6 +84,10 @@ class Session:
     @classmethod
     def from_json(cls, value: JsonObject) -> "Session":
         """Read the daemon's answer; what a newer daemon adds is left alone."""
+
+        def text(name: str) -> str | None:
+            return str(value[name]) if value.get(name) else None
+
         error, stored, fields = value.get("error"), value.get("connection_view"), value.get("fields")
         device, flows = value.get("device"), value.get("flows")
         return cls(
@@ -85,17 +96,19 @@ class Session:
             provider=str(value["provider"]),
             connection=str(value["connection"]),
             browser_url=str(value.get("browser_url") or ""),
-            authorization_url=str(value["authorization_url"]) if value.get("authorization_url") else None,
+            authorization_url=text("authorization_url"),
+            docs_url=text("docs_url"),
+            redirect_uri=text("redirect_uri"),
             flows=tuple(str(flow) for flow in flows) if isinstance(flows, list) else (),
             fields=tuple(_field(each) for each in fields if isinstance(each, dict)) if isinstance(fields, list) else (),
-            problem=str(value["problem"]) if value.get("problem") else None,
+            problem=text("problem"),
             device=device if isinstance(device, dict) else None,
             error=error if isinstance(error, dict) else None,
             stored=stored if isinstance(stored, dict) else None,
             new_provider=value.get("new_provider") is True,
-            unverified=str(value["unverified"]) if value.get("unverified") else None,
-            untried=str(value["untried"]) if value.get("untried") else None,
-            unnamed=str(value["unnamed"]) if value.get("unnamed") else None,
+            unverified=text("unverified"),
+            untried=text("untried"),
+            unnamed=text("unnamed"),
         )
 
 
@@ -266,7 +279,7 @@ class _Attempt:
         is_one = len([field for field in session.fields if field.required]) == 1
         what = "it" if is_one else f"a JSON object of them ({_example(session)})"
         hint = f"pipe {what} in: {self._command.typed()} --stdin"
-        if not is_one and "api_key" in session.flows:
+        if session.asks_for_client and "api_key" in session.flows:
             hint += "; or a token alone, with --flow api_key"
         raise CredentialUnavailable(
             f"logging in to {session.provider} needs {names}, and there is neither a browser nor a terminal to ask on",
@@ -276,6 +289,8 @@ class _Attempt:
     def _ask(self, session: Session) -> dict[str, Secret[str]]:
         if session.problem:
             self._output.note(session.problem)
+        elif session.asks_for_client:
+            self._tell_client(session)
         answers = {}
         for field in session.fields:
             if field.hint and field.hint not in (session.problem or ""):
@@ -285,6 +300,13 @@ class _Attempt:
                 prompt.secret(self._output, label) if field.secret else Secret(prompt.text(self._output, label))
             )
         return answers
+
+    def _tell_client(self, session: Session) -> None:
+        """Say where an OAuth client comes from, as the form in the browser does."""
+        place = session.docs_url or session.provider
+        self._output.note(f"this needs an OAuth app of yours, once; it is made at {place}")
+        if session.redirect_uri is not None:
+            self._output.note(f"give it the redirect URI  {session.redirect_uri}")
 
     def _resume(self, session: Session, fields: Mapping[str, Secret[str]]) -> Session:
         body = {"fields": {name: value.reveal() for name, value in fields.items() if value}}

@@ -45,7 +45,8 @@ class Output:
         """How long the progress line is."""
         for stream in (self._out, self._err):
             # A terminal of another age shows an escape for what it cannot show; that is no reason to fail.
-            if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            # (In the locale C Python has `surrogateescape` in the place of `strict`, which fails just as well.)
+            if isinstance(stream, TextIOWrapper) and stream.errors in {"strict", "surrogateescape"}:
                 stream.reconfigure(errors="backslashreplace")
 
     @property

@@ -748,7 +748,8 @@ def _connection_cap(limits: Limits) -> int:
 def _cannot_listen(host: str, port: int, error: OSError) -> DaemonUnavailable:
     if error.errno == errno.EADDRINUSE:
         return DaemonUnavailable(
-            f"port {port} on {host} is taken by another program", hint="stop it, or set AUTHSOME_PORT to another port"
+            f"port {port} on {host} is taken by another program",
+            hint="stop it (it may be the daemon of another home), or set AUTHSOME_PORT to another port",
         )
     return DaemonUnavailable(
         f"cannot listen on {host} port {port}: {reason_of(error)}", hint="check AUTHSOME_HOST and AUTHSOME_PORT"

@@ -47,6 +47,13 @@ def test_an_empty_list_says_how_to_begin(program: Program):
     assert "authsome login PROVIDER" in done.stderr
 
 
+def test_a_decoy_takes_no_connections_place(connected: Program):
+    done = connected("honeytoken", "openai")
+    assert (done.returncode, done.stdout) == (6, "")
+    assert "--force" not in done.stderr  # `honeytoken` has none
+    assert "--connection NAME" in done.stderr
+
+
 def test_a_broken_definition_is_shown_and_breaks_no_other(connected: Program):
     directory = connected.home / "providers"
     directory.mkdir(mode=0o700, exist_ok=True)

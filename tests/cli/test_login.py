@@ -245,6 +245,8 @@ def test_an_oauth_client_is_asked_for_on_the_terminal(program: Program, oidc_ser
     # SEC-67
     define_acme(program, oidc_server, BASIC)
     with program.on_terminal("login", "acme", "--no-browser") as tty:
+        tty.expect("this needs an OAuth app of yours, once; it is made at acme")
+        tty.expect(f"give it the redirect URI  {re.escape(program.callback)}")
         tty.expect("Client ID: ")
         tty.send_line(BASIC.id)
         tty.expect("Client secret: ")
@@ -277,6 +279,17 @@ def test_how_to_pipe_several_things_in_is_said(program: Program):
         'authsome: hint: pipe a JSON object of them ({"client_id": "…", "client_secret": "…"}) in: '
         "authsome login github --stdin; or a token alone, with --flow api_key"
     )
+
+    several = program("login", "shopify", env=NO_BROWSER).stderr
+    assert several.endswith('({"shop": "…", "api_key": "…"}) in: authsome login shopify --stdin\n')
+
+
+def test_a_key_takes_no_scopes(program: Program):
+    """What is asked for and cannot be had is refused, not passed over."""
+    done = program("login", "openai", "--stdin", "--scopes", "read", input=KEY)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "hint: leave --scopes away" in done.stderr
+    assert connections(program) == []
 
 
 def test_json_never_asks(program: Program):

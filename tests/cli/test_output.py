@@ -105,6 +105,18 @@ def test_colour_only_on_a_terminal_and_only_when_wanted():
     assert out.getvalue() == "\x1b[32mfine\x1b[0m then\n\x1b[2mA\x1b[0m\nb\n"
 
 
+@pytest.mark.parametrize("errors", ["strict", "surrogateescape"])
+def test_a_stream_that_cannot_show_all_shows_what_it_can(errors):
+    """As in the locale C, where Python has other errors than elsewhere."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors=errors) for _ in range(2))
+    output = Output(stdout=out, stderr=err)
+    output.line("/home/jürgen")
+    output.note("näher …")
+    for stream, shown in ((out, b"/home/j\\xfcrgen\n"), (err, b"n\\xe4her \\u2026\n")):
+        stream.flush()
+        assert stream.buffer.getvalue() == shown
+
+
 def test_a_table_is_aligned_and_fits_the_terminal():
     output, out, _ = made()
     output.table(("ONE", "TWO"), [("a", "b"), ("long word", "c")])

@@ -222,7 +222,8 @@ def test_the_log_tells_and_filters(connected: Program):
 def test_an_event_that_does_not_exist(daemon: Program):
     done = daemon("log", "--event", "lunch")
     assert done.returncode == 2
-    assert "login" in done.stderr
+    assert "hint: one of login, " in done.stderr
+    assert daemon("log", "--event", "logn").stderr.endswith("authsome: hint: did you mean login?\n")
 
 
 def test_the_daemons_log_is_followed_into_its_next_file(program: Program):

@@ -98,7 +98,7 @@ class AuditApi(Endpoints):
         provider, identity = query.optional_text("provider"), query.optional_text("identity")
         query.done()
         if event is not None and event not in set(Event):
-            raise RequestInvalid(f"there is no event {event[:64]}", hint=f"one of {', '.join(Event)}")
+            raise RequestInvalid(f"there is no event {event[:64]}", hint=_nearest(event))
         caller = call.caller
         if not caller.limits.is_none:  # it sees what it did itself
             if identity not in {None, caller.handle}:
@@ -174,3 +174,10 @@ class AuditApi(Endpoints):
         query.done()
         lines = self._broker.audit_log.export_page(call.caller, after=after, upto=upto, limit=limit)
         return json_response({"entries": lines})
+
+
+def _nearest(event: str) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415  # 4 ms that only a mistake should cost
+
+    near = get_close_matches(event[:64], list(Event), n=1)
+    return f"did you mean {near[0]}?" if near else f"one of {', '.join(Event)}"

@@ -414,7 +414,14 @@ class LoginsApi(Endpoints):
         fields = self._broker.logins.fields(login) if isinstance(login, AwaitingInput) else ()
         link = f"{self._base_url}{_path(login, 'open')}?key={key}"
         provider = self._broker.logins.provider(login.request)
-        view = views.session(login, fields, link, provider, self._broker.context.clock())
+        view = views.session(
+            login,
+            fields,
+            provider,
+            browser_url=link,
+            redirect_uri=self._base_url + CALLBACK_PATH,
+            now=self._broker.context.clock(),
+        )
         return json_response(view, status=status)
 
 

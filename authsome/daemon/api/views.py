@@ -20,6 +20,7 @@ from authsome.models.login import (
     AwaitingInput,
     Completed,
     Failed,
+    Flow,
     Login,
     Stage,
 )
@@ -92,6 +93,8 @@ SESSION: Final = shape(
         "new_provider": BOOLEAN,
         "browser_url": TEXT,
         "authorization_url": OPTIONAL_TEXT,
+        "docs_url": OPTIONAL_TEXT,
+        "redirect_uri": OPTIONAL_TEXT,
         "flows": TEXTS,
         "fields": array(FIELD),
         "problem": OPTIONAL_TEXT,
@@ -195,10 +198,16 @@ def error(value: AuthsomeError) -> JsonObject:
     return {"code": value.code, "message": value.message, "hint": value.hint}
 
 
-def session(
-    login: Login, fields: Iterable[InputField], browser_url: str, provider: Provider, now: datetime
+def session(  # noqa: PLR0913  # each by name
+    login: Login,
+    fields: Iterable[InputField],
+    provider: Provider,
+    *,
+    browser_url: str,
+    redirect_uri: str,
+    now: datetime,
 ) -> JsonObject:
-    """A login, for the one who began it."""
+    """A login, for the one who began it; `redirect_uri` is ours, which an OAuth client has to know."""
     request = login.request
     untried, unnamed = silence(login, provider)
     return {
@@ -210,6 +219,8 @@ def session(
         "new_provider": request.is_new_provider,
         "browser_url": browser_url,
         "authorization_url": login.authorization_url if isinstance(login, AwaitingCallback) else None,
+        "docs_url": provider.docs_url,
+        "redirect_uri": redirect_uri if request.flow in {Flow.PKCE, Flow.DCR_PKCE} else None,
         "flows": list(provider.flows),
         "fields": [
             {
