@@ -375,7 +375,7 @@ class Child(LiveConnectionHandler):
         """A request that we see in clear: checked against the connection, then given its credential."""
         request = flow.request
         assert self.tenancy is not None
-        exchange = Intercepted(self.tenancy, target, self.engine.worker.memory)
+        exchange = flow.metadata[layers.EXCHANGE] = Intercepted(self.tenancy, target, self.engine.worker.memory)
         if self.misdirected is not None:
             raise self.misdirected
         if not self.is_intercepted or request.scheme != "https":

@@ -80,6 +80,8 @@ _UNPROCESSED: Final = "the server took no more requests on a connection"
 """Of a request, which it has done nothing about (RFC 9113 §6.8)."""
 _DISTRUSTED: Final = "Certificate verify failed: "
 """How mitmproxy begins what OpenSSL says of a certificate."""
+_ADVICE: Final = ", refusing to prevent"
+"""Where mitmproxy begins to name a setting of its own, which nobody has here."""
 _INTERIM: Final = re.compile(rb"HTTP/1\.[01] 1(?!01)\d\d[ \r\n]")
 _SWITCHING: Final = 101
 _FIRST_SILENT_STATUS: Final = 440  # mitmproxy 11 says "answer nothing" by 444 and 499
@@ -177,7 +179,8 @@ def answer_to(code: object, message: str, address: Sequence[object] | None) -> A
         return None
     target = Target(host=str(address[0]), port=int(str(address[1]))) if address else None
     if status < 500 and not isinstance(message, Failure):
-        return answers.problem(RequestInvalid(clean_line(message)), target=target, status=status, is_closing=True)
+        cause = message.partition(_ADVICE)[0]
+        return answers.problem(RequestInvalid(clean_line(cause)), target=target, status=status, is_closing=True)
     if isinstance(message, Failure) and message.answer is not None:
         return message.answer
     return answers.problem(error_of(message, target), target=target, is_closing=True)
