@@ -173,7 +173,7 @@ class Parser:
     def _check_words(self, found: "Found") -> None:
         for positional in self.positionals:
             if not all(found.placed[positional.name]):
-                raise self._wrong(f"the {positional.name} is empty", _UNSET)
+                raise self._wrong(f"the {positional.name} is empty", _UNSET if positional.required else _UNSET + _USUAL)
         for positional in (*self.positionals, *([self.remainder] if self.remainder else [])):
             if positional.required and not found.placed[positional.name]:
                 if positional is self.remainder and self.instead in found.options:
@@ -187,7 +187,7 @@ class Parser:
             raise self._wrong(f"{given[0][0]} is given twice")
         for name, value in given:
             if option.metavar is not None and not value:
-                raise self._wrong(f"what follows {name} is empty", _UNSET)
+                raise self._wrong(f"what follows {name} is empty", _UNSET + _USUAL)
             if option.choices and value not in option.choices:
                 hint = suggestion(value, option.choices) or f"one of {', '.join(option.choices)}"
                 raise self._wrong(f"{name} does not know that value", hint)
@@ -212,7 +212,8 @@ class Found:
         self.placed: dict[str, tuple[str, ...]] = {}
 
 
-_UNSET: Final = "a variable of the shell may be unset; to have it the usual way, leave it away"
+_UNSET: Final = "a variable of the shell may be unset"
+_USUAL: Final = "; to have it the usual way, leave it away"
 _ARTICLES: Final = {False: "a", True: "an"}
 
 

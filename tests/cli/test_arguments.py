@@ -64,7 +64,7 @@ def test_many(parser):
         (["github", "--format", "jsn"], "--format does not know that value", "did you mean json?"),
         (["github", "--format", "qqq"], "--format does not know that value", "one of env, json"),
         (["github", "-c", "a", "-c", "b"], "-c is given twice", None),
-        ([""], "the provider is empty", UNSET),
+        ([""], "the provider is empty", "a variable of the shell may be unset"),
         (["a", "b", ""], "the more is empty", UNSET),
         (["github", "--connection", ""], "what follows --connection is empty", UNSET),
         (["github", "--connection="], "what follows --connection is empty", None),
