@@ -20,6 +20,8 @@ from typing import Final, NamedTuple
 from authsome.errors import StorageFailed, UnsafeFile, UsageError, reason_of
 from authsome.secret import Secret
 
+FOREIGN: Final = "belongs to another user"
+"""What is wrong with somebody else's file, in words that follow its path."""
 DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 7998
 SECRET_VARIABLES: Final = frozenset({"AUTHSOME_MASTER_KEY", "AUTHSOME_IDENTITY_KEY"})
@@ -281,15 +283,18 @@ def open_private(path: Path, flags: int) -> int:
         os.close(descriptor)
         raise
     if problem:
-        is_foreign = ownership_problem(os.fstat(descriptor)) is not None
+        doubt = ownership_problem(os.fstat(descriptor))
         os.close(descriptor)
-        mend = (
-            "look where it comes from, then remove it"
-            if is_foreign
-            else f"if you trust its content: chmod 600 {quoted(path)}"
-        )
+        mend = mend_of(doubt) if doubt else f"if you trust its content: chmod 600 {quoted(path)}"
         raise UnsafeFile(f"{path} {problem}", hint=mend)
     return descriptor
+
+
+def mend_of(doubt: str) -> str:
+    """What to do about a file of whose owner or kind there is a doubt: nothing that loses what may be the vault."""
+    if doubt == FOREIGN:
+        return "if it is yours all the same, give it to yourself with chown; else move it away"
+    return "look where it comes from, then move it away"
 
 
 def quoted(path: Path) -> str:
@@ -316,7 +321,7 @@ def ownership_problem(status: os.stat_result) -> str | None:
     if not stat.S_ISREG(status.st_mode):
         return "is not a regular file"
     if status.st_uid != os.geteuid():
-        return "belongs to another user"
+        return FOREIGN
     return "has more than one name (hard link)" if status.st_nlink > 1 else None
 
 

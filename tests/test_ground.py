@@ -532,6 +532,14 @@ def test_foreign_files_are_refused(root):
     theirs = os.stat_result((*ours[:4], ours.st_uid + 1, *ours[5:]))
     assert home.privacy_problem(ours) is None
     assert home.privacy_problem(theirs) == "belongs to another user"
+    # It may be the vault, copied or made by sudo: nobody is told to remove it.
+    assert "chown; else move it away" in home.mend_of("belongs to another user")
+    linked = root / "linked"
+    os.link(root / "file", linked)
+    with pytest.raises(UnsafeFile) as refused:
+        read_private(linked)
+    assert refused.value.hint == "look where it comes from, then move it away"
+    linked.unlink()
     foreign = Path("/usr")
     if os.geteuid() == 0:  # only root can give a directory away, and only to others is /usr foreign
         foreign = root

@@ -19,7 +19,7 @@ from authsome.cli.context import Context
 from authsome.cli.grades import Grade, Row
 from authsome.client import keys, supervisor, wire
 from authsome.errors import AuthsomeError, DaemonUnavailable, NotAllowed, reason_of
-from authsome.home import quoted, read_config, read_private
+from authsome.home import FOREIGN, mend_of, quoted, read_config, read_private
 from authsome.models.notice import commands
 from authsome.models.retention import retention
 
@@ -93,7 +93,7 @@ def _files(context: Context, fix: bool) -> Iterator[Row]:  # noqa: FBT001  # one
         elif wanted is not None:
             yield Grade.FAIL, f"{path} {what}", f"chmod {wanted:o} {quoted(path)}, or `authsome doctor --fix`"
         else:
-            yield Grade.FAIL, f"{path} {what}", "look where it comes from, then remove it"
+            yield Grade.FAIL, f"{path} {what}", mend_of(what)
     if not bad:
         yield Grade.OK, f"{home.root}: {count} files and directories are private", None
 
@@ -110,7 +110,7 @@ def _problem(path: Path) -> tuple[int | None, str] | None:
     if stat.S_ISLNK(status.st_mode):
         return None, "is a symbolic link"
     if status.st_uid != os.geteuid():
-        return None, "belongs to another user"
+        return None, FOREIGN
     if stat.S_ISDIR(status.st_mode):
         return (0o700, f"is open to others (mode {mode:04o})") if mode & 0o077 else None
     if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:

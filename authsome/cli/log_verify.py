@@ -144,7 +144,8 @@ def _say_whole(context: Context, *, entries: int, first: int, last: int) -> None
 
 
 def _damaged(context: Context, flaw: Flaw, good: int, hint: str | None = None) -> int:
-    error = LogDamaged(flaw.problem, hint=hint or f"the {good:,} entries before it are as they were written")
+    before = f"the {good:,} entries before it are as they were written" if good > 1 else "see who could write to it"
+    error = LogDamaged(flaw.problem, hint=hint or before)
     if context.output.as_json:
         context.output.result(
             {

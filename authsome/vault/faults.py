@@ -11,7 +11,9 @@ from typing import Final
 
 from authsome.errors import AuthsomeError, DaemonBusy, StorageFailed, VaultUnusable
 
-DAMAGED_HINT: Final = "it was left as it is: restore server/store.db from a backup, or move it away to begin anew"
+DAMAGED_HINT: Final = (
+    "it was left as it is: put a backup in its place (authsome admin restore FILE --force), or move it away"
+)
 READ_ONLY_HINT: Final = "make AUTHSOME_HOME writable for this user, then restart the daemon"
 
 _MEANINGS: Final[Mapping[int, tuple[type[AuthsomeError], str, str | None]]] = {

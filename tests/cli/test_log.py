@@ -111,12 +111,13 @@ def test_a_history_that_was_put_back_is_not_the_one_that_was_seen(logged: Progra
 @pytest.mark.parametrize(
     ("statement", "entry"),
     [
+        ("UPDATE audit SET detail = 'nothing' WHERE id = 1", 1),
         ("UPDATE audit SET detail = 'nothing' WHERE id = 3", 3),
         ("DELETE FROM audit WHERE id = 2", 2),
         ("DELETE FROM audit WHERE id > 3", 4),
         ("UPDATE audit SET id = 9 WHERE id = 5", 5),
     ],
-    ids=["changed", "removed", "cut off", "renumbered"],
+    ids=["the first changed", "changed", "removed", "cut off", "renumbered"],
 )
 @pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
 def test_the_first_bad_entry_is_named(logged: Program, statement, entry, running):  # SEC-183
@@ -127,6 +128,7 @@ def test_the_first_bad_entry_is_named(logged: Program, statement, entry, running
     assert done.returncode == 1
     assert done.stderr.startswith("authsome: error: entr") or not running
     assert str(entry) in done.stderr
+    assert ("entries before it are as they were" in done.stderr) is (entry > 2)
     answer = json.loads(logged("log", "verify", "--json").stdout)
     assert (answer["whole"], answer["entry"], answer["error"]) == (False, entry, "log_damaged")
 

@@ -208,6 +208,8 @@ def refused_and_untouched(open_database, directory: Path) -> AuthsomeError:
     after = snapshot(directory)
     assert {name: after.get(name) for name in before} == before
     assert caught.value.hint
+    if caught.value.hint.startswith("it was left as it is"):
+        assert "put a backup in its place (authsome admin restore FILE --force)" in caught.value.hint
     assert "\n" not in caught.value.message
     return caught.value
 
