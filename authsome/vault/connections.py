@@ -137,10 +137,11 @@ class Search:
 
 
 def search(reader: Reader, vault_id: str, wanted: Search, *, limit: int, offset: int = 0) -> list[Connection]:
-    """Some of those that fit, by provider and name."""
+    """Some of those that fit, by provider and name; where somebody is wanted, used decoys come before all others."""
     where, values = _fitting(vault_id, wanted)
+    order = f"{_IS_DECOY} DESC, provider, name" if wanted.wanting else "provider, name"
     rows = reader.execute(
-        f"SELECT {_COLUMNS} FROM connections WHERE {where} ORDER BY provider, name LIMIT ? OFFSET ?",
+        f"SELECT {_COLUMNS} FROM connections WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?",
         (*values, limit, offset),
     )
     return [_connection(row) for row in rows]

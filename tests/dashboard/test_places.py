@@ -36,6 +36,16 @@ def seeded(program):
     return made
 
 
+_IS_SEEN = """
+(() => {
+  const one = document.activeElement, box = one.getBoundingClientRect();
+  const isThere = box.width > 0 && box.bottom > 0 && box.top < innerHeight && box.right > 0;
+  return isThere && getComputedStyle(one).outlineStyle === "solid";
+})()
+"""
+"""Whether one sees what has the focus."""
+
+
 def listed(program) -> set[tuple[str, str]]:
     """What is connected, by provider and name."""
     providers = program.json("list", "--connected")["providers"]
@@ -94,6 +104,22 @@ def test_finding_a_connection(seeded, daemon, page, open_without_script):
     page.open(f"{daemon.url}/ui/connections?q=nothing-of-that-name")
     assert "No connection fits" in page.text()
     assert Visitor.of(daemon).enter(daemon).get("/ui/connections?state=x").status == 400
+
+
+@pytest.mark.usefixtures("seeded")
+@pytest.mark.parametrize("path", ["/ui/", "/ui/connections/ahrefs/default", "/ui/settings/providers", "/audit"])
+def test_the_keyboard_is_somewhere(page, open_dashboard, path):
+    """Wherever Tab leads, one sees where one is."""
+    open_dashboard(page, path)
+    page.press("Tab")
+    assert page.has(".skip:focus")
+    page.press("Tab")
+    seen = 0
+    while page.evaluate("!document.activeElement.matches('body, .skip')"):  # the first again, or nothing: it is the end
+        assert page.evaluate(_IS_SEEN), page.evaluate("document.activeElement.outerHTML")
+        seen += 1
+        page.press("Tab")
+    assert seen > len(page.texts("nav a"))
 
 
 @pytest.mark.usefixtures("seeded")

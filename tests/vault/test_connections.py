@@ -6,9 +6,10 @@ from datetime import timedelta
 import pytest
 
 from authsome.errors import ConnectionNotFound, VaultDamaged
+from authsome.models.audit import Entry, Event
 from authsome.models.connection import HONEYTOKEN, Kind, Status
 from authsome.secret import Secret
-from authsome.vault import connections
+from authsome.vault import audit, connections
 
 TOKENS = {"access_token": Secret("canary-access-1"), "refresh_token": Secret("canary-refresh-1")}
 KEY = {"api_key": Secret("canary-key-1")}
@@ -327,6 +328,17 @@ def test_searching(store, put, now):
     assert found(limit=3, offset=3) == ["renewed", "zz-decoy", "broken"]
     assert found(wanting=True) == ["ends", "broken"]
     assert found(wanting=False) == ["good", "later", "renewed", "zz-decoy"]
+    with store.database.transaction() as transaction:
+        use = Entry(
+            event=Event.HONEYTOKEN, at=now, vault_id=store.vault_id, provider="github", connection="zz-decoy",
+        )  # fmt: skip
+        audit.append(transaction, replace(use, at=now - timedelta(seconds=1)))
+        assert found(wanting=True) == ["ends", "broken"], "used before it was planted"
+        audit.append(transaction, replace(use, connection="good"))
+    assert found(wanting=True) == ["ends", "broken"]
+    with store.database.transaction() as transaction:
+        audit.append(transaction, use)
+    assert found(wanting=True) == ["zz-decoy", "ends", "broken"], "the alarm comes first"
     assert found(words="ADA_%") == ["good"]
     assert found(words="a_a") == []
     assert found(words="lab") == ["broken"]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from authsome.daemon.dashboard import html, pieces, shell
+from authsome.daemon.dashboard import html, pieces, shell, times
 from authsome.models.connection import Connection, Kind, Status
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
@@ -76,3 +76,27 @@ def test_counting(number, shown):
 def test_places(path, place):
     """A page belongs where its address says, and the overview is no heap for all others."""
     assert shell.place_of(path) == place
+
+
+@pytest.mark.parametrize(
+    ("distance", "words"),
+    [
+        (timedelta(days=7), "in 7 days"),
+        (timedelta(days=7, seconds=-20), "in 7 days"),
+        (timedelta(days=6, hours=20), "in 6 days"),
+        (timedelta(minutes=15, seconds=-2), "in 15 minutes"),
+        (timedelta(minutes=14, seconds=30), "in 14 minutes"),
+        (timedelta(days=1, seconds=-20), "in 1 day"),
+        (timedelta(hours=22), "in 22 hours"),
+        (timedelta(seconds=30), "just now"),
+        (timedelta(0), "just now"),
+        (timedelta(seconds=-59), "just now"),
+        (timedelta(seconds=-119), "1 minute ago"),
+        (timedelta(hours=-23, minutes=-59), "23 hours ago"),
+        (timedelta(days=-400), "400 days ago"),
+    ],
+    ids=str,
+)
+def test_moments(distance, words):
+    """In whole units; what was just given so many of them does not seem to have lost one."""
+    assert f">{words}</time>" in times.moment(NOW + distance, NOW)
