@@ -203,8 +203,7 @@ def test_serve_drops_the_master_key_from_its_own_environment(program: Program):
     key = base64.b64encode(secrets.token_bytes(32)).decode()
     server = program.start("daemon", "serve", env={"AUTHSOME_MASTER_KEY": key})
     assert server.stderr is not None
-    while "Ctrl-C stops" not in server.stderr.readline():
-        pass
+    assert any("Ctrl-C stops" in line for line in iter(server.stderr.readline, ""))
     pid = program.wait_daemon()
     assert pid == server.pid
     assert key.encode() not in Path(f"/proc/{pid}/environ").read_bytes()

@@ -313,8 +313,8 @@ def test_a_body_from_http2_is_no_request_of_http1(runner: Runner, authority: Aut
         is_chunked = b"\r\ntransfer-encoding: chunked\r\n" in head.lower()
         end = b"0\r\nx-sum: 1\r\n\r\n" if is_chunked else body
         came = b""
-        while not came.endswith(end):
-            came += connection.reader.read(1)
+        while not came.endswith(end) and (byte := connection.reader.read(1)):
+            came += byte
         received.append(came)
         send(connection, OK)
 
@@ -340,8 +340,8 @@ def test_trailers_say_nothing_of_the_message(runner: Runner, authority: Authorit
 
     def answer(connection: wire.Connection, _: bytes) -> None:
         body = b""
-        while not body.endswith(b"\r\n\r\n"):
-            body += connection.reader.readline()
+        while not body.endswith(b"\r\n\r\n") and (line := connection.reader.readline()):
+            body += line
         received.append(body)
         send(connection, b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + trailers + b"\r\n")
 
@@ -353,8 +353,8 @@ def test_trailers_say_nothing_of_the_message(runner: Runner, authority: Authorit
         wire_.send(f"POST / HTTP/1.1\r\nHost: {HOST}:{server.port}\r\nTransfer-Encoding: chunked\r\n\r\n")
         wire_.send(b"2\r\nhi\r\n0\r\nAuthsome-Connection: work\r\n" + trailers + b"\r\n")
         came = b""
-        while not came.endswith(b"X-Kept: 1\r\n\r\n") and not came.endswith(b"x-kept: 1\r\n\r\n"):
-            came += wire_.reader.read(1)
+        while not came.lower().endswith(b"x-kept: 1\r\n\r\n") and (byte := wire_.reader.read(1)):
+            came += byte
     assert received[0].lower() == b"2\r\nhi\r\n0\r\nx-kept: 1\r\n\r\n"
     assert came.lower().endswith(b"\r\n\r\n0\r\nx-kept: 1\r\n\r\n")
 

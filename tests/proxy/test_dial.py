@@ -28,8 +28,8 @@ class CompanyProxy:
     def serve(self, connection: wire.Connection) -> None:
         """Serve one connection."""
         head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += connection.socket.recv(1)
+        while not head.endswith(b"\r\n\r\n") and (byte := connection.socket.recv(1)):
+            head += byte
         self.heads.append(head)
         connection.socket.sendall(f"HTTP/1.1 {self.status} As planned\r\n\r\n".encode())
         if self.status == 200:

@@ -251,13 +251,14 @@ def scripted(
 
     def handle(connection: wire.Connection) -> None:
         head = b""
-        while not head.endswith(b"\r\n\r\n"):
-            head += connection.reader.readline()
+        while not head.endswith(b"\r\n\r\n") and (line := connection.reader.readline()):
+            head += line
         received.append(head)
         if b"chunked" in head:
             body = b""
-            while not body.endswith(b"0\r\n\r\n") and not body.endswith(b"-end\r\n\r\n"):
-                body += connection.reader.readline()
+            ends = (b"0\r\n\r\n", b"-end\r\n\r\n")
+            while not body.endswith(ends) and (line := connection.reader.readline()):
+                body += line
             received.append(body)
         connection.writer.write(response)
         connection.writer.flush()
@@ -400,10 +401,10 @@ def test_trailers_pass_over_http1(runner: Runner, authority: Authority):
             wire_.send(f"POST / HTTP/1.1\r\nHost: {HOST}:{port}\r\nTransfer-Encoding: chunked\r\n\r\n")
             wire_.send("2\r\nhi\r\n0\r\nauthorization: Bearer mine\r\nX-Check: the-end\r\n\r\n")
             head, tail = b"", b""
-            while not head.endswith(b"\r\n\r\n"):
-                head += wire_.reader.readline()
-            while not tail.endswith(b"\r\n\r\n"):
-                tail += wire_.reader.readline()
+            while not head.endswith(b"\r\n\r\n") and (line := wire_.reader.readline()):
+                head += line
+            while not tail.endswith(b"\r\n\r\n") and (line := wire_.reader.readline()):
+                tail += line
     assert re.sub(rb"[0-9]\r\n|\r\n", b"", tail.partition(b"0\r\n")[0]) == b"abc"
     assert tail.lower().endswith(b"0\r\nx-sum: 1\r\n\r\n")
     assert received[1].lower() == b"2\r\nhi\r\n0\r\nx-check: the-end\r\n\r\n"

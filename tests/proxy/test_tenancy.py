@@ -22,6 +22,7 @@ from authsome.proxy.inject import Credential
 from authsome.proxy.rules import Lease, Opening, Question, Target, Unmatched
 from authsome.proxy.tenancy import Ground, Tenancy, Tenants
 from authsome.secret import Secret
+from fakes.patience import wait
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 API = Target(host="api.example.com", port=443)
@@ -222,8 +223,7 @@ def test_an_answer_that_was_overtaken_is_dropped():
     run = tenancy(daemon)
     first = threading.Thread(target=run.table)
     first.start()
-    while not daemon.asked:
-        pass
+    wait(lambda: daemon.asked, "the daemon to be asked")
     assert run.table() is newer
     go_on.set()
     first.join()
