@@ -19,7 +19,7 @@ from authsome.models.audit import Entry, Event
 from authsome.models.limits import Limits
 from authsome.models.principal import Caller, Identity, Principal
 from authsome.secret import Secret
-from authsome.vault import audit, claims, identities, principals, runs
+from authsome.vault import audit, claims, identities, passwords, principals, runs
 from authsome.vault.database import Reader, Transaction
 
 UNCLAIMED_LIMIT: Final = 100  # registering needs no credential: what strangers can fill must be small
@@ -167,7 +167,9 @@ class Identities:
                 last_used_at=identities.last_uses(reader, owner.id).get(name),
             )
 
-    def limit(self, caller: Caller, name: str, limits: Limits, *, seen: Limits | None = None) -> Identity:
+    def limit(
+        self, caller: Caller, name: str, limits: Limits, *, seen: Limits | None = None, last: bool = False
+    ) -> Identity:
         """Limit an identity anew, from its next request on.
 
         Args:
@@ -175,10 +177,11 @@ class Identities:
             name: its handle.
             limits: what takes the place of the present limits.
             seen: what the caller takes for the present limits; None: whatever they are.
+            last: even if nobody can act for the caller without limits then.
 
         Raises:
             LimitsChanged: they are others than those that were `seen`.
-            NotAllowed: the caller is limited itself, or the identity revoked.
+            NotAllowed: the caller is limited itself, or the identity revoked, or the `last`.
             NotFound: there is no such identity, or it is somebody else's.
         """
         caller.require_unlimited()
@@ -188,21 +191,24 @@ class Identities:
                 raise NotAllowed(f"{name} is revoked, for good", hint="make another: authsome identity create")
             if seen is not None and seen != identity.limits:
                 raise LimitsChanged
+            if not (last or limits.is_none):
+                self._check_last(tx, caller, identity, owner)
             identities.limit(tx, handle=name, limits=limits)
             audit.append(tx, self._entry(Event.IDENTITY_LIMITED, caller, identity, owner, describe(limits)))
             limited = identities.by_handle(tx, name)
         assert limited is not None
         return limited
 
-    def revoke(self, caller: Caller, name: str) -> Identity:
+    def revoke(self, caller: Caller, name: str, *, last: bool = False) -> Identity:
         """Revoke an identity, from its next request on; its runs end.
 
         Args:
             caller: itself, its principal or an admin; a limited identity may revoke itself and no other.
             name: its handle.
+            last: even if nobody can act for the caller without limits then.
 
         Raises:
-            NotAllowed: the caller is limited.
+            NotAllowed: the caller is limited, or the identity is the `last`.
             NotFound: there is no such identity, or it is somebody else's.
         """
         if name != caller.handle:
@@ -210,6 +216,8 @@ class Identities:
         now = self.context.clock()
         with self.context.database.transaction() as tx:
             identity, owner = self._owned(tx, caller, name)
+            if not last:
+                self._check_last(tx, caller, identity, owner)
             if identities.revoke(tx, handle=name, now=now):
                 ended = runs.end_of_identity(tx, name, now=now)
                 claims.delete(tx, name)
@@ -224,6 +232,21 @@ class Identities:
         if identity is None or owner is None or (owner.id != caller.principal.id and not caller.is_admin):
             raise _unknown(name)
         return identity, owner
+
+    def _check_last(self, reader: Reader, caller: Caller, identity: Identity, owner: Principal) -> None:
+        """Refuse what would lock the caller out of its own vault: nobody could let another identity in any more."""
+        if owner.id != caller.principal.id or passwords.get(reader, owner.id) is not None:
+            return  # an admin claims another for them, or they sign in and do so themselves
+        acting = {
+            each.handle
+            for each in identities.of_principal(reader, owner.id)
+            if each.revoked_at is None and each.limits.is_none
+        }
+        if acting == {identity.handle}:
+            raise NotAllowed(
+                f"{identity.handle} is the last identity that acts for you without limits, and you have no password",
+                hint="nobody could let another in: set a password first (authsome ui), or say --last in the terminal",
+            )
 
     def _entry(self, event: Event, caller: Caller, identity: Identity, owner: Principal, detail: str) -> Entry:
         """What a caller did to an identity; it concerns the vault of the identity's owner."""

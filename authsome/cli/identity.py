@@ -153,6 +153,7 @@ def configure_limit(parser: Parser) -> None:
     parser.option("--methods", metavar="A,B", help="of its requests, such as GET,HEAD; then nothing can be exported")
     parser.option("--for", metavar="DURATION", help="how long it may act from now on: 90s, 15m, 1h, 30d")
     parser.flag("--none", help="lift all limits")
+    parser.flag("--last", help="also where no other acts for you without limits, and you have no password")
     parser.examples = (
         "authsome identity limit ci --connections github,npm --for 30d",
         "authsome identity limit agent --methods GET,HEAD",
@@ -174,7 +175,7 @@ def run_limit(args: Arguments, context: Context) -> int:
     if (end := given["for"]) is not None:
         body["expires_at"] = _end(end, clock.now()).isoformat(timespec="seconds")
     own = _own(context)
-    answer = context.daemon.call("POST", f"/identities/{segments.named(handle)}/limits", body)
+    answer = context.daemon.call("POST", _act(handle, "limits", last=args.flag("last")), body)
     if body:
         _warn(handle, body, own, context)
     if context.output.as_json:
@@ -192,29 +193,28 @@ def _warn(handle: str, body: JsonObject, own: Sequence[JsonObject], context: Con
     if lifted := limits.words({name: value for name, value in before.items() if name not in body}):
         context.output.note(f"authsome: warning: no longer limited to {lifted}: name together all that is to hold")
     if _acting(own) == {handle}:
-        context.output.note("authsome: warning: no other acts for you without limits: only the dashboard lifts these")
+        context.output.note(
+            "authsome: warning: no other acts for you without limits: only who signs in by a password lifts these"
+        )
 
 
 def configure_revoke(parser: Parser) -> None:
     """The arguments of `identity revoke`."""
     parser.argument("handle", "the identity, as `authsome identity list` shows it")
     parser.flag("--yes", help="do not ask")
-    parser.flag("--last", help="also where no other acts for you without limits, which --yes alone refuses")
+    parser.flag("--last", help="also where no other acts for you without limits, and you have no password")
 
 
 def run_revoke(args: Arguments, context: Context) -> int:
     """Revoke an identity for good; its running commands get no more credentials."""
     context.refuse_inside_run("change what may act")
     handle = args.text("handle")
+    last = args.flag("last")
     if not args.flag("yes"):
         known = _last(handle, context) if prompt.possible() and not context.output.as_json else ""
         prompt.agree(context.output, f"{handle} will never act again, and its runs end.{known} Revoke it?")
-    elif not args.flag("last") and _is_last(handle, context):
-        raise NotAllowed(
-            f"{handle} is the last identity that acts for you without limits",
-            hint="then another is let in only by who signs in with a password: set one (authsome ui), or add --last",
-        )
-    answer = context.daemon.call("POST", f"/identities/{segments.named(handle)}/revoke", {})
+        last = last or bool(known)
+    answer = context.daemon.call("POST", _act(handle, "revoke", last=last), {})
     if context.output.as_json:
         context.output.result(answer)
         return 0
@@ -225,18 +225,17 @@ def run_revoke(args: Arguments, context: Context) -> int:
     return 0
 
 
+def _act(handle: str, what: str, *, last: bool) -> str:
+    return f"/identities/{segments.named(handle)}/{what}{'?last=true' if last else ''}"
+
+
 def _last(handle: str, context: Context) -> str:
     """What else is to be known before the last identity is revoked that could make another one act."""
-    if not _is_last(handle, context):
+    if _acting(_own(context)) != {handle}:
         return ""
     return (
         " No other acts for you without limits: unless you sign in to the dashboard by a password, nobody can any more."
     )
-
-
-def _is_last(handle: str, context: Context) -> bool:
-    """Whether no other identity of the caller's could make another one act."""
-    return _acting(_own(context)) == {handle}
 
 
 def _acting(own: Sequence[JsonObject]) -> set[object]:

@@ -97,7 +97,7 @@ def test_a_link_is_worth_what_its_identity_is(house):
     key = house.broker.entrance.offer_link(house.owner).key
     opened = house.broker.entrance.enter(house.broker.entrance.offer_link(house.owner).key, HERE)
     assert visit(house, opened)
-    house.broker.identities.limit(house.owner, "owner", narrow)
+    house.broker.identities.limit(house.owner, "owner", narrow, last=True)
     assert visit(house, opened) is None
     with pytest.raises(NotFound):
         house.broker.entrance.enter(key, HERE)
@@ -112,7 +112,7 @@ def test_a_link_is_worth_what_its_identity_is(house):
 def test_revoking_an_identity_closes_what_it_opened(house):
     """At the next request. # SEC-17"""
     opened = house.broker.entrance.enter(house.broker.entrance.offer_link(house.owner).key, HERE)
-    house.broker.identities.revoke(house.owner, "owner")
+    house.broker.identities.revoke(house.owner, "owner", last=True)
     assert visit(house, opened) is None
 
 

@@ -13,7 +13,8 @@ from authsome.models import limits
 from authsome.models.audit import Event
 from authsome.models.limits import UNLIMITED
 from authsome.models.principal import Caller, Role
-from authsome.vault import identities
+from authsome.secret import Secret
+from authsome.vault import identities, passwords, principals
 
 
 def claimed(house, handle, principal=None, given=UNLIMITED):
@@ -48,6 +49,46 @@ def test_a_revoked_identity_and_its_runs_end_at_once(house):
     assert refused.value.reason == "the run has ended"
     assert house.broker.identities.revoke(house.owner, "agent") == revoked  # once more changes nothing
     assert [each.entry.detail for each in house.events(Event.IDENTITY_REVOKED)] == ["agent: runs ended: 1"]
+
+
+@pytest.mark.parametrize("others", [None, "limited", "revoked", "stranger"])
+def test_nobody_is_locked_out_by_mistake(house, others):
+    """The last identity without limits stays so, unless that is meant, or its principal can sign in by a password."""
+    if others == "stranger":
+        with house.context.database.transaction() as tx:
+            bob = principals.create(tx, house.context.sealers, name="bob", role=Role.USER, now=house.clock())
+        claimed(house, "agent", bob)
+    elif others:
+        claimed(house, "agent", given=limits.parse(methods=["GET"]) if others == "limited" else UNLIMITED)
+    if others == "revoked":
+        house.broker.identities.revoke(house.owner, "agent")
+    soon = limits.parse(expires_at=house.clock() + timedelta(days=1))
+    acts = (
+        lambda **given: house.broker.identities.limit(house.owner, "owner", soon, **given),
+        lambda **given: house.broker.identities.revoke(house.owner, "owner", **given),
+    )
+    for act in acts:
+        with pytest.raises(NotAllowed, match="owner is the last identity that acts for you without limits"):
+            act()
+    assert house.broker.identities.limit(house.owner, "owner", UNLIMITED).limits.is_none
+    assert caller(house, "owner") == house.owner
+    if others is None:
+        with house.context.database.transaction() as tx:
+            passwords.put(tx, house.owner.principal.id, passwords.prepare(Secret("a good password")), now=house.clock())
+        acts[1]()
+    else:
+        acts[1](last=True)
+    assert caller(house, "owner") is None
+
+
+def test_the_last_identity_of_others_and_one_of_several_go(house):
+    """An admin claims another for them; and whoever has another lets that act."""
+    with house.context.database.transaction() as tx:
+        bob = principals.create(tx, house.context.sealers, name="bob", role=Role.USER, now=house.clock())
+    claimed(house, "bobs", bob)
+    assert house.broker.identities.revoke(house.owner, "bobs").revoked_at
+    claimed(house, "agent")
+    assert house.broker.identities.revoke(house.owner, "owner").revoked_at
 
 
 def test_why_a_limited_identity_of_an_admin_is_no_admin(house):

@@ -186,13 +186,13 @@ def test_the_last_identity_is_not_revoked_by_mistake(daemon: Program):
             terminal.expect(said)
             terminal.send_line("n")
             assert terminal.wait() == 11
-    for words in (["--yes"], ["--yes", "--json"]):
-        refused = daemon("identity", "revoke", mine, *words)
+    for words in (["revoke", "--yes"], ["revoke", "--yes", "--json"], ["limit", "--for", "1d"]):
+        refused = daemon("identity", words[0], mine, *words[1:])
         assert refused.returncode == 4, refused
         assert f"{mine} is the last identity that acts for you without limits" in refused.stdout + refused.stderr
-        assert "add --last" in refused.stdout + refused.stderr
-    said = daemon("identity", "limit", mine, "--for", "1d").stderr
-    assert "no other acts for you without limits: only the dashboard lifts these" in said
+        assert "say --last" in refused.stdout + refused.stderr
+    said = daemon("identity", "limit", mine, "--for", "1d", "--last").stderr
+    assert "no other acts for you without limits: only who signs in by a password lifts these" in said
 
 
 def test_the_last_identity_is_revoked_by_a_word_of_its_own(daemon: Program):

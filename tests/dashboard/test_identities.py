@@ -120,6 +120,22 @@ def test_without_script(daemon, claimed, page, open_without_script):
     assert daemon("list", env=claimed).returncode == 10
 
 
+def test_nobody_is_locked_out_by_a_click(daemon, page, open_dashboard):
+    """The last identity without limits stays so while nobody can sign in by a password; what was typed stays, too."""
+    handle = daemon.json("whoami")["identity"]["handle"]
+    open_dashboard(page, f"/ui/identities/{handle}")
+    page.fill("[name=methods]", "GET")
+    page.click('form[action$="/limits"] button')
+    page.wait_for_text("last identity that acts for you without limits")
+    assert page.value("[name=methods]") == "GET"
+    page.open(f"{daemon.url}/ui/identities/{handle}")
+    page.evaluate("document.querySelectorAll('details.act').forEach(each => { each.open = true })")
+    page.click('form[action$="/revoke"] button')
+    page.wait_for_text("set a password first")
+    assert limits_of(daemon, handle)["methods"] is None
+
+
+@pytest.mark.usefixtures("claimed")
 def test_the_browsers_own_opener(daemon, page, open_dashboard):
     """Whoever limits the identity that this browser came by is told so before, and signed out after. # SEC-203"""
     handle = daemon.json("whoami")["identity"]["handle"]

@@ -61,6 +61,7 @@ class IdentitiesApi(Endpoints):
                 handler=self.limit,
                 access=Access.PROOF,
                 summary="Limit an identity anew, from its next request on; null or absent limits nothing",
+                query={"last": views.BOOLEAN},
                 request=views.shape(
                     {},
                     {
@@ -78,6 +79,7 @@ class IdentitiesApi(Endpoints):
                 handler=self.revoke,
                 access=Access.PROOF,
                 summary="Revoke an identity, from its next request on; its runs end",
+                query={"last": views.BOOLEAN},
                 response=views.shape({"identity": views.IDENTITY, "revoked_at": views.TEXT}),
                 errors=(NotAllowed, NotFound),
             ),
@@ -137,12 +139,12 @@ class IdentitiesApi(Endpoints):
             expires_at=body.moment("expires_at"),
         )
         body.done()
-        limited = self._broker.identities.limit(call.caller, call.values["handle"], wanted)
+        limited = self._broker.identities.limit(call.caller, call.values["handle"], wanted, last=_is_last(call))
         return json_response({"identity": views.identity(limited), "limits": views.limits(limited.limits)})
 
     def revoke(self, call: Call) -> Response:
         """POST …/revoke."""
-        revoked = self._broker.identities.revoke(call.caller, call.values["handle"])
+        revoked = self._broker.identities.revoke(call.caller, call.values["handle"], last=_is_last(call))
         at = views.time(revoked.revoked_at) if revoked.revoked_at else None
         return json_response({"identity": views.identity(revoked), "revoked_at": at})
 
@@ -167,3 +169,11 @@ class IdentitiesApi(Endpoints):
             self._step_aside()
         state = self._broker.claims.wait(call.holder, timedelta(seconds=wait), call.request.stopping)
         return json_response({"state": state})
+
+
+def _is_last(call: Call) -> bool:
+    """Whether it is meant for the last identity that acts without limits, too."""
+    query = call.request.query_fields()
+    last = query.boolean("last")
+    query.done()
+    return last

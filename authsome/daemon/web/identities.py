@@ -10,7 +10,7 @@ from authsome.daemon.messages import Response
 from authsome.daemon.router import Endpoint
 from authsome.daemon.web import limits
 from authsome.daemon.web.visits import Pages, Visitor, refused_status, said_of
-from authsome.errors import AuthsomeError, LimitsChanged, RequestInvalid
+from authsome.errors import AuthsomeError, LimitsChanged, NotAllowed, RequestInvalid
 
 _MOST_PAGES = 10_000
 
@@ -71,6 +71,8 @@ class IdentityPages(Pages):
             self._broker.identities.limit(visitor.caller, handle, wanted, seen=present)
         except LimitsChanged as error:
             return self._page(visitor, None, error)
+        except NotAllowed as error:
+            return self._page(visitor, given, error)
         said = (
             f"the limits of {handle} are set" if not wanted.is_none else f"the identity {handle} is limited in nothing"
         )
@@ -80,7 +82,10 @@ class IdentityPages(Pages):
         """POST …/revoke."""
         visitor.form.done()
         handle = visitor.values["handle"]
-        self._broker.identities.revoke(visitor.caller, handle)
+        try:
+            self._broker.identities.revoke(visitor.caller, handle)
+        except NotAllowed as error:
+            return self._page(visitor, None, error)
         return visitor.onward(identities.PATH, f"the identity {handle} is revoked")
 
     def _page(
