@@ -90,6 +90,10 @@ class _Line(Enum):
     """It is to be read with the rest of its head."""
 
 
+_PASSED, _MEASURE, _GONE, _KEPT, _STRANGE = _Line
+"""The same, for every line of every answer: Python 3.11 is slow to find a member in its class, and to hash it."""
+
+
 @dataclass(slots=True)
 class Pending:
     """A request that is on its way."""
@@ -237,16 +241,25 @@ class Heads:
         status = _STATUS.fullmatch(first)
         if status is None or status[1] in _UNUSUAL_STATUS or len(head) > _LARGEST or needles.are_in(head):
             return None
-        kinds = [self._kinds.get(line) or self._learn(line) for line in lines]
-        if _Line.UNUSUAL in kinds or kinds.count(_Line.LENGTH) != 1:
+        known, length, passed, is_kept = self._kinds, None, [first], False
+        for line in lines:
+            kind = known.get(line) or self._learn(line)
+            if kind is _PASSED:
+                passed.append(line)
+            elif kind is _MEASURE:
+                if length is not None:
+                    return None
+                length = int(line.partition(b":")[2])
+                passed.append(line)
+            elif kind is _KEPT:
+                is_kept = True
+            elif kind is _STRANGE:
+                return None
+        if length is None:
             return None
-        length = int(lines[kinds.index(_Line.LENGTH)].partition(b":")[2])
-        if kinds.count(_Line.PASSED) == len(kinds) - 1:
-            return _Answered(length, head)
-        passed = [line for line, kind in zip(lines, kinds, strict=True) if kind in {_Line.PASSED, _Line.LENGTH}]
-        if _Line.KEEP_ALIVE in kinds:
+        if is_kept:
             passed.append(_KEEP_ALIVE)
-        return _Answered(length, b"\r\n".join((first, *passed, b"", b"")))
+        return _Answered(length, b"\r\n".join((*passed, b"", b"")))
 
     def _learn(self, line: bytes) -> _Line:
         if len(self._kinds) >= _LINES:
@@ -258,15 +271,15 @@ class Heads:
 def _kind(line: bytes) -> _Line:
     field = _FIELD.fullmatch(line)
     if field is None:
-        return _Line.UNUSUAL
+        return _STRANGE
     name, value = field[1].lower(), field[2]
     if name == b"content-length":
-        return _Line.LENGTH if _LENGTH.fullmatch(value) else _Line.UNUSUAL
+        return _MEASURE if _LENGTH.fullmatch(value) else _STRANGE
     if name == b"connection":
-        return _Line.KEEP_ALIVE if value.lower() == b"keep-alive" else _Line.UNUSUAL
+        return _KEPT if value.lower() == b"keep-alive" else _STRANGE
     if name in _DROPPED:
-        return _Line.DROPPED
-    return _Line.UNUSUAL if name in _UNUSUAL or scrub.has_messages(((name, value),)) else _Line.PASSED
+        return _GONE
+    return _STRANGE if name in _UNUSUAL or scrub.has_messages(((name, value),)) else _PASSED
 
 
 def _read_answer(head: bytes, asked: _Asked, needles: Needles) -> _Answered | None:
