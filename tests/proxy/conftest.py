@@ -94,6 +94,15 @@ def api_server(_standing: tuple[Runner, Proxy]) -> ApiServer:
     return _standing[0].server
 
 
+@pytest.fixture
+def fresh_server(proxy: Proxy, daemon_fake: DaemonApi, authority: Authority) -> Iterator[ApiServer]:
+    """A server behind `proxy` that knows of this test's connections alone: one of a test before may come late."""
+    assert proxy
+    with api.serve(leaf=authority.issue(HOST)) as server:
+        daemon_fake.routes = [daemon_api.route(HOST, port=server.port)]
+        yield server
+
+
 GO = """
 package main
 

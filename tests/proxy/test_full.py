@@ -46,11 +46,11 @@ def sent(server: ApiServer) -> bytes:
     ],
 )
 @pytest.mark.parametrize("is_connect", [True, False])
-def test_nobody_but_the_child_is_served(proxy: Proxy, api_server: ApiServer, credential, is_connect):
+def test_nobody_but_the_child_is_served(proxy: Proxy, fresh_server: ApiServer, credential, is_connect):
     """Without exactly the run's credential there is a 407 that asks for it, and nothing is dialled."""
     # SEC-149
     right = proxy.authorization.partition(": ")[2]
-    authority = f"{HOST}:{api_server.port}"
+    authority = f"{HOST}:{fresh_server.port}"
     lines = [credential.format(right=right)] if credential else []
     with proxy.connect() as wire:
         method, target = ("CONNECT", authority) if is_connect else ("GET", f"http://{authority}/")
@@ -58,7 +58,7 @@ def test_nobody_but_the_child_is_served(proxy: Proxy, api_server: ApiServer, cre
     assert answer.status == 407
     assert answer.header("Proxy-Authenticate") == 'Basic realm="authsome run"'
     assert answer.json()["code"] == "authentication_failed"
-    assert api_server.connections == 0
+    assert fresh_server.connections == 0
 
 
 def test_the_407_leaves_the_connection_open_for_the_credential(proxy: Proxy, api_server: ApiServer):
@@ -266,15 +266,15 @@ def test_a_lie_about_the_host_gets_no_secret(proxy: Proxy, api_server: ApiServer
 
 
 @pytest.mark.parametrize("server_name", ["evil.example.localhost", "example.localhost", None])
-def test_a_lie_in_the_sni_gets_no_secret(proxy: Proxy, api_server: ApiServer, daemon_fake, server_name):
+def test_a_lie_in_the_sni_gets_no_secret(proxy: Proxy, fresh_server: ApiServer, daemon_fake, server_name):
     """CONNECT address and SNI must name one host; the server is not even dialled."""
     # SEC-151
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with proxy.tunnel(f"{HOST}:{api_server.port}").secure(context, server_name) as wire:
-        answer = wire.request("GET", ECHO, f"Host: {HOST}:{api_server.port}")
+    with proxy.tunnel(f"{HOST}:{fresh_server.port}").secure(context, server_name) as wire:
+        answer = wire.request("GET", ECHO, f"Host: {HOST}:{fresh_server.port}")
     assert (answer.status, answer.json()["code"]) == (421, "request_misdirected")
-    assert api_server.connections == 0
+    assert fresh_server.connections == 0
     assert daemon_fake.resolved == []
 
 
@@ -312,12 +312,12 @@ def test_clear_text_gets_no_secret(proxy: Proxy, plain_api_server: ApiServer, da
     assert daemon_fake.resolved == []
 
 
-def test_https_by_absolute_url_is_refused(proxy: Proxy, api_server: ApiServer):
+def test_https_by_absolute_url_is_refused(proxy: Proxy, fresh_server: ApiServer):
     """The proxy speaks no TLS on a client's behalf: that takes CONNECT."""
     with proxy.connect() as wire:
-        answer = wire.request("GET", f"https://{HOST}:{api_server.port}/", f"Host: {HOST}", proxy.authorization)
+        answer = wire.request("GET", f"https://{HOST}:{fresh_server.port}/", f"Host: {HOST}", proxy.authorization)
     assert answer.status == 400
-    assert api_server.connections == 0
+    assert fresh_server.connections == 0
 
 
 def test_clear_text_in_a_tunnel_to_a_routed_host_gets_nothing(proxy: Proxy, api_server: ApiServer):
