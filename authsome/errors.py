@@ -5,7 +5,6 @@ status, and a default hint; its docstring is the user's text when none is given.
 problem details; the client rebuilds the class from `code`.
 """
 
-import math
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -369,7 +368,9 @@ class TooManyAttempts(AuthenticationFailed):
     @property
     def seconds(self) -> int:
         """How long to wait, in whole seconds, at least one."""
-        return 1 if self.retry_after is None else max(1, math.ceil(self.retry_after.total_seconds()))
+        if self.retry_after is None:
+            return 1
+        return max(1, -int(-self.retry_after.total_seconds() // 1))  # rounded up
 
 
 class IdentityUnclaimed(AuthenticationFailed):

@@ -739,14 +739,13 @@ def test_browser_presses_whatever_the_page(page, plain_api_server, doctype, elem
     assert page.title == ""
 
 
-def test_browser_does_not_press_through_what_lies_above(page, plain_api_server, monkeypatch):
+def test_browser_does_not_press_through_what_lies_above(page, plain_api_server):
     """What a user cannot reach is not pressed, and the failure shows the page."""
-    monkeypatch.setattr(chromium, "PATIENCE", 0.2)
     above = "<div style='position: fixed; inset: 0'>above</div>"
     plain_api_server.answers["/"] = html(f"<button onclick=\"document.title = 'pressed'\">x</button>{above}")
     page.open(plain_api_server.url())
     with pytest.raises(chromium.BrowserError, match=r"button cannot be pressed; the page shows:\nx\nabove"):
-        page.click("button")
+        page.click("button", seconds=0.2)
     assert page.title == "A page"
 
 

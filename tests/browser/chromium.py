@@ -172,18 +172,18 @@ class Page:
         self._evaluate(f"(e => {{ e.focus(); e.select?.(); }})({_find(selector)})")
         self._call("Input.insertText", {"text": value})
 
-    def click(self, selector: str) -> None:
-        """Click in the middle of an element, as a mouse would."""
-        with self.held(selector):
+    def click(self, selector: str, *, seconds: float = PATIENCE) -> None:
+        """Click in the middle of an element, as a mouse would, as soon as it can be reached there."""
+        with self.held(selector, seconds=seconds):
             pass
 
     @contextmanager
-    def held(self, selector: str) -> Iterator[None]:
+    def held(self, selector: str, *, seconds: float = PATIENCE) -> Iterator[None]:
         """Press in the middle of an element for the length of a block, and let go where that was.
 
         A live page may move the element just before. What was pressed instead is let go of elsewhere: that is no click.
         """
-        end = time.monotonic() + PATIENCE
+        end = time.monotonic() + seconds
         while (place := self._press(selector)) is None:
             self._mouse("mouseReleased", {"x": 0, "y": 0})
             if time.monotonic() > end:
