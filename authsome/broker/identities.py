@@ -188,7 +188,9 @@ class Identities:
         with self.context.database.transaction() as tx:
             identity, owner = self._owned(tx, caller, name)
             if identity.revoked_at is not None:
-                raise NotAllowed(f"{name} is revoked, for good", hint="make another: authsome identity create")
+                raise NotAllowed(
+                    f"the identity {name} is revoked for good", hint="make another: authsome identity create"
+                )
             if seen is not None and seen != identity.limits:
                 raise LimitsChanged
             if not (last or limits.is_none):
@@ -244,7 +246,7 @@ class Identities:
         }
         if acting == {identity.handle}:
             raise NotAllowed(
-                f"{identity.handle} is the last identity that acts for you without limits, and you have no password",
+                f"the identity {identity.handle} is the last to act for you without limits, and you have no password",
                 hint="nobody could let another in: set a password first (authsome ui), or say --last in the terminal",
             )
 

@@ -68,7 +68,7 @@ def test_nobody_is_locked_out_by_mistake(house, others):
         lambda **given: house.broker.identities.revoke(house.owner, "owner", **given),
     )
     for act in acts:
-        with pytest.raises(NotAllowed, match="owner is the last identity that acts for you without limits"):
+        with pytest.raises(NotAllowed, match="the identity owner is the last to act for you without limits"):
             act()
     assert house.broker.identities.limit(house.owner, "owner", UNLIMITED).limits.is_none
     assert caller(house, "owner") == house.owner

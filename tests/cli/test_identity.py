@@ -166,7 +166,7 @@ def test_a_revoked_identity_is_done(daemon: Program):
     assert daemon("identity", "revoke", "ci", "--yes").stdout == "revoked ci\n"
     assert daemon("whoami", env=env).returncode == 10
     late = daemon("identity", "limit", "ci", "--none")
-    assert (late.returncode, "ci is revoked, for good" in late.stderr) == (4, True)
+    assert (late.returncode, "the identity ci is revoked for good" in late.stderr) == (4, True)
     assert {each: row["status"] for each, row in handles(daemon).items()} == {mine: "active", "ci": "revoked"}
     with daemon.on_terminal("identity", "revoke", mine) as terminal:
         terminal.expect("will never act again, and its runs end. No other acts for you without limits")
@@ -189,7 +189,7 @@ def test_the_last_identity_is_not_revoked_by_mistake(daemon: Program):
     for words in (["revoke", "--yes"], ["revoke", "--yes", "--json"], ["limit", "--for", "1d"]):
         refused = daemon("identity", words[0], mine, *words[1:])
         assert refused.returncode == 4, refused
-        assert f"{mine} is the last identity that acts for you without limits" in refused.stdout + refused.stderr
+        assert f"the identity {mine} is the last to act for you without limits" in refused.stdout + refused.stderr
         assert "say --last" in refused.stdout + refused.stderr
     said = daemon("identity", "limit", mine, "--for", "1d", "--last").stderr
     assert "no other acts for you without limits: only who signs in by a password lifts these" in said

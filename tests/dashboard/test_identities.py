@@ -126,7 +126,7 @@ def test_nobody_is_locked_out_by_a_click(daemon, page, open_dashboard):
     open_dashboard(page, f"/ui/identities/{handle}")
     page.fill("[name=methods]", "GET")
     page.click('form[action$="/limits"] button')
-    page.wait_for_text("last identity that acts for you without limits")
+    page.wait_for_text(f"The identity {handle} is the last to act for you without limits")
     assert page.value("[name=methods]") == "GET"
     page.open(f"{daemon.url}/ui/identities/{handle}")
     page.evaluate("document.querySelectorAll('details.act').forEach(each => { each.open = true })")
